@@ -177,7 +177,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         master=_master(data["master"], ssh),
         controllers=tuple(host for rule in data["controllers"] for host in _controllers(rule, data["master"], ssh)),
         computes=_computes(data["computes"] or [], ssh),
-        ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"]),
+        ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"]),
         versions=_versions(data["versions"]),
         sources=_sources(path, data["sources"]),
         registry=Registry(registry["name"], namespace, secret, tuple(registry["token_hosts"])),

@@ -83,6 +83,7 @@ class Ssh:
     user: str
     sudo: bool
     connections: int
+    transport: Literal["auto", "fabric", "openssh"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.transport import sudo
-from dws_on_csm.transport.session import Session
-
-if TYPE_CHECKING:
-    from dws_on_csm.transport.link import Link
+from dws_on_csm.transport.session import Links, Session
 
 
 class MasterSession(Session):
@@ -22,12 +18,12 @@ class MasterSession(Session):
     def __init__(
         self,
         host: str,
-        link: Link,
+        links: Links,
         environment: Mapping[str, str],
         password: sudo.Password | None,
         context: str = "",
     ) -> None:
-        super().__init__(host, link, environment, password)
+        super().__init__(host, links, environment, password)
         self._context = context
         self._cluster: Cluster | None = None
         self._making = threading.Lock()

@@ -45,6 +45,14 @@ class Unreachable(RemoteError):
         self.fix = fix
 
 
+class NoLogin(Unreachable):
+    """The host can be reached, and this way of logging in can't: another one may. `short` says why, without details."""
+
+    def __init__(self, host: str, text: str, fix: str, short: str) -> None:
+        super().__init__(host, text, fix)
+        self.short = short
+
+
 class SudoRefused(Unreachable):
     """The host was reached, and sudo refused to run a command."""
 

@@ -7,7 +7,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -20,16 +21,21 @@ from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
-from dws_on_csm.transport import open_files, sudo
+from dws_on_csm.transport import open_files, openssh, sudo
 from dws_on_csm.transport.fabric_link import FabricLink
+from dws_on_csm.transport.openssh import OpenSshLink
+from dws_on_csm.transport.questions import Ask
 from dws_on_csm.transport.remote_shell import RemoteShell
-from dws_on_csm.transport.session import Session
-from dws_on_csm.transport.ssh_config import Destination, Query, resolve
+from dws_on_csm.transport.route import Route, route
+from dws_on_csm.transport.session import Links, Session
+from dws_on_csm.transport.ssh_config import Destination, Query
 
 if TYPE_CHECKING:
     from dws_on_csm.kube.pod_session import PodSession
     from dws_on_csm.transport.auth import Waiting
     from dws_on_csm.transport.connect import Jumps
+
+Paused = Callable[[], AbstractContextManager[None]]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH on hosts other than the master, whose PATH is a key of the site file."""
@@ -113,29 +119,61 @@ def announce(host: str, words: str, seconds: float) -> None:
     console.note(f"{host}: {words} (up to {seconds:.0f} s)")
 
 
-def connect(site: Site, hosts: Sequence[Host], waiting: Waiting | None = None) -> Sessions:
+class Answers:
+    """A person on the terminal, who answers what ssh asks: one question at a time, while `paused()` frees the terminal.
+
+    An empty answer is none, and nothing more is asked in this run.
+    """
+
+    def __init__(self, paused: Paused = nullcontext) -> None:
+        self._paused = paused
+        self._lock = threading.Lock()
+        self._gone = False
+
+    def __call__(self, host: str, prompt: str) -> str | None:
+        """The answer to a question of ssh for `host`."""
+        with self._lock:
+            if self._gone:
+                return None
+            with self._paused():
+                try:
+                    answer = console.password(f"{host}: {prompt.strip()} ")
+                except EOFError:
+                    answer = ""
+            self._gone = not answer
+            return answer or None
+
+
+def connect(
+    site: Site, hosts: Sequence[Host], waiting: Waiting | None = None, paused: Paused = nullcontext
+) -> Sessions:
     """Connections to these hosts, the master among them; its way to the Kubernetes API is prepared in the background."""
     threading.Thread(target=preload, daemon=True).start()
-    sessions = connect_all(site, hosts, waiting=waiting)
+    sessions = connect_all(site, hosts, waiting=waiting, paused=paused)
     if isinstance(master := sessions[site.master.host.name], MasterSession):
         master.warm()
     return sessions
 
 
 def connect_all(
-    site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_terminal, waiting: Waiting | None = None
+    site: Site,
+    hosts: Sequence[Host],
+    ask: sudo.AskPassword = ask_terminal,
+    waiting: Waiting | None = None,
+    paused: Paused = nullcontext,
 ) -> Sessions:
     """Connections to `hosts`, opened in parallel, each within the site's deadline. Where this process may not open enough files
     for all, the first hosts get theirs, and the others the reason, with the numbers.
 
     `ask` is called at most once, when a host's sudo wants a password; `waiting` (else announce()), when a connection waits for
-    a person.
+    a person. On a terminal ssh may ask for a code or a passphrase; `paused` frees the terminal for that.
     """
     seconds = site.deadlines.connect
+    answers = Answers(paused) if sys.stdin.isatty() else None
     jumps: dict[Query, Destination] = {}
 
-    def resolved(host: Host) -> Destination:
-        return resolve(Query(host.name, site.ssh.config, host.user), seconds, jumps)
+    def resolved(host: Host) -> Route:
+        return route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
 
     def opened(session: Session | Unreachable) -> Session:
         if isinstance(session, Unreachable):
@@ -155,31 +193,52 @@ def connect_all(
             (waiting or announce)(host, words, seconds)
 
         sessions = Sessions(Jumps(tell))
-        answers = [_either(host, future.result) for host, future in zip(hosts, resolving, strict=True)]
-        destinations = _within_limit(hosts, answers, limit, connecting)
+        found = [_either(host, partial(_awaited, future)) for host, future in zip(hosts, resolving, strict=True)]
+        ways = _within_limit(hosts, found, limit, connecting)
         password = sudo.Password(ask)
         unopened = [
-            _either(host, partial(_session, site, host, destination, password, sessions.jumps))
-            for host, destination in zip(hosts, destinations, strict=True)
+            _either(host, partial(_session, site, host, way, password, sessions.jumps, answers))
+            for host, way in zip(hosts, ways, strict=True)
         ]
         opening = [pool.submit(opened, session) for session in unopened]
-        sessions.update((host.name, _either(host, future.result)) for host, future in zip(hosts, opening, strict=True))
-    made = (to for to in destinations if isinstance(to, Destination) and not isinstance(sessions[to.name], Unreachable))
-    sessions.notes = {to.name: to.notes for destination in made for to in destination.hops() if to.notes}
+        sessions.update(
+            (host.name, _either(host, partial(_awaited, future))) for host, future in zip(hosts, opening, strict=True)
+        )
+    sessions.notes = _notes(sessions, ways)
     if not waiting:
         console.note(*(f"{host}: {note}" for host, notes in sessions.notes.items() for note in notes))
     sessions.update((host.name, _either(host, partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
     return sessions
 
 
+def _notes(sessions: Sessions, ways: Sequence[Route | Unreachable]) -> dict[str, list[str]]:
+    """What a person should know of these connections, by host and jump host."""
+    tried = [way.destination for way in ways if isinstance(way, Route) and way.destination]
+    made = (to for to in tried if not isinstance(sessions[to.name], Unreachable))
+    notes = {to.name: [*to.notes] for destination in made for to in destination.hops() if to.notes}
+    for host, session in sessions.items():
+        if isinstance(session, Session) and session.note:
+            notes.setdefault(host, []).append(f"through the system's ssh: {session.note}")
+    return notes
+
+
 def _session(
-    site: Site, host: Host, destination: Destination | Unreachable, password: sudo.Password, jumps: Jumps
+    site: Site, host: Host, way: Route | Unreachable, password: sudo.Password, jumps: Jumps, answers: Ask | None
 ) -> Session:
-    if isinstance(destination, Unreachable):
-        raise destination
-    link = FabricLink(destination, jumps)
-    common = host.name, link, _environment(site, host), password if host.sudo else None
-    return MasterSession(*common, site.master.context) if host.role == "master" else Session(*common)
+    if isinstance(way, Unreachable):
+        raise way
+    environment, password_ = _environment(site, host), password if host.sudo else None
+    if host.role == "master":
+        return MasterSession(host.name, _links(way, jumps, answers), environment, password_, site.master.context)
+    return Session(host.name, _links(way, jumps, answers), environment, password_)
+
+
+def _links(way: Route, jumps: Jumps, answers: Ask | None) -> Links:
+    second = OpenSshLink(way.way, answers, jumps.waiting) if way.way else None
+    if way.destination:
+        return Links(FabricLink(way.destination, jumps), second)
+    assert second
+    return Links(second, note=way.why)
 
 
 def _pod(site: Site, host: Host, sessions: Sessions) -> PodSession:
@@ -204,6 +263,14 @@ def _environment(site: Site, host: Host) -> dict[str, str]:
 
 
 T = TypeVar("T")
+PIECE = 0.5  # seconds
+
+
+def _awaited(future: Future[T]) -> T:
+    """The result of `future`, waited for in pieces: Python handles a signal that comes right before a wait only after it."""
+    while not future.done():
+        wait((future,), PIECE)
+    return future.result()
 
 
 def _either(host: Host, attempt: Callable[[], T]) -> T | Unreachable:
@@ -228,26 +295,25 @@ def _either(host: Host, attempt: Callable[[], T]) -> T | Unreachable:
 
 
 def _within_limit(
-    hosts: Sequence[Host], destinations: Sequence[Destination | Unreachable], limit: int, connecting: int
-) -> list[Destination | Unreachable]:
-    """The destinations in order, as long as this process may open files for them; then the reason why not."""
+    hosts: Sequence[Host], ways: Sequence[Route | Unreachable], limit: int, connecting: int
+) -> list[Route | Unreachable]:
+    """The routes in order, as long as this process may open files for them; then the reason why not."""
     room, needed = open_files.room(limit, connecting), 0
     fits: list[bool] = []
     jumps: set[Destination] = set()
-    for destination in destinations:
-        needed += _files(destination, jumps)
-        fits.append(isinstance(destination, Unreachable) or needed <= room)
+    for way in ways:
+        if isinstance(way, Route):
+            needed += _files(way.destination, jumps) if way.destination else openssh.FILES
+        fits.append(isinstance(way, Unreachable) or needed <= room)
     text = f"{len(hosts)} hosts need {needed} open files for their connections; this process may open {room} (of {limit} in all)"
     fix = f"run `ulimit -n {open_files.enough(needed, connecting)}` in this shell, and then the same command again; "
     fix += "where that is refused, raise nofile in limits.conf for this user, or narrow `computes` in the site file"
     crowded = (Crowded(host.name, text, fix) for host in hosts)
-    return [destination if fit else why for destination, fit, why in zip(destinations, fits, crowded, strict=True)]
+    return [way if fit else why for way, fit, why in zip(ways, fits, crowded, strict=True)]
 
 
-def _files(destination: Destination | Unreachable, jumps: set[Destination]) -> int:
+def _files(destination: Destination, jumps: set[Destination]) -> int:
     """How many files a connection keeps open: its own, or those of its jump host unless another connection has opened it."""
-    if isinstance(destination, Unreachable):
-        return 0
     if not destination.jump:
         return 2 if destination.command else 1  # a ProxyCommand's complaints go to a file
     if destination.jump in jumps:

@@ -85,7 +85,7 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     def waiting(host: str, words: str, seconds: float) -> None:
         emit(Awaiting(host, "connect", "ssh", words, seconds, time.time()))
 
-    sessions = connect(site, site.hosts(), waiting)
+    sessions = connect(site, site.hosts(), waiting, request.display.paused)
     try:
         hosts, down = answering(site, hosts_by_role, sessions, emit)
         yes = confirmed_by_yes(site.deletes, options)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from paramiko import ECDSAKey, Ed25519Key, PKey, RSAKey, SSHException, Transport
 
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import public_keys
 from dws_on_csm.transport.agent import Agent, AgentError
 from dws_on_csm.transport.public_keys import PublicKey
@@ -230,13 +230,13 @@ class Login:
             return f"the host disconnected after too many keys (MaxAuthTries){said}"
         return f"the host disconnected{said}"
 
-    def _refused(self, text: str) -> Unreachable:
+    def _refused(self, text: str) -> NoLogin:
         to = self._to
         fix = f"make `ssh -o BatchMode=yes {to.user}@{to.name}` work with a key: name it with IdentityFile in "
         fix += (
             f"ssh_config, load it into the agent (ssh-add), or add it to the authorized_keys of {to.user} on the host"
         )
-        return self._failed(text, fix)
+        return NoLogin(to.name, self._failed(text, fix).text, fix, text)
 
     def _unsigned(self, candidate: Candidate) -> Unreachable:
         fix = "touch the key, or enter its PIN, while the run waits for it; for more time, raise deadlines.connect in "

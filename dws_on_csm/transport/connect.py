@@ -14,7 +14,7 @@ from typing import Any
 from paramiko import Channel, SSHClient, SSHException, Transport
 from paramiko.ssh_exception import IncompatiblePeer
 
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport.auth import Login, Waiting
 from dws_on_csm.transport.known_hosts import HostKeys
 from dws_on_csm.transport.output import tail
@@ -216,7 +216,8 @@ def _both(to: Destination, keyword: str, ours: Sequence[str]) -> tuple[str, ...]
     both = tuple(name for name in ours if name in allowed)
     if not both:
         text = f"this tool supports none of the {keyword} that ssh_config allows ({','.join(allowed)})"
-        raise Unreachable(to.name, text, f"allow one of these in ssh_config: {', '.join(ours)}")
+        fix = f"allow one of these in ssh_config: {', '.join(ours)}"
+        raise NoLogin(to.name, text, fix, f"only ssh has the {keyword} of ssh_config")
     return both
 
 
@@ -225,7 +226,10 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
     if isinstance(error, Unreachable):
         if error.host == to.name:
             return error
-        return Unreachable(to.name, f"through jump host {error.host}: {error.text}", error.fix)
+        text = f"through jump host {error.host}: {error.text}"
+        if isinstance(error, NoLogin):
+            return NoLogin(to.name, text, error.fix, f"jump host {error.host}: {error.short}")
+        return Unreachable(to.name, text, error.fix)
     if isinstance(error, socket.gaierror):
         text = f"{to.hostname} has no address: {error.strerror}"
         return Unreachable(to.name, text, "check the host's name in the site file, HostName in ssh_config, and DNS")
@@ -238,7 +242,8 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
         text = f"the connection to {where} failed: {os.strerror(error.errno)}"
         return Unreachable(to.name, text, f"check whether sshd runs there, and whether `ssh {to.name}` works")
     if isinstance(error, IncompatiblePeer):
-        fix = f"allow one of the tool's in the host's sshd_config and in ssh_config; `ssh -G {to.name}` shows what that allows"
-        return Unreachable(to.name, f"SSH to {where} failed: {error}", fix)
+        fix = f"allow one of the tool's in the host's sshd_config and in ssh_config (`ssh -G {to.name}` shows what that allows), "
+        fix += "or leave ssh.transport in the site file at auto"
+        return NoLogin(to.name, f"SSH to {where} failed: {error}", fix, str(error).partition(":")[0])
     text = f"SSH to {where} failed: {command_error or str(error) or type(error).__name__}"
     return Unreachable(to.name, text, f"run `ssh -v {to.name}` to see the cause")

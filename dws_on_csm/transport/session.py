@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import login_shell, remote_shell, sudo
 from dws_on_csm.transport.link import Channel, Link
 from dws_on_csm.transport.remote_shell import RemoteShell
@@ -15,16 +16,39 @@ if TYPE_CHECKING:
     from dws_on_csm.transport.channel import Exchange
 
 
-class Session(RemoteShell):
-    """The connection `link` to a host."""
+@dataclass(frozen=True)
+class Links:
+    """How a session connects: by `first`; `second` where that can't log in. `note`: why `first` is not the usual one, or ""."""
 
-    def __init__(self, host: str, link: Link, environment: Mapping[str, str], password: sudo.Password | None) -> None:
+    first: Link
+    second: Link | None = None
+    note: str = ""
+
+
+class Session(RemoteShell):
+    """A connection to a host. `note` says why it is not by the usual transport, "" where it is."""
+
+    def __init__(self, host: str, links: Links, environment: Mapping[str, str], password: sudo.Password | None) -> None:
         super().__init__(host, environment, password)
         self.connects = 1
-        self.link = link
+        self.link = links.first
+        self.note = links.note
+        self._second = links.second
 
     def open(self, seconds: float) -> None:
-        self.link.open(seconds)
+        try:
+            self.link.open(seconds)
+        except NoLogin as why:
+            if not self._second:
+                raise
+            self._open_second(self._second, seconds, why)
+
+    def _open_second(self, second: Link, seconds: float, why: NoLogin) -> None:
+        try:
+            second.open(seconds)
+        except Unreachable as error:
+            raise Unreachable(self.host, f"{why.text}; {error.text}", why.fix) from error
+        self.link, self.note = second, why.short
 
     def close(self) -> None:
         self.link.close()

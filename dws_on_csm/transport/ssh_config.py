@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import NoLogin, Unreachable
 
 DEEPEST = 8  # jumps behind jumps; more is a circle
 OWN_CONFIG = "in an ssh_config of its own (ssh.config in the site file)"
@@ -45,6 +45,7 @@ class Destination:
     algorithms   the allowed ciphers, kexalgorithms, macs, hostkeyalgorithms, pubkeyacceptedalgorithms
     command      ProxyCommand with its tokens filled in, "" for none
     unsupported  settings that are set and ignored here: with them ssh may log in where this tool can't
+    control      ControlPath, None for none
     notes        what a person should know of the connection, in sentences; filled while connecting
     """
 
@@ -69,6 +70,7 @@ class Destination:
     command: str
     jump: Destination | None
     unsupported: tuple[str, ...]
+    control: Path | None = None
     notes: list[str] = field(default_factory=list, compare=False)
 
     def hops(self) -> Iterator[Destination]:
@@ -112,6 +114,12 @@ class Settings:
         """The first value of `keyword`."""
         return next(iter(self.all(keyword)), default)
 
+    @property
+    def control(self) -> Path | None:
+        """ControlPath, in which ssh has filled in the tokens; None for none."""
+        path = self.first("controlpath", "none")
+        return Path(path).expanduser() if path != "none" else None
+
     def enabled(self, keyword: str) -> bool:
         """Whether `keyword` is switched on."""
         return self.first(keyword) in ("yes", "true")
@@ -122,26 +130,32 @@ class UnknownToken(Exception):
 
 
 def resolve(
-    query: Query, deadline: float, jumps: dict[Query, Destination] | None = None, depth: int = 0
+    query: Query,
+    deadline: float,
+    jumps: dict[Query, Destination] | None = None,
+    depth: int = 0,
+    settings: Settings | None = None,
 ) -> Destination:
-    """How to reach the host. `jumps` keeps the jump hosts from one call to the next.
+    """How to reach the host. `jumps` keeps the jump hosts from one call to the next; `settings` are read unless given.
 
-    Raises Unreachable where ssh does not understand the settings, where this tool does not support them, where ssh is
-    missing, and where it does not answer within `deadline` seconds.
+    Raises Unreachable where ssh does not understand the settings, where ssh is missing, and where it does not answer within
+    `deadline` seconds; NoLogin where only ssh itself supports the settings.
     """
     if depth > DEEPEST:
         raise Unreachable(query.name, "ProxyJump leads in a circle", "check proxyjump in `ssh -G` of each jump host")
-    settings = _settings(query, deadline)
+    settings = settings or read(query, deadline)
     _refuse_unsupported(query.name, settings)
     try:
         jump = _jump(query, settings, deadline, {} if jumps is None else jumps, depth)
         return _destination(query, settings, jump, partial(_token_of_ssh, query, deadline))
     except UnknownToken as error:
         fix = f"write the value out for this host, {OWN_CONFIG}"
-        raise Unreachable(query.name, f"ssh_config: {error} has no value here", fix) from None
+        text = f"ssh_config: {error} has no value here"
+        raise NoLogin(query.name, text, fix, f"only ssh fills in {error}") from None
 
 
-def _settings(query: Query, deadline: float, *options: str) -> Settings:
+def read(query: Query, deadline: float, *options: str) -> Settings:
+    """The settings of the host, as ssh reads them. Raises Unreachable."""
     command = query.command(options)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False)
@@ -161,7 +175,7 @@ def _settings(query: Query, deadline: float, *options: str) -> Settings:
 
 
 def _refuse_unsupported(name: str, settings: Settings) -> None:
-    """Raises Unreachable for a setting whose meaning to ssh would be lost here."""
+    """Raises NoLogin for a setting whose meaning to ssh would be lost here."""
     bad = {
         "RevokedHostKeys": settings.first("revokedhostkeys", "none") != "none",
         "BindInterface": settings.first("bindinterface", "none") != "none",
@@ -171,7 +185,8 @@ def _refuse_unsupported(name: str, settings: Settings) -> None:
     }
     for keyword in (keyword for keyword, refused in bad.items() if refused):
         text = f"ssh_config sets {keyword} {settings.first(keyword.lower())}, which this tool does not support"
-        raise Unreachable(name, text, f"leave {keyword} out for this host, {OWN_CONFIG}")
+        fix = f"leave {keyword} out for this host, {OWN_CONFIG}"
+        raise NoLogin(name, text, fix, f"ssh_config sets {keyword}")
 
 
 def _jump(
@@ -217,6 +232,7 @@ def _destination(query: Query, settings: Settings, jump: Destination | None, oth
         command="" if jump else _fill(settings.first("proxycommand"), tokens),
         jump=jump,
         unsupported=tuple(keyword for keyword in _UNSUPPORTED if settings.first(keyword.lower()) not in _OFF),
+        control=settings.control,
     )
 
 
@@ -255,7 +271,7 @@ def _home(path: str) -> Path:
 def _token_of_ssh(query: Query, deadline: float, letter: str) -> str:
     """The value of a token that needs ssh itself (%C, and those of newer versions): it fills tokens in for this setting."""
     try:
-        value = _settings(query, deadline, "-o", f"UserKnownHostsFile=/%{letter}").first("userknownhostsfile")
+        value = read(query, deadline, "-o", f"UserKnownHostsFile=/%{letter}").first("userknownhostsfile")
     except Unreachable as error:
         raise UnknownToken(letter) from error
     return value.removeprefix("/")

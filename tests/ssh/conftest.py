@@ -19,6 +19,7 @@ from tests.ssh.server import Server, running
 class Ssh:
     config: Path
     connections: int = 8
+    transport: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def connect(tmp_path: Path) -> Iterator[Connect]:
+def transport() -> str:
+    """The site file's ssh.transport. A file whose tests must hold for each has a fixture of its own."""
+    return "auto"
+
+
+@pytest.fixture
+def connect(tmp_path: Path, transport: str) -> Iterator[Connect]:
     """Connects to the hosts of an ssh_config (a text), and closes the connections after the test."""
     made: list[Sessions] = []
 
@@ -66,12 +73,13 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
         sudo: bool = False,
         role: Role = "controller",
         ask: Callable[[str], str] = lambda host: pytest.fail("asked for a password"),
+        waiting: Callable[[str, str, float], object] | None = None,
         **site: object,
     ) -> Sessions:
         file = tmp_path / "ssh_config"
         file.write_text(config)
         hosts = [Host(name, role, user, sudo) for name in names or ("host",)]
-        made.append(connect_all(Site(Ssh(file), **site), hosts, ask))  # type: ignore[arg-type]
+        made.append(connect_all(Site(Ssh(file, transport=transport), **site), hosts, ask, waiting))  # type: ignore[arg-type]
         return made[-1]
 
     yield connected

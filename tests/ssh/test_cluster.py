@@ -29,6 +29,13 @@ from tests.unit.loopback_cluster import Cluster as ApiServer
 One = Callable[..., MasterSession]
 pytestmark = pytest.mark.lab
 
+
+@pytest.fixture(params=["fabric", "openssh"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each test holds for both."""
+    return str(request.param)
+
+
 MAPS = "/api/v1/namespaces/default/configmaps"
 
 

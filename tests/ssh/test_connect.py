@@ -178,8 +178,9 @@ def test_proxy_command_that_fails_is_reported(server: Server, refused: Refused) 
     "line",
     ["RevokedHostKeys /etc/hosts", "PubkeyAuthentication no", "PreferredAuthentications password", "BindInterface lo"],
 )
+@pytest.mark.parametrize("transport", ["fabric"])
 def test_what_cannot_hold_is_refused(server: Server, refused: Refused, line: str) -> None:
-    """An unsupported setting that matters is refused by name."""
+    """A setting that matters, and that Fabric does not support, is refused by name."""
     error = refused(server.config(line))
     assert line.split()[0] in error.text
     assert line.split()[0] in error.fix
@@ -191,6 +192,7 @@ def test_mistake_in_ssh_config_is_reported(server: Server, refused: Refused) -> 
     assert "line 1: Bad configuration option: nonsense" in error.text
 
 
+@pytest.mark.parametrize("transport", ["fabric"])
 def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refused) -> None:
     """Only ciphers of ssh_config are used; where none of them is supported, that is reported."""
     session = one(server.config("Ciphers aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"))

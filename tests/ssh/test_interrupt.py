@@ -57,12 +57,19 @@ def server(tmp_path: Path) -> Iterator[Server]:
 Start = Callable[..., subprocess.Popen[str]]
 
 
+@pytest.fixture(params=["fabric", "openssh"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each test holds for both."""
+    return str(request.param)
+
+
 @pytest.fixture
-def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+def start(server: Server, tmp_path: Path, transport: str) -> Iterator[Start]:
     """Starts a run with this script as its change."""
     (tmp_path / "ssh_config").write_text(server.config(name="m c"))
     (tmp_path / "hosts.yaml").write_text(
-        f"master: {{host: m}}\ncontrollers: [{{host: c}}]\nssh: {{config: {tmp_path / 'ssh_config'}, user: root}}\n"
+        "master: {host: m}\ncontrollers: [{host: c}]\n"
+        f"ssh: {{config: {tmp_path / 'ssh_config'}, user: root, transport: {transport}}}\n"
     )
     begun: list[subprocess.Popen[str]] = []
 

@@ -20,6 +20,13 @@ from tests.ssh.server import HANG, Server
 
 pytestmark = pytest.mark.slow
 
+
+@pytest.fixture(params=["fabric", "openssh"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each test holds for both."""
+    return str(request.param)
+
+
 KUBECTL = """#!/bin/sh
 printf '%s\\n' "$*" >>"$(dirname "$0")/calls"
 while [ "$1" != -- ]; do shift; done

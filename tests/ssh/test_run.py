@@ -25,6 +25,13 @@ from tests.ssh.server import HANG, Server, running
 
 pytestmark = pytest.mark.slow
 
+
+@pytest.fixture(params=["fabric", "openssh"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each test holds for both."""
+    return str(request.param)
+
+
 BIG = 50 << 20
 LONG = 200.0
 """Seconds for work that takes some on an idle machine."""
@@ -264,6 +271,7 @@ def test_incomplete_script_is_not_run(tmp_path: Path, lost: slice) -> None:
     assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if whole else (False, 125))
 
 
+@pytest.mark.parametrize("transport", ["fabric"])
 def test_an_end_of_input_that_comes_late_costs_no_connection(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script ends before its input does: sshd closes the channel, and the connection continues to work."""
     session.run("true", deadline=HANG)

@@ -21,6 +21,12 @@ from tests.ssh.sudoers import PASSWORD, hosting
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(params=["fabric", "openssh"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each test holds for both."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module", params=["use_pty", "!use_pty"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with hosting(tmp_path_factory.mktemp("sudo"), request.param) as server:

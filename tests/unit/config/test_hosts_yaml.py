@@ -107,6 +107,7 @@ OTHERS: dict[str, Any] = {
     "master.proxies.no_proxy": ["mirror.example"],
     "computes[0].slurm_conf": "edit",
     "ssh.config": "/etc/passwd",
+    "ssh.transport": "openssh",
     "registry.secret": "a/b",
     "registry.token_hosts": ["login.example:8443"],
     "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",

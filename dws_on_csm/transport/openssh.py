@@ -1,0 +1,230 @@
+"""A connection by the system's own ssh: one master process for each host, and channels through its control socket.
+
+What `ssh HOST` can do works here too: two factors, security keys and smartcards, Kerberos, all of OpenSSH's algorithms, and a
+master connection that the person has opened. That is used, and never ended here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dws_on_csm.model.errors import Lost, Unreachable
+from dws_on_csm.model.printable import plain_line
+from dws_on_csm.transport import mux
+from dws_on_csm.transport.fabric_link import FREED, too_many_sessions
+from dws_on_csm.transport.output import tail
+from dws_on_csm.transport.questions import TOUCH, Ask, Notice, Questions
+
+FILES = 24
+"""Open files of a connection: the pipes of ssh, and four for each of its channels."""
+LONGEST_PATH = (
+    60  # bytes of the folder's path; a socket's path has at most 104, and ssh adds 17 while it makes the socket
+)
+ANSWER = 60.0  # seconds in which a connected host accepts a channel
+ENDS = 3.0  # seconds in which ssh ends after it was told to
+PATIENCE = 1.5  # seconds that a signature takes at most without a person
+ACCEPTED = b"Server accepts key"
+"""What ssh writes at LogLevel DEBUG1 before it signs with a key. It decides whether a person is told to touch the key, no more."""
+LOG = 1 << 18
+"""Bytes of ssh's own words that are looked at."""
+
+KEEP = ("ServerAliveInterval=15", "ServerAliveCountMax=3")
+QUIET = (
+    *("ControlPersist=no", "ClearAllForwardings=yes", "ForwardX11=no", "PermitLocalCommand=no", "RemoteCommand=none"),
+    *("RequestTTY=no", "Tunnel=no", "UpdateHostKeys=no", "VisualHostKey=no", "LogLevel=DEBUG1"),
+)
+"""Options for a connection that only carries our commands."""
+
+# ssh in a process group of its own, which ends when its standard input does: with this process, however that ends.
+SUPERVISE = """
+folder=$1; shift
+exec 3<&0
+trap : TERM HUP INT
+"$@" </dev/null 3<&- & ssh=$!
+{ read -r _; kill -s TERM 0; } <&3 &
+guard=$!
+exec 3<&-
+wait "$ssh"; code=$?
+while kill -s 0 "$ssh" 2>/dev/null; do wait "$ssh"; code=$?; done
+kill "$guard" 2>/dev/null
+rm -rf -- "$folder"
+exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How ssh reaches a host.
+
+    name, user  as in the site file; user "": as ssh_config says
+    words       further words for ssh, such as -F and the ssh_config
+    strict      unknown host keys are refused; else ssh_config decides
+    control     the person's own control socket, if there is one
+    agent       the agent is forwarded
+    """
+
+    name: str
+    user: str
+    words: tuple[str, ...]
+    strict: bool
+    control: Path | None
+    agent: bool
+
+
+class OpenSshLink:
+    """The connection to a host. `ask` None: nobody can be asked, and ssh does not try."""
+
+    def __init__(self, way: Way, ask: Ask | None, notice: Notice) -> None:
+        self._way, self._ask, self._notice = way, ask, notice
+        self._master: _Master | None = None
+        self._socket = way.control
+
+    def open(self, seconds: float) -> None:
+        """Connects and logs in within `seconds`, not counting questions to a person. Raises Unreachable."""
+        if self._socket and self._usable(self._socket, seconds):
+            return
+        self._master = _Master(self._way, self._ask, self._notice)
+        try:
+            self._socket = self._master.open(seconds)
+        except BaseException:
+            self._master.close()
+            raise
+
+    def _usable(self, control: Path, seconds: float) -> bool:
+        """Whether the person's own master connection works; its process may not know yet that the host is gone."""
+        try:
+            mux.MuxChannel(control, "exit 0", min(seconds, ANSWER)).close()
+        except mux.Refused:
+            return True  # it has no free session at this moment
+        except OSError:
+            return False
+        return True
+
+    def channel(self, command: str) -> mux.MuxChannel:
+        """A new channel for `command`. Raises Lost or Unreachable."""
+        deadline_at = time.monotonic() + FREED
+        assert self._socket
+        while True:
+            try:
+                return mux.MuxChannel(self._socket, command, ANSWER, self._way.agent)
+            except mux.Refused as error:
+                if time.monotonic() > deadline_at:
+                    raise too_many_sessions(self._way.name, plain_line(str(error))) from error
+            except OSError as error:
+                why = self._master.last_words() if self._master else ""
+                raise Lost(self._way.name, f"the connection broke: {why or error}") from error
+            time.sleep(0.02)  # no event says that sshd has noticed the end of another session
+
+    def close(self) -> None:
+        """Ends the connection that was opened here."""
+        if self._master:
+            self._master.close()
+
+
+class _Master:
+    """A process of ssh that holds a connection, with its control socket in a folder of this user alone."""
+
+    def __init__(self, way: Way, ask: Ask | None, notice: Notice) -> None:
+        self._way, self._ask, self._notice = way, ask, notice
+        self._folder = _folder()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when ssh has failed
+        self._questions: Questions | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def open(self, seconds: float) -> Path:
+        """The control socket, once ssh has logged in. Raises Unreachable."""
+        control = self._folder / "m"
+        words = ("sh", "-c", SUPERVISE, "sh", str(self._folder), *self._command(control, seconds))
+        self._questions = questions = Questions(self._way.name, self._folder, self._ask, self._notice, seconds)
+        environment = os.environ | questions.environment()
+        self._process = subprocess.Popen(
+            words,
+            env=environment,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+        )
+        began, shown = time.monotonic(), False
+        signing: float | None = None
+        while not self._listening(control):
+            if self._process.poll() is not None:
+                raise self._failed()
+            waited = time.monotonic() - began - questions.seconds
+            if waited > seconds:
+                raise self._late(seconds)
+            if signing is None and ACCEPTED in self._log():
+                signing = waited
+            if signing is not None and waited - signing > PATIENCE and not shown:
+                shown = True
+                self._notice(self._way.name, TOUCH, seconds - waited)
+            time.sleep(0.02)  # no event says that ssh has logged in
+        questions.close()
+        return control
+
+    def _command(self, control: Path, seconds: float) -> list[str]:
+        way = self._way
+        options = [f"ControlPath={control}", "ControlMaster=yes", *QUIET, *KEEP]
+        options += [f"ConnectTimeout={max(1, int(seconds))}", f"BatchMode={'no' if self._ask else 'yes'}"]
+        options += ["StrictHostKeyChecking=yes"] if way.strict else []
+        named = [word for option in options for word in ("-o", option)]
+        return ["ssh", *way.words, "-N", "-T", *named, *(("-l", way.user) if way.user else ()), "--", way.name]
+
+    def _listening(self, control: Path) -> bool:
+        """Whether ssh has made its control socket: it does so right after the login."""
+        if not control.exists():
+            return False
+        with suppress(OSError):
+            return mux.alive(control, ENDS) > 0
+        return False
+
+    def _failed(self) -> Unreachable:
+        words = self.last_words() or "ssh ended without a word"
+        fix = f"make `ssh {self._way.name}` work on this machine, as this user"
+        return Unreachable(self._way.name, f"ssh failed: {words}", fix)
+
+    def _late(self, seconds: float) -> Unreachable:
+        words = self.last_words()
+        text = f"ssh did not log in within {seconds:.0f} s{f': {words}' if words else ''}"
+        fix = f"check whether `ssh {self._way.name}` works; for more time, raise deadlines.connect in the site file"
+        return Unreachable(self._way.name, text, fix)
+
+    def last_words(self) -> str:
+        """The last lines that ssh wrote for people, in one line."""
+        lines = [line for line in self._log().splitlines() if not line.startswith((b"debug1: ", b"OpenSSH_"))]
+        return " ".join(map(plain_line, tail(b"\n".join(lines), lines=3)))
+
+    def _log(self) -> bytes:
+        """The end of what ssh has written. Its file position is ssh's, too, so it stays where it is."""
+        descriptor = self._errors.fileno()
+        return os.pread(descriptor, LOG, max(0, os.fstat(descriptor).st_size - LOG))
+
+    def close(self) -> None:
+        """Ends ssh, and all that it has started."""
+        if self._questions:
+            self._questions.close()
+        process = self._process
+        if process and process.stdin:
+            process.stdin.close()
+            try:
+                process.wait(ENDS)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._errors.close()
+
+
+def _folder() -> Path:
+    """A new folder of this user alone, with a path short enough for sockets in it."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="dws-", dir=base if len(os.fsencode(base)) < LONGEST_PATH else "/tmp"))  # noqa: S108

@@ -1,0 +1,84 @@
+"""Which transport reaches a host: Fabric in this process, which is fast, or the system's ssh, which can do more."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dws_on_csm.model.errors import NoLogin
+from dws_on_csm.transport import mux, ssh_config
+from dws_on_csm.transport.openssh import Way
+from dws_on_csm.transport.ssh_config import Destination, Query, Settings
+
+Transport = Literal["auto", "fabric", "openssh"]
+
+LOGINS = ("pkcs11provider", "hostbasedauthentication")
+"""Settings of ssh_config by which only ssh itself logs in, and which nobody sets without a reason. With GSSAPIAuthentication, which
+many distributions set for all, Fabric's keys are tried first."""
+ANSWER = 2.0  # seconds in which a master process on this machine answers
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a host is reached.
+
+    destination  for Fabric; None where it can't be used
+    way          for ssh; None where it may not be used
+    why          why ssh is used at once; "" where Fabric tries first
+    """
+
+    destination: Destination | None
+    way: Way | None
+    why: str = ""
+
+
+def route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:
+    """The route to the host, by the site file's `transport` and by ssh_config. Raises Unreachable as ssh_config.resolve does."""
+    settings = ssh_config.read(query, deadline)
+    if transport == "fabric":
+        return Route(ssh_config.resolve(query, deadline, jumps, settings=settings), None)
+    way = _way(query, settings)
+    if transport == "openssh":
+        return Route(None, way, "the site file says so")
+    if way.control:
+        return Route(None, way, "its master connection is open")
+    try:
+        to = ssh_config.resolve(query, deadline, jumps, settings=settings)
+    except NoLogin as why:
+        return Route(None, way, why.short)
+    for keyword in LOGINS:
+        if settings.first(keyword, "no") not in ("no", "none", "false"):
+            return Route(None, way, f"ssh_config sets {keyword}")
+    for hop in (*to.hops(),)[1:]:
+        if hop.control and _is_open(hop.control):
+            return Route(None, way, f"the master connection of its jump host {hop.name} is open")
+    return Route(to, way)
+
+
+def _way(query: Query, settings: Settings) -> Way:
+    control = settings.control
+    forwarded = settings.first("forwardagent", "no") not in ("no", "false")
+    strict = settings.first("stricthostkeychecking", "ask") not in ("accept-new", "no", "false", "off")
+    options = ("-o", "ForkAfterAuthentication=no") if settings.all("forkafterauthentication") else ()
+    config = ("-F", str(query.config)) if query.config else ()
+    return Way(
+        query.name,
+        query.user,
+        (*config, *options),
+        strict,
+        control if control and _is_open(control) else None,
+        forwarded,
+    )
+
+
+def _is_open(control: Path) -> bool:
+    """Whether a master process of this user answers at the control socket."""
+    with suppress(OSError):
+        status = control.stat()
+        own = stat.S_ISSOCK(status.st_mode) and status.st_uid == os.getuid()
+        return own and mux.alive(control, ANSWER) > 0
+    return False
