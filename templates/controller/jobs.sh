@@ -1,21 +1,21 @@
-# All of Slurm's jobs, those that ended a few minutes ago too; and what accounting knows of the jobs $asked ("12,13"), which
-# slurmctld may have forgotten. Prints "name=value" lines. Only reads.
+# Prints all jobs of Slurm, including those that ended a few minutes ago, and what accounting knows about the jobs $asked ("12,13"),
+# which slurmctld may have forgotten. "name=value" lines. Only reads. Goes after slurmctld.sh.
 slurm_path
-# The clock by which slurmctld dates the end of a job: its own, which need not be this host's. 0: it does not say.
+# The clock of slurmctld, which dates the ends of jobs; it may differ from this host's. 0: unknown.
 SLURM_TIME_FORMAT=%s
 config=$(slurm timeout 20 scontrol show config 2>/dev/null </dev/null)
 now=$(printf '%s\n' "$config" | sed -n 's/^Configuration data as of //p' | head -n 1)
 numeral "$now" || now=0
 echo "now=$now"
-# In a federation each cluster numbers its own jobs from its own number on.
+# In a federation each cluster numbers its jobs from its own base.
 slurm timeout 20 scontrol show federation 2>/dev/null </dev/null | sed -n 's/^Self:.* ID:\([0-9][0-9]*\).*/cluster=\1/p'
-# columns of so many bytes each: a user's name may have blanks in it
+# columns of fixed width in bytes: a user's name may contain blanks
 columns=BurstBuffer:2,JobID:21,State:41,UserName:65,SubmitTime:22,EndTime:22,UserID:11
 if table=$(slurm timeout 40 squeue --noheader --all --states=all --Format="$columns" 2>/dev/null </dev/null); then
     echo answers=yes
     [ -z "$table" ] || printf '%s\n' "$table" | sed 's/^/job=/'
 fi
-# By the configuration that slurmctld has: without it nobody knows whether there is accounting.
+# slurmctld's configuration says whether there is accounting; without it, that is unknown.
 kind=$(printf '%s\n' "$config" | sed -n 's/^AccountingStorageType *= *//p')
 case $asked/$kind in /* | ?*/accounting_storage/none | ?*/'(null)') ;; *)
     if table=$(slurm timeout 40 sacct --allusers --noheader --parsable2 --allocations --duplicates --jobs="$asked" \

@@ -1,5 +1,5 @@
-# Sums of pieces of the key (or token) that a kubeconfig has: a piece of it in any text is known by its sum, and the key stays.
-# Goes behind safe_file.sh: the file is SlurmUser's, and root reads it. Set before: file.
+# Prints checksums of pieces of the key (or token) in a kubeconfig: so texts can be searched for the key, and the key itself stays on
+# this host. Goes after safe_file.sh: root reads SlurmUser's file. Set before: $file.
 if [ ! -e "$file" ] && [ ! -L "$file" ]; then exit 0; fi
 text=$(read_file "$file") || exit 1
 for key in client-key-data token; do

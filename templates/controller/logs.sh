@@ -1,19 +1,19 @@
-# What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
-# daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
-# Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes. What is
-# there already is read for $past seconds, and up to $room bytes: "$mark cut" says that it was not all, "$mark unread" that
-# some of it could not be read.
+# Prints the entries about the burst buffer in slurmctld's log, from $since (seconds since 1970) on: slurmctld's lines, the script
+# daemon's, and lines without a time stamp that belong to them. With $follow it continues until its standard input ends.
+# First "ready NOW ZONE WHERE" on standard error; then it waits for a line; then past entries, the line $mark, and new entries. Past
+# entries are read for $past seconds and up to $room bytes: "$mark cut" means that some are missing, "$mark unread" that some could
+# not be read.
 slurm_path
 log=$(log_file)
-# slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
+# slurm.conf names the log and SlurmUser writes it: it could be any file, so root must not read it
 as_slurm_user() { slurm "$@" 2>/dev/null; }
 most=16000000000
-room=100000000 # bytes of what is there already that are passed on; a log that is packed may have any number
+room=100000000 # bytes of past entries that are printed; a compressed log may contain any number
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
 
-# Entries begin with [YYYY-MM-DDT...; in the journal's words with the time and a name. What follows one belongs to it.
+# Entries begin with [YYYY-MM-DDT...; in the journal with the time and a name. Lines without a time belong to the entry before.
 pick() (
     ulimit -v 2000000 2>/dev/null # an entry without an end
     exec $awk -v from="$from" -v mark="$mark" -v room="$room" '
@@ -35,7 +35,7 @@ pick() (
     END { if (seen && !dated) print mark " undated" }
     '
 )
-# a log that was rotated since then, oldest first, and the one in use as far as it goes now
+# rotated logs since then, oldest first, then the present log up to its current end
 before() {
     ends=$(($(up) + past))
     { as_slurm_user timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
@@ -45,7 +45,7 @@ before() {
     done
     within head -c "$end" -- "$log"
 }
-# within COMMAND: of SlurmUser's, as long as there is time for what is past
+# within COMMAND: run it as SlurmUser, for the rest of the time for past entries
 within() {
     left=$((ends - $(up)))
     code=124
@@ -55,11 +55,11 @@ within() {
     fi
     how_it_ended "$code"
 }
-# how_it_ended CODE: says of what reads the past how it ended, unless well; gzip ends with 2 where it only warns
+# how_it_ended CODE: print how reading past entries ended, unless it succeeded; gzip's code 2 is only a warning
 how_it_ended() {
     case $1 in 0 | 2) ;; 124 | 137 | 141) echo "$mark cut" ;; *) echo "$mark unread" ;; esac
 }
-# journal WORDS OPTIONS: behind WORDS, which bound it
+# journal WORDS OPTIONS: journalctl with OPTIONS, started by WORDS, a timeout
 journal() {
     bound=$1
     shift
@@ -90,8 +90,8 @@ esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) (runs_as=exec_as; as_slurm_user tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until all of this ends
+/*) (runs_as=exec_as; as_slurm_user tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until this script ends
 the*) journal "" --follow --lines all | room=0 pick & ;;
 esac
-cat >/dev/null # until the one who reads has gone
+cat >/dev/null # until the reader is gone
 kill 0

@@ -1,12 +1,12 @@
-# Who can write to slurm.conf and what it includes, and to the folders of all files that slurmctld reads and this tool writes, a
-# line each, for `folders` to judge, with tabs between names, which may have blanks:
+# Prints who can write slurm.conf, its includes, and the folders of all files that slurmctld reads or this tool writes, a line each,
+# for the check `folders`. Names are separated by tabs, as they may contain blanks:
 #   file USER GROUP MODE PATH     slurm.conf, or a file that it includes
 #   folder USER GROUP MODE PATH   such a folder
 #   above USER GROUP MODE PATH    one above it
 #   member GROUP USER             who is in a group that can write to one of them
-#   acl PATH                      one of them whose ACL lets those write whom it names: the group's bits are theirs, too
-#   link REASON                   a file that root neither reads nor writes, since it is a link in a folder of others
-# Goes behind safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
+#   acl PATH                      one of them with an ACL: the group's write bit also applies to everybody whom it names
+#   link REASON                   a file that root neither reads nor writes, because it is a link in a folder of others
+# Goes after safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
 whose() { # file|folder|above PATH
     set -- "$1" "$2" "$(stat -c %U -- "$2")" "$(stat -c %G -- "$2")" "$(stat -c %a -- "$2")"
     printf '%s %s\t%s\t%s\t%s\n' "$1" "$3" "$4" "$5" "$2"
@@ -20,7 +20,7 @@ whose() { # file|folder|above PATH
 confs=
 eval "set -- $files"
 if [ -e "$folder/slurm.conf" ]; then
-    set -f # a name is a name, whatever is in it
+    set -f # a path may contain pattern characters
     # shellcheck disable=SC2046 # Slurm takes no blank in a path either
     confs=$(conf_files) && set -- "$@" $confs
     # slurmctld, slurmd and Slurm's commands load what is in these

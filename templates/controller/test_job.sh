@@ -36,7 +36,7 @@ finish() {
     if [ -z "$stopped" ]; then trap 'patient=3' HUP INT TERM; fi
     set +e
     if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi
-    # ended at once, and awaited: while it ended by itself it could still write to its folder
+    # killed and awaited: otherwise it could still write to its folder
     for one in $watcher $reader; do
         kill -s KILL "$one" 2>/dev/null
         wait "$one" 2>/dev/null
@@ -46,14 +46,14 @@ finish() {
     exit "$code"
 }
 clear_away() {
-    if [ -z "$job" ]; then # its number is not known, if there is one
+    if [ -z "$job" ]; then # it may have been submitted, with an unknown number
         slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
         return
     fi
     slurm timeout 30 scancel --hurry --quiet "$job"
     from=$(up)
     until gone; do
-        # complete: Slurm is through with it, and never takes down what it had not begun to set up
+        # complete: Slurm has finished with it, and never tears down what it did not set up
         if [ "$(job_says BurstBufferState)" = complete ] || [ "$(up)" -ge $((from + patient)) ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
             return
@@ -62,9 +62,9 @@ clear_away() {
     done
 }
 trap finish EXIT
-# this script is to stop, and what is left of it some seconds later is killed
+# this script must stop: whatever is left of it is killed some seconds later
 trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM # `timeout` sends it twice
-# the connection is gone; that must not end this before it has cleared away
+# the connection is gone: that must not stop this script before it has removed its job
 trap 'exit 141' PIPE
 
 slurm_path
@@ -83,8 +83,8 @@ number=$(printf '%s' "$listed" | grep -c . || true)
 if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number found"; fi
 printf '%s\n' "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 
-# 2. its Workflow is watched from before it is there: each event with the time at which it came
-( # what kubectl says is as long as SlurmUser likes
+# 2. watch its Workflow, from before the Workflow exists: each event with its time of arrival
+( # SlurmUser could make kubectl print without end
     ulimit -f 32768 2>/dev/null
     ulimit -v 1000000 2>/dev/null
     while IFS= read -r line; do printf '%s|%s\n' "$(now)" "$line"; done <"$work/events" >"$work/seen"
@@ -99,11 +99,11 @@ reader=$!
         >"$work/events" 2>"$work/errors"
 ) &
 watcher=$!
-# At verbosity 6 it tells of each request once that is answered, and nothing that is secret.
+# At verbosity 6 kubectl logs each answered request, and no secret.
 limit=$(($(up) + 10))
 until grep -q 'watch=true' "$work/errors" || [ "$(up)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
-# 3. the job; one that an earlier run left, as it was killed, is none of this run's
+# 3. submit the job; cancel one that a killed run left
 slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
 cd "$job_folder"
 began=$(now)
@@ -118,7 +118,7 @@ if gone; then
     failed "Slurm accepted job $job without a Workflow: slurmctld runs without the plugin or without burst_buffer.conf"
 fi
 
-# 4. what is to be seen: the Workflow through its states, bbstat, the job completed, the Workflow gone
+# 4. wait for the Workflow to pass its states, bbstat, the end of the job, the end of the Workflow
 bbstat=
 said=0
 resources=
@@ -171,7 +171,7 @@ esac
 
 over=yes
 
-# 5. the time in each state: from the event in which Slurm asked for it to the one in which it asked for the next
+# 5. the time in each state: from the event in which Slurm requested it to the event in which it requested the next
 all='Proposal Setup DataIn PreRun PostRun DataOut Teardown'
 states=$(events | sed -n 's/.*|\([A-Za-z]*\)|Completed$/\1/p' | uniq | paste -sd ' ' -)
 if [ "$(last 2)" = DELETED ] && [ "$states" != "$all" ]; then failed "Workflow bb$job completed '$states', and not '$all'"; fi

@@ -1,10 +1,10 @@
-# The before-images that lie on this host of the run $first and all later ones, a line each:
+# Prints this host's before-images of the run $first and all later runs, a line each:
 #   image RUN MODE OWNER SUM CONTENT PATH   absent RUN PATH   left RUN SUM PATH   object RUN {...}   conf CONTENT
-#   certificate RUN CERTIFICATE PATH: of each user of a kubeconfig, wherever that lies
-#   space RUN NAMESPACE PATH: the namespace that such a kubeconfig names; of the one that lies there now ($kubeconfig) with RUN "-"
-#   means PATH, a tab, MEANING: which file a path is, by the name that everybody calls it ($literals)
-# CONTENT is base64, "-" for none, "?" where it holds a secret, or a run wrote it as one: that stays on this host.
-# Goes behind safe_file.sh and holds_secret.sh. Set before: $state, $first, $literals (paths, a line each),
+#   certificate RUN CERTIFICATE PATH: of each user in a kubeconfig, whatever its path
+#   space RUN NAMESPACE PATH: the namespace in that kubeconfig; RUN is "-" for the present one ($kubeconfig)
+#   means PATH, a tab, MEANING: the usual path of the same file (one of $literals)
+# CONTENT is base64; "-": empty; "?": it contains a secret, or a run recorded it as one. Secrets stay on this host.
+# Goes after safe_file.sh and holds_secret.sh. Set before: $state, $first, $literals (paths, a line each),
 # $conf (a controller's slurm.conf, "" elsewhere), $kubeconfig
 tab=$(printf '\t')
 known=$(printf '%s\n' "$literals" | while IFS= read -r one; do printf '%s\t%s\n' "$(readlink -m -- "$one")" "$one"; done)
@@ -15,12 +15,12 @@ meaning() {
     done)
     printf '%s\n' "${said:-$where}"
 }
-namespace() { # of the kubeconfig on standard input; what nobody could name a namespace is none
+namespace() { # of the kubeconfig on standard input; an invalid name counts as missing
     found=$(sed -n 's/^[- ]*"*namespace"* *: *"*\([a-z0-9-]\{1,63\}\)"*,*$/\1/p' | head -n 1)
     printf '%s\n' "${found:-default}"
 }
 runs() { for run in *; do if [ ! "$run" \< "$first" ] && [ -d "$run" ]; then printf '%s\n' "$run"; fi; done; }
-# of what a pipe passes on nobody learns that it was cut off: so each list is whole before anything is made of it
+# a pipe hides that its first command failed: so each list is read completely before it is used
 images() { images_=$(find "$1" -mindepth 2 -type f ! -name '*.part') && printf '%s\n' "$images_" | sed "s|^$1||; /^\$/d"; }
 paths() {
     paths_=$(runs | while IFS= read -r run; do images "$run" || exit 1; done) && printf '%s\n' "$paths_" | sed 's/\.absent$//; /^$/d' | sort -u

@@ -1,9 +1,8 @@
-# What is known on this host of earlier runs, a line each: "opened RUN {...}" by whoever began one, "step RUN STAGE.STEP" for
-# what was begun here or in the cluster, "log TIME RUN ..." for what a run said at its end, and "event RUN {...}" for what a
-# journal that came here says, without its differences.
+# Prints what this host knows about earlier runs, a line each: "opened RUN {...}": who began it; "step RUN STAGE.STEP": a step that
+# began here or in the cluster; "log TIME RUN ...": how a run ended; "event RUN {...}": an event of a journal, without differences.
 # Set before: $state
 cd "$state" 2>/dev/null || exit 0
-# each SCRIPT FILE: what sed says of it, each line once; a pipe alone would not tell that it could not be read to its end
+# each SCRIPT FILE: print sed's output, each line once; fails if the file could not be read completely, which a pipe would hide
 each() { each_=$(sed -n "$1" "$2") && printf '%s\n' "$each_" | sort -u | sed '/^$/d'; }
 last=
 for folder in before/*/; do

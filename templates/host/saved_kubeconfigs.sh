@@ -1,16 +1,15 @@
-# The kubeconfigs that runs have kept as before-images, known by what is in them, wherever they lay: a line RUN CERTIFICATE MAY
-# SAID each, with tabs between; RUN with its path where that isn't $kubeconfig, which may be a link or lie below one.
-# MAY and SAID only with $call: whether it may create Workflows ("yes", "no"), and what a call as the plugin makes it says.
-# Behind as.sh and temporary.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, as
-# JSON). No key is printed.
-# What was SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
-# are taken out of it, and a kubeconfig of our own is made with the cluster's own address and CA. It has no name: /proc alone
-# leads to it, and it ends with the calls.
+# Prints the kubeconfigs among the before-images, recognized by their content: lines "RUN CERTIFICATE MAY SAID", separated by tabs.
+# RUN includes the path if it was not $kubeconfig (links resolved). MAY and SAID only with $call: whether it may create Workflows
+# ("yes", "no"), and the last line of a call like the plugin's. Prints no key.
+# Goes after as.sh and temporary.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, JSON).
+# A kubeconfig of SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
+# are copied into a kubeconfig of our own with the cluster's address and CA. That file has no name: only /proc leads to it, and it
+# disappears with this script.
 file=$(readlink -m -- "$kubeconfig")
 umask 077
 make_memory_folder root
 remove_at_exit "$work"
-# one reading: a pipe does not tell whether grep could read all of it
+# from $content, which was read completely: a pipe would hide a read error
 values() { printf %s "$content" | base64 -d | grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" | sed 's/.*[: "]//'; }
 ours() {
     user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$(values client-key-data | sed -n "${number}p")")
@@ -35,7 +34,7 @@ printf '%s\n' "$images" | sort | sed '/^$/d' | while IFS= read -r image; do
         if [ -n "$call" ]; then
             : >"$work/ours"
             exec 3<>"$work/ours"
-            rm -f "$work/ours" # before the key comes into it
+            rm -f "$work/ours" # before the key is written to it
             ours >&3
             may=$(old auth can-i create "$workflows" 2>/dev/null) || true
             said=$(old get "$workflows" 2>&1 | tail -n 1 | tr '\t' ' ') || true

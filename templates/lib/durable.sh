@@ -1,5 +1,5 @@
-# Write root's own records completely or not at all, also on a full disk and over a power failure: content, name and folder are on disk
-# in that order before a function ends. All are in folders that only root can write; a path has a / in it.
+# Writes root's own records completely or not at all, also on a full disk or in a power failure: content, name and folder are on disk
+# in that order before a function ends. Only for folders that only root can write; a PATH must contain a /.
 
 # sync_file FILE: sync its content and its name
 sync_file() { sync -- "$1" && sync -- "${1%/*}"; }

@@ -16,13 +16,13 @@ last=
 read -r last <"$STATE/busy" || :
 if [ "$last" != "$RUN" ]; then
     if [ "$last" \> "$RUN" ]; then
-        # runs that are named by a master that has forgotten all before them come after none of those
+        # after a master lost its state, the names of its new runs may be smaller than the remembered one
         lost="if the master lost its $STATE and no other run is active, remove $STATE/busy there"
         exit_fenced "run $last has changed $(uname -n) since ($lost)"
     fi
     flock -w 60 9 || exit_busy
     rm -rf -- "$STATE/parts"
-    printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place, so that no full disk leaves none
+    printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place: a full disk must not leave an empty file
 fi
 flock -s -w 60 9 || exit_busy
 exec 8>&-

@@ -1,8 +1,9 @@
-# git as root runs it, behind as.sh: over no way on which others could change what comes, and in no folder of theirs, whose
-# settings could name programs. GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write.
+# Git for root: only over protocols on which nobody can change the data, and in no folder that others can write, because git's
+# settings there could name programs. GIT_OPTIONAL_LOCKS=0: `git status` would update the index, and a look must not write.
+# Goes after as.sh.
 export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL=https:ssh:file
 
-# first_writable FOLDER: what of it others than root can write, the first of it; nothing if it is root's alone.
+# first_writable FOLDER: print the first path in it that others than root can write; nothing if there is none
 first_writable() {
     if ! roots "$1"; then
         printf '%s\n' "$1"
@@ -19,7 +20,7 @@ first_writable() {
     fi
 }
 
-# check_pin FOLDER SOURCE: whether $tag in that clone is $commit, as far as the site file names one. Nothing of it has run so far.
+# check_pin FOLDER SOURCE: whether $tag in that clone is $commit, if the site file pins one. Call it before anything in the clone runs.
 check_pin() {
     at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'
     [ -z "$commit" ] || [ "$at" = "$commit" ] || {
@@ -28,7 +29,7 @@ check_pin() {
     }
 }
 
-# check_source SOURCE: a repository in a folder of this host is root's alone, or $commit says what it has to be
+# check_source SOURCE: whether a repository in a folder of this host can be used: only root can write it, or $commit is pinned
 check_source() {
     case $1 in file://*) ;; *) return 0 ;; esac
     [ -n "$commit" ] || roots "${1#file://}" || [ ! -e "${1#file://}" ] || {

@@ -1,10 +1,11 @@
-# Whether a content holds what must not leave its host: known by what it says, not by where it lies. Contents come in base64,
-# as the first argument, in one reading: a file that others change meanwhile can't show another one than was judged.
-# Linear: grep has no backreference to follow, and each pattern one way through a line.
+# Whether a text contains a secret, which must not leave its host. The text decides, not the file's path. It is passed in base64 as
+# the first argument: it was read once, so nobody can change the file between this check and its use.
+# The time is linear to the length: no pattern has a backreference.
 _plain() { printf %s "$1" | base64 -d 2>/dev/null; }
 _has() { LC_ALL=C grep -aqi "$@" 2>/dev/null; }
 
-# holds_key CONTENT: a private key, plain or in base64 wherever it begins there, a kubeconfig's credentials, a Secret's manifest
+# holds_key CONTENT: whether it contains a private key (plain, or in base64 at any offset), a kubeconfig's credentials, or a Secret's
+# manifest
 holds_key() {
     _plain "$1" | _has -E -e 'PRIVATE KEY|PuTTY-User-Key-File|AGE-SECRET-KEY-' \
         -e '(client-key-data|id-token|refresh-token|access-token)["'\'']*[[:space:]]*:' \
@@ -12,7 +13,7 @@ holds_key() {
     _plain "$1" | tr -d '[:space:]"\\' | LC_ALL=C grep -aqF -e UFJJVkFURSBLRVktLS0t -e BSSVZBVEUgS0VZLS0t -e QUklWQVRFIEtFWS0tLS0t
 }
 
-# holds_secret CONTENT: that, or a password, a token, credentials in a URL or in a header
+# holds_secret CONTENT: the same, and passwords, tokens, credentials in a URL or a header
 holds_secret() {
     holds_key "$1" && return 0
     _plain "$1" | _has -E -e '((^|[^a-z]|storage|comp|db|user)pass|token|secret|passwd|password|passphrase|api[-_]?key|access[-_]?key|secret[-_]?key|private[-_]?key|credentials?)["'\'']*[[:space:]]*[:=][[:space:]]*["'\'']*[^][:space:]"'\''/$<>(){}[,;#]' \

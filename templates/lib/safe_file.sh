@@ -1,28 +1,28 @@
-# Files that root reads and writes in folders of others: SlurmUser's /etc/slurm, for one. No name there can be relied on: its
-# owner may put a link, a fifo or another file in its place between any two commands. So these functions work as openat(2)
-# does. They go into the folder step by step from /, know each step by its parent, and from then on name files relative to
-# it. What is written is made whole in a folder of root's alone inside that one, which nobody else can enter; it takes its
-# place by rename(2), which follows no link. Content, name and folder are on the disk in that order before a function ends.
-# A link is followed only where it is root's and lies in a folder that root alone can write, as all folders above it do.
-# POSIX sh with coreutils 8.24 or newer (sync FILE). Bodies in ( ): neither folder nor variables are the caller's.
+# Root reads and writes files in folders of other users, for example SlurmUser's /etc/slurm. The owner of such a folder can put a
+# link, a fifo or another file in a file's place between any two commands. So these functions work like openat(2): they enter
+# the folder step by step from /, check at each step that its parent is the folder they came from, and then name files relative
+# to it. A new file is written completely in a new folder inside, which only root can enter, and renamed into place: rename(2)
+# follows no link. Content, name and folder are on disk in that order before a function ends.
+# A link is followed only if it belongs to root, and only root can write its folder and all folders above.
+# Needs POSIX sh and coreutils 8.24 or newer (sync FILE). Functions with a body in ( ) change neither the folder nor variables.
 
 refuse() {
     printf '%s\n' "$*" >&2
     return 1
 }
 
-# --- going there
+# --- entering a folder
 
-# inspect_folder: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
-# (yes: root alone, or its group where no ACL names others, can write it). $chain is no from the first folder on that others can
-# write; one that is sticky, as /tmp, lets nobody move what is root's in it; in one that is mounted to be read only, as a
-# ConfigMap is in a pod, nobody can write whatever its mode says.
+# inspect_folder: examine the current folder. Sets $id (of this folder), $above (of its parent), $who (owner and mode), and $here
+# (yes: only root can write it, or root's group without an ACL). Sets $chain to no from the first folder on that others can write.
+# Exceptions: in a sticky folder such as /tmp nobody can move root's files; in a read-only mount, such as a ConfigMap in a pod,
+# nobody can write, whatever its mode says.
 inspect_folder() {
     # shellcheck disable=SC2046 # words
     set -- $(stat -c '%d:%i %u %a %g' . ..)
     [ $# = 8 ] || return 1
     id=$1 above=$5 who="$2 $3" here=no group=$4
-    # with an ACL the mode of the group is that of all whom it names; what a file server has of ACLs is not always seen
+    # with an ACL, the group's mode applies to everybody whom it names; the ACLs of a file server are not always visible
     case $who in *[2367]?) case $(LC_ALL=C ls -ld .)/$(stat -f -c %T .) in ??????????+* | */nfs*) group=acl ;; esac ;; esac
     case $who,$group in
     '0 '*[2367]?,[!0]* | '0 '*[2367],*)
@@ -33,8 +33,8 @@ inspect_folder() {
     esac
 }
 
-# enter_folder_of PATH [make]: the shell goes into the folder in which the file lies that PATH means; sets $name, the file's there, and
-# $folder. Folders that are lacking are made, where that is asked for.
+# enter_folder_of PATH [make]: enter the folder of the file PATH, without links; set $name, the file's name in it, and $folder.
+# With `make`, create missing folders.
 enter_folder_of() {
     rest=$1 make=${2-} hops=0 chain=yes
     case $rest in /*) ;; *) refuse "$1 is not an absolute path" || return 1 ;; esac
@@ -69,15 +69,15 @@ enter_folder_of() {
     done
 }
 
-# real_path PATH: the path of the file that PATH means, without a link in it; PATH itself where there is no such folder
+# real_path PATH: print PATH without links; PATH itself if its folder does not exist
 real_path() (
     if [ ! -d "${1%/*}/" ]; then printf '%s\n' "$1"; else enter_folder_of "$1" && printf '%s\n' "$folder/$name"; fi
 )
 
 # --- reading
 
-# identify FILE: all by which a regular file is known from what somebody puts in its place, or changes it into meanwhile. In a
-# folder of others a second name of a file is one of somebody else's file.
+# identify FILE: set $known, which differs after anybody replaced or changed the file. Fails for anything but a regular file. In a
+# folder of others it also fails for a file with a second hard link: that could be another user's file.
 identify() {
     known=$(stat -c '%h %d:%i %u:%g %a %s %.9Y %.9Z %F' -- "$1") || return 1
     case $known in
@@ -90,8 +90,8 @@ identify() {
     esac
 }
 
-# copy_file FILE COPY: COPY, in a folder of root's alone, becomes what FILE is: content, owner, mode (but for set-id bits), date,
-# labels. Neither a link is followed nor a fifo or a device opened; some 64 MiB at most.
+# copy_file FILE COPY: copy content, owner, mode (without set-id bits), date and labels to COPY, in a folder that only root can
+# write. Follows no link and opens no fifo or device; 64 MiB at most.
 copy_file() {
     identify "$1" || return 1
     seen_=$known
@@ -104,15 +104,15 @@ copy_file() {
     refuse "$folder/$name could not be read completely, or was changed meanwhile: run again"
 }
 
-# read_file PATH [COMMAND...]: its content, or what COMMAND makes of it: no `read_file PATH | COMMAND`, since a pipe has the exit code of its
-# last command alone, and COMMAND makes something also of a content that was cut off. Fails where the file could not be read whole;
-# with COMMAND, nothing is printed then. Nothing is written. Of 8 MiB at most: files that are read here have a hundredth of that,
-# and one of others may seem to have no end. One that nothing comes from, as on a file server that is away, is given up.
+# read_file PATH [COMMAND...]: print the file's content, or what COMMAND makes of it. Not `read_file PATH | COMMAND`: a pipe has
+# the exit code of its last command only, and COMMAND would accept an incomplete content. Fails if the file could not be read
+# completely; with COMMAND, it then prints nothing. Reads 8 MiB at most: our files are far smaller, and another user's file may
+# have no end. Gives up after 30 s, for example if a file server does not respond.
 read_file() (
     enter_folder_of "$1" || exit 1
     shift
-    if [ $# = 0 ]; then read_current; exit $?; fi # of itself, in a trap, it would end with the code of before
-    for _ in 1 2 3; do # one that is being replaced is there again at once
+    if [ $# = 0 ]; then read_current; exit $?; fi # a bare `exit` in a trap would use an older code
+    for _ in 1 2 3; do # somebody may be replacing the file at this moment
         identify "./$name" || exit 1
         seen_=$known
         made=$(
@@ -131,15 +131,15 @@ read_current() {
     timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock,fullblock bs=65536 count=128 status=none 8>&- 9>&-
 }
 
-# stat_file FORMAT PATH: what stat says of it
+# stat_file FORMAT PATH: print what stat reports about the file
 stat_file() (
     enter_folder_of "$2" && identify "./$name" && stat -c "$1" -- "./$name"
 )
 
 # --- writing
 
-# open_stage: behind `enter_folder_of`. The shell goes on into a new folder of root's alone inside that one; the file is to be made in it as
-# ./new. What interrupted ones left is cleared first: theirs have this host's name, since controllers may share a folder.
+# open_stage: after `enter_folder_of`. Create a folder inside that only root can enter, and enter it; the caller then writes ./new.
+# First removes leftovers of interrupted calls on this host: their names contain the host's name, as controllers may share a folder.
 open_stage() {
     mine=".$name.dws-on-csm.$(uname -n)"
     find . -maxdepth 1 -name "$mine.*" ! -type d \( -user 0 -o -type f \) -exec rm -f -- {} + || return 1
@@ -147,15 +147,15 @@ open_stage() {
     parent=$id there=$here
     stage=$(umask 077 && mktemp -d "./$mine.XXXXXXXXXX") || return 1
     { cd -P "$stage" && inspect_folder; } || return 1
-    here=$there # of the folder that the file lies in
+    here=$there # as for the file's own folder
     case $above,$who in
     "$parent,0 700" | "$parent,0 "?700) ;;
     *) refuse "$folder: another program replaced the folder $stage: run again" || return 1 ;;
     esac
 }
 
-# remove_stage FOLDER: removes one that an earlier `open_stage` left. The folder's owner may have given that name to another one of
-# root's: so it has to be as `open_stage` makes it, with nothing but what is made in it.
+# remove_stage FOLDER: remove the leftover of an earlier `open_stage`. Somebody may have given that name to another folder of root's:
+# so it is removed only if it looks as `open_stage` makes it and contains nothing else.
 remove_stage() {
     parent=$id
     cd -P "$1" && inspect_folder || return 0
@@ -168,13 +168,13 @@ remove_stage() {
     cd -P .. && rmdir -- "$1"
 }
 
-# close_stage: out of that folder, which goes
+# close_stage: leave the stage's folder and remove it
 close_stage() {
     rm -f -- ./new
     cd -P .. && { rmdir -- "$stage" 2>/dev/null || :; }
 }
 
-# install_new: ./new takes the file's place. Once it has, this says 0: what is there then is the new one.
+# install_new: replace the file with ./new. Returns 0 once the file is replaced, even if a later sync fails.
 install_new() {
     if ! sync -- ./new || ! mv -fT -- ./new "../$name"; then
         close_stage
@@ -184,7 +184,7 @@ install_new() {
     sync -- . || printf '%s\n' "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
 }
 
-# set_label: ./new gets the SELinux label that its place has by the policy
+# set_label: give ./new the SELinux label that the policy has for its place
 set_label() {
     if command -v selinuxenabled >/dev/null 2>&1 && selinuxenabled && label=$(matchpathcon -n "$folder/$name"); then
         chcon -h -- "$label" ./new || :

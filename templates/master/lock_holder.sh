@@ -1,4 +1,4 @@
-# Reads who holds the lock of a site, and until when, by what counts (lock.sh says what stands there). Changes nothing.
+# Reads who holds the lock of a site, and until when (lock.sh describes the files). Changes nothing.
 # Set before: $hold (seconds that a lock lasts), $proc (/proc). The current folder is that of the lock, $state.
 
 # what time it is: the id of this boot in $boot, and seconds since then in $up; a lock renewed now holds until $until
@@ -12,7 +12,7 @@ count() {
 # line N of the holder's file; nothing where there is none
 line() { if [ -e lock/holder ]; then sed -n "$1p" lock/holder; fi; }
 
-# when the lock ends or ended, in seconds since this boot; nothing where nobody knows: it is torn, or of an earlier version
+# when the lock ends or ended, in seconds since this boot; nothing if unknown: the file is incomplete, or of an earlier version
 ending() {
     ends=$(line 5)
     end=${ends#* }
@@ -21,7 +21,7 @@ ending() {
     elif [ "${ends% *}" = "$boot" ]; then
         echo "$end"
     else
-        # renewed before this master started: at the latest then. Its holder may be at work elsewhere, and renew it again
+        # renewed before this master's boot, at the latest right before it. Its holder may still work elsewhere, and renew it
         echo "$hold"
     fi
 }

@@ -1,4 +1,4 @@
-# Renew the lock (lock.sh). Where $run does not hold it any more: exit code 3, and the lines of who does.
+# Renew the lock (lock.sh). If $run no longer holds it: exit code 3, and the lines of the holder.
 if [ ! -e lock/holder ]; then exit 3; fi
 holder=$(line 3)
 if [ "$holder" != "$run" ]; then cat lock/holder; exit 3; fi

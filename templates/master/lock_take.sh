@@ -8,7 +8,7 @@ rm -rf lock.new lock.old
 end=$(ending)
 if [ -e lock/holder ]; then
     if [ -z "$end" ]; then
-        # nobody knows when it ends, so it ends as if it had been renewed just now
+        # its end is unknown: treat it as renewed just now
         held lock "$(line 1)" "$(line 2)" "$(line 3)"
         end=$until
     fi
@@ -20,8 +20,8 @@ if [ -e lock/holder ]; then
     fi
 fi
 
-# one that was not given up was its holder's until it ended, or until the holder died; what was given up before this boot, or
-# never, is nobody's since then
+# a lock that was not released was its holder's until it expired, or until the holder died; one that was released before this boot,
+# or never existed, has been free since the boot
 since=$up
 former=$(line 3)
 if [ -e lock/holder ]; then

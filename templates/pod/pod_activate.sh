@@ -19,7 +19,7 @@ finish() {
     : >"$work/done"
     exit "$1"
 }
-edited() {
+edit_objects() {
     timeout --foreground -k 5 300 python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} \
         --cache-dir "$work/cache" --request-timeout 20s >>"$work/progress" 2>&1
 }
@@ -68,7 +68,7 @@ last_words() {
         tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }
 
-put_back() {
+undo_failed() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not respond in its new pod within $deadline s"; fi
     first=$code
@@ -79,26 +79,26 @@ put_back() {
 undo() {
     what="all changes were undone"
     [ ! -e "$work/was" ] || what="BurstBufferType was removed from slurm.conf"
-    anew back
+    apply_edits back
     # if it ended with the line and still runs without it, the line may be the cause
-    if [ -e "$work/was" ] && [ "${first-1}$code" != 12 ]; then as_it_was; fi
+    if [ -e "$work/was" ] && [ "${first-1}$code" != 12 ]; then restore_former; fi
     finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
-# as_it_was: the removed line was not the cause: restore slurm.conf
-as_it_was() {
+# restore_former: the removed line was not the cause: restore slurm.conf
+restore_former() {
     : >"$work/again"
     why="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
     what="slurm.conf has its former text"
-    anew was
+    apply_edits was
     finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
-# anew FILE: make the edits of $work/FILE and get a new pod; returns with $code where slurmctld does not respond in it.
-anew() {
+# apply_edits FILE: make the edits of $work/FILE and get a new pod; returns with $code where slurmctld does not respond in it.
+apply_edits() {
     broken=$(pod)
     broken=${broken%% *}
-    edited "$1" || finish 1 "$why; the objects could not be restored, see above"
+    edit_objects "$1" || finish 1 "$why; the objects could not be restored, see above"
     say "$why; $what"
     # a StatefulSet would wait for a broken pod for ever before it takes the next one
     [ -z "$broken" ] || kube 30 --request-timeout 20s delete pod "$broken" --wait=false >/dev/null 2>&1
@@ -108,35 +108,35 @@ anew() {
     last_words
 }
 
-ended() {
+on_exit() {
     code=$?
     if [ -e "$work/done" ]; then exit "$code"; fi
     trap '' HUP INT TERM
     [ -e "$work/edited" ] || finish 1 "the rollout was interrupted before it changed anything"
     why="the rollout was interrupted"
-    [ ! -e "$work/again" ] || as_it_was
+    [ ! -e "$work/again" ] || restore_former
     undo
 }
-alone() {
+take_lock() {
     exec 8>>"$state/activation-$host.lock"
     flock -w "$deadline" 8 || { say "another rollout of this workload is running"; : >"$work/done"; exit 75; }
 }
 
 if [ "${1-}" = stopped ]; then
     [ ! -e "$work/done" ] || exit 0
-    alone
-    ended
+    take_lock
+    on_exit
 fi
 : >"$work/begun"
-alone
-trap ended EXIT
+take_lock
+trap on_exit EXIT
 trap 'exit 143' HUP INT TERM
 printf '%s\n' "$edit" >"$work/edit"
 : >"$work/edited"
-edited next || finish 1 "nothing was changed"
+edit_objects next || finish 1 "nothing was changed"
 say "$workload rolls out: slurmctld stops, then starts in a new pod"
 began=$(up)
 bring_up
 code=$?
-[ "$code" = 0 ] || put_back
+[ "$code" = 0 ] || undo_failed
 finish 0 "slurmctld responds in pod $name after $(($(up) - began)) s"

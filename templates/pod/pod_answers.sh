@@ -7,4 +7,4 @@ until pings | grep -qx 'here UP'; do
     [ "$(up)" -lt "$until_" ] || exit 1
     sleep 0.5
 done
-noted
+record_start_files

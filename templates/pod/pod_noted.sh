@@ -1,7 +1,7 @@
-# noted: record the checksums of the files that slurmctld reads when it starts. Every change of a ConfigMap gives all files of its
+# record_start_files: record the checksums of the files that slurmctld reads when it starts. Every change of a ConfigMap gives all files of its
 # volume a new time, so times alone do not show whether slurmctld has read them. The record holds for that
 # slurmctld alone. Goes after slurmctld.sh. Set before: $state, $folder.
-noted() {
+record_start_files() {
     mkdir -p "$state"
     {
         echo "process=$(identity "$(main_pid)")"

@@ -91,7 +91,7 @@ if [ -n "$main" ] && ! recorded "$main"; then
     began=$(started "$main")
     start_files | while IFS= read -r file; do
         stat -L -c '%.2Z' -- "$file"
-    done | awk -v began="$began" '$1 > began { late = 1 } END { exit late }' && noted
+    done | awk -v began="$began" '$1 > began { late = 1 } END { exit late }' && record_start_files
 fi
 :
 """

@@ -212,7 +212,7 @@ RECORDS = {
     "controller/activate.sh": ("activation", "work=$disk/../work; mkdir -p $work; sum() { echo sum; }; conf="),
 }
 ENDS = {
-    "pod/pod_noted.sh": ("noted() {", "noted"),
+    "pod/pod_noted.sh": ("record_start_files() {", "record_start_files"),
     "master/images_push.sh": ("finish() {", "finish"),
     "controller/test_job.sh": ('mkdir -p "$state_folder"', ""),
     "controller/activate.sh": ("finish() {", 'finish 0 activated "$(head -c 17000 /dev/zero | tr "\\0" y)"'),

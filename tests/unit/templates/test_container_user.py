@@ -134,7 +134,7 @@ def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
     """Memory outlives a container: a record of the slurmctld before is none of the present one's."""
     base = library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state="/var/lib/dws-on-csm")
     with running(SLURM_USER, ["sleep", "100"]) as first, running(SLURM_USER, ["sleep", "100"]) as second:
-        noted = f"main_pid() {{ echo {first}; }}\nrecorded {first} || echo none\nnoted\n"
+        noted = f"main_pid() {{ echo {first}; }}\nrecorded {first} || echo none\nrecord_start_files\n"
         told = f"for one in {first} {second}; do recorded $one && echo yes || echo no; done"
         done = run(container, base + noted + told, shell)
     assert (done.stdout, done.stderr) == ("none\nyes\nno\n", "")

@@ -47,7 +47,9 @@ def lines(pattern: re.Pattern[str]) -> list[str]:
 
 def test_no_program_of_slurms_runs_as_root() -> None:
     """Each is behind `slurm` or `as` (templates/lib/slurmctld.sh, as.sh), in every template that there is or will be."""
-    assert [line for line in lines(SLURMS) if not re.search(r"\bslurm |\bas |\bexec_as |command -v", line)] == []
+    assert [
+        line for line in lines(SLURMS) if not re.search(r"\bslurm |\bas |\bexec_as |\bas_user |command -v", line)
+    ] == []
     assert len(lines(SLURMS)) > 10
 
 
