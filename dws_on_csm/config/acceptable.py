@@ -72,10 +72,10 @@ _REASONS: Mapping[str, str] = {
     "the result could not be verified": "sbatch-missing test-folder test-user-unknown",
     "the run would fail half-way": """
         bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
-        cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing image-elsewhere
-        image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
+        cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused
+        image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing needs-not-right nobody-signs not-as-wanted
-        not-installed not-root objects-missing podman-broken pods-not-ready registry-credential registry-secret
+        not-installed not-root objects-missing podman-broken pods-not-ready policy-of-creations registry-credential registry-secret
         registry-token registry-unreachable registry-unreadable source-failed source-missing source-unreadable
         tools-missing undeploy-unfinished workarea-missing
     """,

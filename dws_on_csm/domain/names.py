@@ -35,6 +35,13 @@ def image(site: Site, name: str, tag: str) -> str:
     return f"{site.registry.name}/{name}:{tag}"
 
 
+def image_parts(name: str) -> tuple[str, str]:
+    """The repository and the tag ("" without one) of an image's name, which may also have a digest: REPOSITORY[:TAG][@DIGEST]."""
+    name = name.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "")
+
+
 def role(site: Site) -> str:
     """The plugin's ClusterRole: until dws 0.1.0 applied separately, from 0.1.1 deployed with a prefix (config/rbac of both)."""
     return ROLE if role_by_hand(site) else f"dws-{ROLE}"

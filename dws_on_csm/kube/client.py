@@ -62,6 +62,10 @@ class Cluster:
         """POST to a collection; `dryRun="All"` for a server-side dry run."""
         return self._must("POST", path, query, body)
 
+    def replace(self, path: str, body: Mapping[str, Any], **query: str) -> Json:
+        """PUT of an object that exists; `dryRun="All"` for a server-side dry run."""
+        return self._must("PUT", path, query, body)
+
     def patch(self, path: str, body: Mapping[str, Any], **query: str) -> Json:
         """A JSON merge patch."""
         return self._must("PATCH", path, query, body, "application/merge-patch+json")

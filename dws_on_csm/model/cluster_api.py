@@ -20,6 +20,9 @@ class Cluster(Protocol):
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         """POST; `dryRun="All"` for a server-side dry run. Raises ClusterError with the server's own message."""
 
+    def replace(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
+        """PUT of an object that exists; `dryRun="All"` for a server-side dry run. Raises ClusterError."""
+
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A JSON merge patch; one with a resourceVersion fails if the object has changed since."""
 

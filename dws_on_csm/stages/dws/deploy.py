@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import dws_objects, names, plugin_role
+from dws_on_csm.domain import names, plugin_role
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import ApiLook, Fact, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Finding, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
+    admission,
     cert_manager_overlay,
     in_use,
     kept_configuration,
@@ -20,38 +20,33 @@ from dws_on_csm.stages.dws import (
     readiness,
     workflow_namespace,
 )
+from dws_on_csm.stages.dws.admission import APPLIED, AS_RENDERED, MISSING, ObjectState
 from dws_on_csm.stages.facts import ROLE
-
-APPLIED: Fact[dict[str, str]] = Fact("deploy", "applied")
-"""Label -> "as rendered", "missing", "being deleted", or the first difference from the manifest."""
 
 
 def _look_applied(ctx: StepContext) -> ApiLook:
     objects = manifests.wanted(ctx)
-    return APPLIED.api(lambda cluster: {manifests.label(manifest): _state(cluster, manifest) for manifest in objects})
+    return APPLIED.api(
+        lambda cluster: {manifests.label(manifest): admission.compare(cluster, manifest) for manifest in objects}
+    )
 
 
-def _read_applied(ctx: StepContext, found: Value) -> Value:
+def _read_applied(ctx: StepContext, found: Mapping[str, ObjectState]) -> Value:
     """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
-    different = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
+    states = {name: item["state"] for name, item in found.items()}
+    different = [name for name, state in states.items() if state not in (MISSING, AS_RENDERED)]
     return {
-        "as rendered": sum(1 for state in found.values() if state == "as rendered"),
-        "missing": [name for name, state in found.items() if state == "missing"],
-        "not as rendered": different,
+        "as rendered": sum(1 for state in states.values() if state == AS_RENDERED),
+        "missing": [name for name, state in states.items() if state == MISSING],
+        "not as rendered": [f"{name}: {states[name]}{_refused_text(found[name])}" for name in different],
     }
 
 
-def _state(cluster: Cluster, manifest: Mapping[str, Any]) -> str:
-    have = cluster.get(manifests.api_path(manifest))
-    if have is None:
-        return "missing"
-    if "deletionTimestamp" in have["metadata"]:
-        return "being deleted"
-    trimmed = {key: value for key, value in manifest.items() if key != "status"}
-    template = dws_objects.part(dict(manifest), *_TEMPLATE.split("."))
-    # a difference that replaces the pods is reported before any other
-    pods = manifests.difference({"spec": {"template": template}}, have) if template else ""
-    return pods or manifests.difference(trimmed, have) or "as rendered"
+def _refused_text(item: ObjectState) -> str:
+    """Why it is unknown whether admission made the difference; "" where it is known."""
+    if not item["refused"]:
+        return ""
+    return f" (or an admission policy made that: the API server refused a dry run of the manifest: {item['refused']})"
 
 
 def _want_applied(ctx: StepContext) -> Value:
@@ -60,10 +55,32 @@ def _want_applied(ctx: StepContext) -> Value:
 
 def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
+    webhook = ctx.facts.one(APPLIED).get(_WEBHOOK)
     if _webhook_changes(ctx, have):
+        if webhook and webhook["refused"]:
+            raise Refused(_not_recreated(webhook["refused"]))
         # each of its three replicas needs a host of its own: with three workers a rolling update never ends
         actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
+    elif webhook and webhook["updated"].startswith(admission.TEMPLATE):
+        raise Refused(_policy_of_creations(webhook["updated"]))
     return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
+
+
+_WEBHOOK = f"Deployment {names.WEBHOOK}"
+
+
+def _not_recreated(why: str) -> Finding:
+    text = f"{_WEBHOOK} has to be replaced, but the API server refused a dry run of that, so it stays: {why}"
+    fix = (
+        "correct the policy or webhook that refused it; or set accept: [objects-differ], if the difference is intended"
+    )
+    return Finding("dry-run-refused", text, fix)
+
+
+def _policy_of_creations(difference: str) -> Finding:
+    text = f"an admission policy changed {_WEBHOOK} when it was created, but changes no updates: the next `make deploy` would"
+    text += f" replace its pods ({difference}), and on three workers such an update never ends"
+    return Finding("policy-of-creations", text, "let the policy act on updates, too")
 
 
 def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
@@ -72,7 +89,7 @@ def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
     No object that grants rights is among them, except the plugin's role if it allows nothing more than the manifest's.
     """
     different: list[str] = have["not as rendered"]
-    deleted = any(one.endswith(": being deleted") for one in different)
+    deleted = any(one.endswith(f": {admission.DELETED}") for one in different)
     if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
         return ""
     granting = [one.partition(": ")[0] for one in different if one.partition(" ")[0] in _GRANTING]
@@ -100,14 +117,10 @@ def _accepted(ctx: StepContext) -> bool:
 
 def _webhook_changes(ctx: StepContext, have: Value) -> bool:
     """Whether the webhook's Deployment exists, and either gets new pods or has no pod that responds."""
-    label = f"Deployment {names.WEBHOOK}"
-    if label in have["missing"]:
+    if _WEBHOOK in have["missing"]:
         return False
     answers = ctx.facts.one(readiness.FACT)["answers"]
-    return not answers or any(one.startswith(f"{label}: {_TEMPLATE}") for one in have["not as rendered"])
-
-
-_TEMPLATE = "spec.template"
+    return not answers or any(one.startswith(f"{_WEBHOOK}: {admission.TEMPLATE}") for one in have["not as rendered"])
 
 
 def _interrupts(ctx: StepContext) -> bool:
@@ -137,7 +150,7 @@ def _different_paths(ctx: StepContext) -> tuple[str, ...]:
     return tuple(
         manifests.api_path(manifest)
         for manifest in manifests.wanted(ctx)
-        if states[manifests.label(manifest)] != "as rendered"
+        if states[manifests.label(manifest)]["state"] != AS_RENDERED
     )
 
 

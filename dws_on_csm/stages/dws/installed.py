@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import Check, Fact, StepContext
+from dws_on_csm.stages.dws import admission
 
 
 class Crd(TypedDict):
@@ -76,11 +77,18 @@ def read(cluster: Cluster) -> Installed:
 
 
 def tag(deployment: Mapping[str, Any] | None) -> str:
-    """The tag of the image of DWS in its Deployment; "" if there is none, "unknown" if no container has such an image."""
+    """The tag of the image of DWS in its Deployment; "" if there is none, "unknown" if no container has such an image.
+
+    An admission policy may have rewritten the image (a digest in place of the tag, another registry): then the tag is that of the
+    image with which the Deployment was applied.
+    """
     if deployment is None:
         return ""
-    images = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
-    return next((image.rpartition(":")[2] for image in images if image.rpartition(":")[0].endswith("/dws")), "unknown")
+    for image in admission.images(deployment):
+        repository, tag = names.image_parts(image)
+        if tag and repository.endswith("/dws"):
+            return tag
+    return "unknown"
 
 
 def crds(cluster: Cluster) -> dict[str, Crd]:

@@ -9,7 +9,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifests
+from dws_on_csm.stages.dws import admission, manifests
 
 FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
 """See _read."""
@@ -29,7 +29,10 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     stuck = [pod["pod"] for pod in pods if pod["stuck"]]
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
-    because = "; ".join(dict.fromkeys(pod["why"] for pod in pods))
+    reasons = [pod["why"] for pod in pods] + [
+        why for name, item in deployments.items() if item and not complete(ready[name]) for why in _not_created(item)
+    ]
+    because = "; ".join(dict.fromkeys(reasons))
     return ready | {"because": because, "stuck": stuck, "answers": answers}
 
 
@@ -41,6 +44,16 @@ def _ready(deployment: Mapping[str, Any]) -> str:
     good = min(status.get("availableReplicas", 0) - outdated, updated)
     current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
     return f"{max(good, 0) if current else 0} of {deployment['spec']['replicas']}"
+
+
+def _not_created(deployment: Mapping[str, Any]) -> list[str]:
+    """Why pods of a Deployment cannot be created at all: a quota, or an admission policy that rejects them."""
+    conditions = deployment.get("status", {}).get("conditions") or []
+    return [
+        f"pods cannot be created: {condition.get('message', '')}"[:400]
+        for condition in conditions
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
+    ]
 
 
 def complete(text: str) -> bool:
@@ -114,9 +127,17 @@ def _want_available(ctx: StepContext) -> Value:
 def _wanted(ctx: StepContext) -> dict[str, str]:
     deployments = [manifest for manifest in manifests.objects(ctx) if manifest["kind"] == "Deployment"]
     return {
-        deployment["metadata"]["name"]: "{0} of {0}".format(deployment["spec"]["replicas"])
-        for deployment in deployments
+        deployment["metadata"]["name"]: "{0} of {0}".format(_replicas(ctx, deployment)) for deployment in deployments
     }
+
+
+def _replicas(ctx: StepContext, manifest: Mapping[str, Any]) -> int:
+    """The number of pods in the manifest, or in a Deployment that is as admission made it of the manifest."""
+    applied, name = ctx.facts.one_or_none(admission.APPLIED) or {}, manifest["metadata"]["name"]
+    state, present = applied.get(manifests.label(manifest)), ctx.facts.one_or_none(FACT) or {}
+    total = str(present.get(name, "")).partition(" of ")[2]
+    as_admitted = state is not None and state["state"] == admission.AS_RENDERED and total
+    return int(total) if as_admitted else int(manifest["spec"]["replicas"])
 
 
 def _step(

@@ -173,6 +173,9 @@ class Signer:
         self.seen.append(dict(body))
         return self.objects[name]
 
+    def replace(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
+        raise NotImplementedError
+
     def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         name, _, part = path.rpartition("/")
         assert part == "approval" and body["metadata"]["resourceVersion"] == "7"

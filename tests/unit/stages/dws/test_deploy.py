@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +12,16 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
-from dws_on_csm.model.actions import Delete
-from dws_on_csm.model.step import Check, Constant, Facts, Step, StepContext
-from dws_on_csm.stages.dws import cert_manager_overlay, deploy, manifests, readiness
+from dws_on_csm.model.actions import Action, Delete
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.step import Check, Constant, Facts, Refused, Step, StepContext
+from dws_on_csm.stages.dws import admission, cert_manager_overlay, deploy, installed, manifests, readiness
 from tests.unit import steps
 
 WEBHOOK: Mapping[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
-    "metadata": {"name": names.WEBHOOK, "namespace": names.NAMESPACE, "generation": 1},
+    "metadata": {"name": names.WEBHOOK, "namespace": names.NAMESPACE, "generation": 1, "resourceVersion": "1"},
     "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "manager", "image": "dws:1"}]}}},
 }
 WORKFLOW = {
@@ -36,15 +38,29 @@ WORKFLOW = {
 class Answers:
     """The API of a cluster that has this one Deployment."""
 
-    def __init__(self, live: Mapping[str, Any] | None) -> None:
+    def __init__(self, live: Mapping[str, Any] | None, refuses: str = "", creates: Any = None) -> None:
         self.live = live
+        self.refuses = refuses
+        self.creates = creates or (lambda body: body)
 
     def get(self, path: str, **query: str) -> Any:
         """The Deployment, at its path."""
         return self.live if path.endswith(f"/{names.WEBHOOK}") else None
 
+    def create(self, path: str, body: Any, **query: str) -> Any:
+        """A dry run."""
+        if self.refuses:
+            raise ClusterError(400, self.refuses)
+        return self.creates(body)
 
-def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepContext:
+    def replace(self, path: str, body: Any, **query: str) -> Any:
+        """A dry run."""
+        return body
+
+
+def place(
+    change: str, available: int, monkeypatch: pytest.MonkeyPatch, refuses: str = "", creates: Any = None
+) -> StepContext:
     """A master whose webhook has so many pods that respond, up to date or not, and differs from its manifest in `change`."""
     live = copy.deepcopy(dict(WEBHOOK))
     if change == "replicas":
@@ -58,7 +74,7 @@ def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepC
     monkeypatch.setattr(manifests, "wanted", lambda place: [WEBHOOK])
     monkeypatch.setattr(cert_manager_overlay, "modern", lambda place: False)
     here = StepContext(load(DEFAULT), Facts({}), "ncn-m001")
-    cluster: Any = Answers(None if change == "missing" else live)
+    cluster: Any = Answers(None if change == "missing" else live, refuses, creates)
     steps = {one.name: one for one in deploy.STAGE.steps}
     for name in ("applied", "available"):
         look: Any = steps[name].look(here)
@@ -85,7 +101,7 @@ def test_when_the_webhook_is_replaced(
 ) -> None:
     """It is replaced where its pods change, or none responds; where one responds, Workflows and jobs are checked first."""
     here = place(change, available, monkeypatch)
-    found = here.facts.one(deploy.APPLIED)
+    found = here.facts.one(admission.APPLIED)
     actions = steps.change(
         deploy.STAGE,
         "applied",
@@ -97,6 +113,67 @@ def test_when_the_webhook_is_replaced(
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
     assert isinstance(checks["workflows"].look(here), Constant) != guarded
     assert bool(steps.side_effect(deploy.STAGE, "applied", here, found, None)) == guarded
+
+
+def change(here: StepContext) -> Sequence[Action]:
+    """The step's actions."""
+    step = steps.step(deploy.STAGE, "applied")
+    return steps.change(
+        deploy.STAGE, "applied", here, step.have(here, here.facts.one(admission.APPLIED)), step.want(here)
+    )
+
+
+@pytest.mark.parametrize(("available", "state"), [(3, "image"), (0, "image"), (0, "replicas")])
+def test_a_webhook_that_could_not_be_created_again_is_not_deleted(
+    available: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the API server refuses a dry run of its manifest, a policy may have made the difference, too: the cause is told."""
+    here = place(state, available, monkeypatch, refuses="admission webhook x does not support dry run")
+    with pytest.raises(Refused, match="does not support dry run") as refused:
+        change(here)
+    assert [finding.name for finding in refused.value.findings] == ["dry-run-refused"]
+    (text,) = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))["not as rendered"]
+    assert "or an admission policy made that" in text and "does not support dry run" in text
+
+
+def test_a_webhook_that_an_update_would_change_is_not_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that acts on creations only: the Deployment is as rendered, and `make deploy` for another object would not end."""
+
+    def creates(body: Any) -> Any:
+        body = copy.deepcopy(body)
+        body["spec"]["template"]["spec"]["containers"][0]["image"] = "dws:0"
+        return body
+
+    here = place("image", 3, monkeypatch, creates=creates)
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))
+    assert have == steps.step(deploy.STAGE, "applied").want(here)
+    with pytest.raises(Refused) as refused:
+        change(here)
+    assert [finding.name for finding in refused.value.findings] == ["policy-of-creations"]
+
+
+@pytest.mark.parametrize(
+    ("image", "applied", "tag"),
+    [
+        ("registry.local/dws:0.0.20", "", "0.0.20"),
+        ("registry.local:5000/dws:0.0.20", "", "0.0.20"),
+        ("registry.local/dws:0.0.20@sha256:ab", "", "0.0.20"),
+        ("mirror.local/registry.local/dws:0.0.20", "", "0.0.20"),
+        ("registry.local:5000/dws@sha256:ab", "registry.local/dws:0.0.20", "0.0.20"),
+        ("mirror/csm-dws:stable", "registry.local/dws:0.0.20", "0.0.20"),
+        ("registry.local/dws:0.0.19", "registry.local/dws:0.0.20", "0.0.19"),
+        ("registry.local:5000/dws", "", "unknown"),
+        ("registry.local/dws@sha256:ab", "not JSON", "unknown"),
+    ],
+)
+def test_the_installed_version_is_known_from_its_image(image: str, applied: str, tag: str) -> None:
+    """Also where admission rewrote it: `make deploy` leaves the manifest as it was in an annotation. A DWS of an unknown version
+    would be removed as another one."""
+    containers = {"spec": {"template": {"spec": {"containers": [{"image": "proxy:1"}, {"image": applied}]}}}}
+    note = json.dumps(containers) if applied.startswith("registry") else applied
+    live = {"metadata": {"annotations": {admission.LAST_APPLIED: note}} if applied else {}}
+    spec = {"template": {"spec": {"containers": [{"image": "quay.io/proxy:1"}, {"image": image}]}}}
+    assert installed.tag({**live, "spec": spec}) == tag
 
 
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +209,7 @@ def test_accepted_differences_stay(change: str, available: int, accepted: str, m
     """Where every object exists and the webhook answers; then nothing interrupts it, and no Workflow stands in the way."""
     here = place(change, available, monkeypatch)
     applied = next(one for one in deploy.STAGE.steps if one.name == "applied")
-    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(deploy.APPLIED))
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))
     assert isinstance(applied, Step) and applied.accepted_as
     assert applied.accepted_as(here, have, steps.step(deploy.STAGE, "applied").want(here)) == accepted
     accepting = StepContext(replace(here.site, accept=frozenset({"objects-differ"})), here.facts, here.host)

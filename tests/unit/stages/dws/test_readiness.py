@@ -10,7 +10,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Facts, StepContext
-from dws_on_csm.stages.dws import readiness
+from dws_on_csm.stages.dws import manifests, readiness
 
 
 def a_deployment(wanted: int, generation: int = 1, **status: int) -> dict[str, Any]:
@@ -69,3 +69,23 @@ def test_a_proof_needs_the_controller_and_an_answering_webhook(controller: int, 
     step = readiness.MINIMUM
     assert step.read is not None
     assert (step.read(place, have) == step.want(place)) == serves
+
+
+def test_pods_that_cannot_be_created_are_told_with_the_cause() -> None:
+    """A quota, or a policy that rejects pods: no pod exists that could say why it waits."""
+    webhook = a_deployment(3)
+    why = 'pods "dws-webhook-1" is forbidden: admission webhook "policies" denied the request: no root'
+    webhook["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": why}]
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook))  # type: ignore[arg-type, union-attr]
+    assert found["because"] == f"pods cannot be created: {why}"
+
+
+def test_a_number_of_pods_that_admission_made_is_the_wanted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy may set the number; a Deployment that somebody scaled still lacks pods."""
+    manifest = {"kind": "Deployment", "metadata": {"name": names.WEBHOOK}, "spec": {"replicas": 3}}
+    monkeypatch.setattr(manifests, "objects", lambda ctx: [manifest])
+    for state, wanted in (("as rendered", "2 of 2"), ("spec.replicas is 2, not 3", "3 of 3")):
+        applied = {f"Deployment {names.WEBHOOK}": {"state": state, "refused": "", "updated": ""}}
+        facts = {"deploy.applied": {"m": applied}, "deploy.available": {"m": {names.WEBHOOK: "2 of 2"}}}
+        ctx = StepContext(load(DEFAULT), Facts(facts), "m")  # type: ignore[arg-type]
+        assert readiness.AVAILABLE.want(ctx)[names.WEBHOOK] == wanted
