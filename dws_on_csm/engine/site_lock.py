@@ -188,7 +188,7 @@ class Lock:
     def _renewed(self) -> str:
         """Why the renewal failed, or ""."""
         try:
-            answer = self._session.run_aside(_script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
+            answer = self._session.run_aside(script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
         except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
             return str(error) or type(error).__name__
         if answer.code == LOST:
@@ -212,7 +212,7 @@ class Lock:
         """Release the lock, if it is still this run's."""
         self.over.set()
         for _ in range(2):  # a signal meant for other scripts may have ended the first try
-            if self._session.run_aside(_script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
+            if self._session.run_aside(script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
                 return
 
 
@@ -250,7 +250,7 @@ def _taken(session: Any, run: str, tell: Callable[[str], None]) -> Lock:
 def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Lock:
     asked = clock()
     settings = {"run": run, "over": over, "who": owner(), "pid": str(os.getpid()), "process": "\n".join(identity())}
-    answer = session.run(_script("master/lock_take.sh", **settings), deadline=DEADLINE)
+    answer = session.run(script("master/lock_take.sh", **settings), deadline=DEADLINE)
     word, _, rest = answer.out.decode(errors="replace").partition("\n")
     if answer.code != 0:
         fix = f"repair the folder {STATE} there: runs keep their files in it"
@@ -281,5 +281,6 @@ def _words(answer: Any) -> str:
     return " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
 
 
-def _script(name: str, **settings: str) -> str:
+def script(name: str, **settings: str) -> str:
+    """One of the lock's scripts with its settings, ready to run on the master."""
     return render.script("master/lock.sh", name, state=STATE, hold=str(LEASE_SECONDS), proc=PROC, **settings)

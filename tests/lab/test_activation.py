@@ -21,8 +21,10 @@ from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, transaction
+from dws_on_csm.stages.slurm import stage as slurm_stage
 from dws_on_csm.transport.remote_shell import RemoteShell, Result
 from lab.model import Lab
+from tests.unit import steps
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
@@ -90,13 +92,13 @@ class Controllers:
         """What the step `conf` would do on `host`."""
         place = self.place(host)
         have = activate.current_text(place)
-        (action,) = activate._change_conf(place, have, activate.wanted_text(place, have))
+        (action,) = steps.change(slurm_stage.STAGE, "conf", place, have, activate.wanted_text(place, have))
         assert isinstance(action, RunScript)
         return action
 
     def restarting(self, host: str) -> RunScript:
         """What the step `daemon` would do on `host`."""
-        (action,) = activate._change_daemon(self.place(host), None, None)
+        (action,) = steps.change(slurm_stage.STAGE, "daemon", self.place(host), None, None)
         assert isinstance(action, RunScript)
         return action
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import Removal, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Facts, Removal, ShellLook, Stage, Step, StepContext, Value
 
 T = TypeVar("T")
 
@@ -22,6 +23,21 @@ def step(stage: Stage, name: str) -> Step:
     (found,) = (item for item in stage.steps if item.name == name)
     assert isinstance(found, Step)
     return found
+
+
+def parse(stage: Stage, name: str, printed: bytes, ctx: StepContext | None = None) -> Any:
+    """What the step's look makes of the output of its script. The context is the example site's master if none is given."""
+    site = load(DEFAULT)
+    look = step(stage, name).look(ctx or StepContext(site, Facts(), site.master.host.name))
+    assert isinstance(look, ShellLook)
+    return look.parse(printed)
+
+
+def status(stage: Stage, name: str, ctx: StepContext, value: Value) -> str:
+    """The text beside the step's outcome, for a look's result."""
+    text = step(stage, name).status_text
+    assert text
+    return text(step(stage, name).have(ctx, value))
 
 
 def read(stage: Stage, name: str, ctx: StepContext, value: Value) -> Value:

@@ -225,7 +225,9 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
         told[step.name] = look.parse(hostile_host.run(look.script, environment=GIT_OF_ALL).stdout.encode())
     settings = {"clone": str(top), "tag": TAG, "files": ""}
     script = render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings)
-    of_plugin = plugin._parse_repository(hostile_host.run(script, environment=GIT_OF_ALL).stdout.encode())
+    of_plugin = steps.parse(
+        plugin.STAGE, "repository", hostile_host.run(script, environment=GIT_OF_ALL).stdout.encode()
+    )
     assert not (hostile_host.top / "harmed").exists()
     assert of_plugin["open"] == told["clone"]["open"] == str(top / theirs).removesuffix("/.")
     with pytest.raises(Refused, match="workarea-not-roots"):

@@ -51,7 +51,7 @@ class Master:
         own = {"run": self.names[who]}
         if verb == "take":
             own |= {"over": self.names.get(over, ""), "who": who, "pid": "1", "process": f"process of {who}"}
-        return site_lock._script(f"master/lock_{verb}.sh", **own)
+        return site_lock.script(f"master/lock_{verb}.sh", **own)
 
     def begin(self, script: str) -> subprocess.Popen[str]:
         clock = self.folder / "bin" / "date"
@@ -224,7 +224,7 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
 
     def left() -> None:
         holder = master.holder.read_text().splitlines()[2]
-        master.run(site_lock._script("master/lock_leave.sh", run=holder))
+        master.run(site_lock.script("master/lock_leave.sh", run=holder))
 
     assert since() == UP, "nobody ever did"
     left()
@@ -391,11 +391,11 @@ def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
     names: list[str] = []
     for digits, ends in (("ffff", "left"), ("eeee", "over"), ("dddd", "left"), ("cccc", "left")):
         own = {"over": "", "who": "w", "pid": "1", "process": "x", "run": f"{identifier(NOW - 60)[:-4]}{digits}"}
-        word, _, name, *former = master.run(site_lock._script("master/lock_take.sh", **own))[1].split()
+        word, _, name, *former = master.run(site_lock.script("master/lock_take.sh", **own))[1].split()
         assert word == "taken" and former == ([names[-1]] if ends != "left" and len(names) == 2 else former)
         names.append(name)
         if ends == "left":
-            master.run(site_lock._script("master/lock_leave.sh", run=name))
+            master.run(site_lock.script("master/lock_leave.sh", run=name))
         else:
             master.passes(HOLD)
     assert names == sorted(names) and len({*names}) == 4
@@ -406,7 +406,7 @@ def test_a_run_of_the_lock_from_clocks_apart(master: Master) -> None:
     for behind, ahead in (("a", "b"), ("b", "a")):
         names = {behind: identifier(NOW - 60), ahead: identifier(NOW + 60)}
         for who in (behind, ahead):
-            run = site_lock._script("master/lock_take.sh", run=names[who], over="", who=who, pid="1", process="x")
+            run = site_lock.script("master/lock_take.sh", run=names[who], over="", who=who, pid="1", process="x")
             code, out = master.run(run)
             assert code == 0 and out.startswith("taken")
             assert not master.takes("c")

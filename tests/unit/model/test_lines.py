@@ -13,9 +13,10 @@ from dws_on_csm.config.load import ROOT
 from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs, parse_record
 from dws_on_csm.model.step import Value
 from dws_on_csm.stages import cancel
-from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.preflight import writable_folders
 from dws_on_csm.stages.slurm import controller, plugin, slurmctld
+from tests.unit import steps
 
 ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """The other line ends of str.splitlines(), besides a newline."""
@@ -23,8 +24,10 @@ ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 FOR_PEOPLE = {
     "failures.py": "texts of findings and failures, on the screen",
     "known_hosts.py": "known_hosts of this machine",
+    "openssh.py": "messages of this machine's ssh",
     "output.py": "the last lines of a command's output, for people",
     "page.py": "texts in the report",
+    "public_keys.py": "key files of this machine",
     "screen.py": "the first line of a text, on the screen",
     "ssh_config.py": "ssh's reading of this machine's ssh_config",
 }
@@ -66,17 +69,17 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
         lambda found: (found["main"], found["same"]),
     ),
     "kubeconfig": (
-        kubeconfig._parse,
+        lambda out: steps.parse(access_stage.STAGE, "kubeconfig", out),
         "slurm_user=x\nslurm_uid=5\nowner_uid=5\nmode=600\nserver={}\n",
         lambda found: (found["slurm_uid"], found["owner_uid"], found["mode"]),
     ),
     "plugin": (
-        plugin._parse_file,
+        lambda out: steps.parse(plugin.STAGE, "lua", out),
         "mode=600\nowner=a:b\ncontent=\ncompiled=/lua {}\n",
         lambda found: (found["mode"], found["owner"], found["text"]),
     ),
     "repository": (
-        plugin._parse_repository,
+        lambda out: steps.parse(plugin.STAGE, "repository", out),
         "there=yes\ncommit=c0ffee\nmodified={}\n",
         lambda found: (found["commit"], found["files"], found["open"]),
     ),

@@ -242,8 +242,8 @@ def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(site_lock, "STATE", str(disk.folder))
         take, renew = (
-            site_lock._script("master/lock_take.sh", **one),
-            site_lock._script("master/lock_renew.sh", run="$(sed -n 3p lock/holder)"),
+            site_lock.script("master/lock_take.sh", **one),
+            site_lock.script("master/lock_renew.sh", run="$(sed -n 3p lock/holder)"),
         )
     disk.leave(free)
     done = sh(take)

@@ -42,6 +42,7 @@ from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Job, Jobs
 from dws_on_csm.stages.slurm import close_dws, deactivate
+from tests.unit import steps
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
@@ -691,10 +692,12 @@ def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
         "default/bb2": {"uid": "2", "finalizers": ["other/y"]},
     }
     have = {"workflows": {"version": "v1alpha2", "objects": held}}
-    actions = list(stuck_crds._clear_all(have))
+    step = stuck_crds.step("undeploy")
+    assert step.change and step.status_text
+    actions = list(step.change(a_place({"undeploy.stuck": {"crds": have, "data": []}}), have, {}))
     assert [type(one) for one in actions] == [Delete, Delete, RunScript]
     assert isinstance(actions[2], RunScript) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
-    assert "default/bb2 (finalizers other/y)" in stuck_crds._stuck_status(have)
+    assert "default/bb2 (finalizers other/y)" in step.status_text(have)
 
 
 # --- the Slurm side
@@ -719,13 +722,13 @@ def conf(text: str) -> dict[str, Any]:
 )
 def test_only_our_burst_buffer_is_taken_out_of_slurm_conf(text: str, without: str) -> None:
     """Another burst buffer, and a file without one, stay as they are."""
-    assert deactivate._want_conf(a_place(conf(text), host=CONTROLLER)) == without
+    assert steps.step(deactivate.SLURM, "conf").want(a_place(conf(text), host=CONTROLLER)) == without
 
 
 def test_a_burst_buffer_in_an_included_file_is_refused_by_name() -> None:
     """Files that slurm.conf includes are not written: the refusal says which one it is."""
     with pytest.raises(Refused, match=r"/etc/slurm/bb\.conf"):
-        deactivate._want_conf(a_place(conf("Include bb.conf\n"), host=CONTROLLER))
+        steps.step(deactivate.SLURM, "conf").want(a_place(conf("Include bb.conf\n"), host=CONTROLLER))
 
 
 def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
@@ -779,7 +782,8 @@ def test_work_on_slurmctlds_is_awaited_before_dws_is_opened(tmp_path: Path, loca
         for found, at_work in (("none", False), ("running since 12:00", True), ("interrupted, begun 12:00", False)):
             assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
     site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
-    look = close_dws._look_rollouts(StepContext(site, Facts(), MASTER))
+    assert isinstance(waits[1], Step)
+    look = waits[1].look(StepContext(site, Facts(), MASTER))
     assert isinstance(look, ShellLook)
     script = look.script.replace(actions.STATE, str(tmp_path))
     assert look.parse(local_host.run(script, deadline=60.0).out) == "none"

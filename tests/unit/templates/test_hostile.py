@@ -372,12 +372,12 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
     )
     file.symlink_to(hostile_host.secret)
     assert (
-        steps.present(plugin._parse_file(hostile_host.run(script).stdout.encode()))["text"]
+        steps.parse(plugin.STAGE, "lua", hostile_host.run(script).stdout.encode())["text"]
         == "-- (this file can not be read to its end)\n"
     )
     file.unlink()
     hostile_host.owned(file, "return 0\n")
-    assert steps.present(plugin._parse_file(hostile_host.run(script).stdout.encode()))["text"] == "return 0\n"
+    assert steps.parse(plugin.STAGE, "lua", hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
 
 
 @pytest.mark.parametrize("template", ["controller/logs.sh", "host/support.sh"])

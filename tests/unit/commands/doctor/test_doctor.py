@@ -38,10 +38,11 @@ from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContext, Value
-from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.slurm import slurmctld
+from tests.unit import steps
 
 SITE = load(DEFAULT)
 MASTER, HOST = SITE.master.host.name, SITE.controllers[0].name
@@ -201,7 +202,7 @@ def test_a_time_that_is_none_is_a_look_that_failed() -> None:
             _parse_reach(said)
     for said in (b"mode=rw\nowner=slurm\n", b"mode=\n"):
         with pytest.raises(ValueError, match="invalid literal"):
-            kubeconfig._parse(said)
+            steps.parse(access_stage.STAGE, "kubeconfig", said)
 
 
 _ONCE_SLOW = """#!/bin/sh
@@ -389,7 +390,7 @@ def test_a_run_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert seen() == ""
     who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}
     monkeypatch.setattr(site_lock, "STATE", str(tmp_path))
-    taken = site_lock._script("master/lock_take.sh", **who)
+    taken = site_lock.script("master/lock_take.sh", **who)
     named = subprocess.run(["sh", "-c", taken], capture_output=True, check=True).stdout.decode().split()[2]
     holder = tmp_path / "lock/holder"
     _, _, run, _, counts = holder.read_text().splitlines()

@@ -378,6 +378,6 @@ def test_a_key_in_the_place_of_our_file_is_not_shown(tmp_path: Path, name: str) 
         ),
     }
     done = subprocess.run(["sh", "-c", scripts[name]], capture_output=True, timeout=60, check=True)
-    found = plugin._parse_file(done.stdout) if name == "plugin" else computes.parse(done.stdout)
+    found = steps.parse(plugin.STAGE, "lua", done.stdout) if name == "plugin" else computes.parse(done.stdout)
     text = steps.present(found)["text"]
     assert "holds a key" in text and "PRIVATE" not in text

@@ -341,15 +341,20 @@ def test_a_nodes_file_costs_no_more_than_its_length() -> None:
     assert_no_square(work, 12)
 
 
+def compared(ctx: StepContext) -> str:
+    """What is shown for a node whose slurm.conf is only compared."""
+    return steps.status(computes.STAGE, "conf", ctx, ctx.facts.found["computes.conf"]["nid1"])
+
+
 def test_nodes_that_are_only_compared_are_reported() -> None:
     """That the line is lacking, or in what they differ; nothing of one that is the same, or where Slurm is configless."""
     configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
-    assert computes._difference_status(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
-    assert computes._difference_status(node("check", activate.wanted_text(place(), TEXT))) == ""
-    told = computes._difference_status(node("print", TEXT))
+    assert compared(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
+    assert compared(node("check", activate.wanted_text(place(), TEXT))) == ""
+    told = compared(node("print", TEXT))
     assert told.startswith("differs from the controllers' (- present, + expected): + ")
     assert "; + BurstBufferType=burst_buffer/lua" in told
-    assert computes._difference_status(node("print", "X=1\n", more=configless)) == ""
+    assert compared(node("print", "X=1\n", more=configless)) == ""
 
 
 def test_a_node_that_is_edited() -> None:

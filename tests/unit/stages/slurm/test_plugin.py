@@ -155,7 +155,7 @@ def look(folder: Path, tag: str = "v0.0.5") -> Any:
     settings = {"clone": str(folder), "tag": tag, "files": f"{names.PLUGIN_LUA} {names.PLUGIN_CONF}"}
     told = run(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), folder.parent)
     assert told.returncode == 0, told
-    return plugin._parse_repository(told.stdout)
+    return steps.parse(plugin.STAGE, "repository", told.stdout)
 
 
 def test_the_sources_are_tried_in_order(repository: Path, tmp_path: Path) -> None:
@@ -191,10 +191,10 @@ def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     script = render.script(
         "lib/slurm_conf.sh", "lib/holds_secret.sh", "controller/plugin_file.sh", folder=str(tmp_path), file=str(file)
     )
-    assert plugin._parse_file(run(script, tmp_path).stdout) is None
+    assert steps.parse(plugin.STAGE, "lua", run(script, tmp_path).stdout) is None
     file.write_text("Directive=DW\n")
     file.chmod(0o640)
-    found = steps.present(plugin._parse_file(run(script, tmp_path).stdout))
+    found = steps.parse(plugin.STAGE, "lua", run(script, tmp_path).stdout)
     assert (found["mode"], found["text"]) == ("640", "Directive=DW\n")
 
 
@@ -256,16 +256,16 @@ def test_an_installed_plugin_is_compiled_and_not_run(lua: str, tmp_path: Path) -
         )
     )
     file.write_text(f"io.open('{tmp_path}/harm', 'w')")
-    assert steps.present(plugin._parse_file(run(script, tmp_path).stdout))["compiled"] == {lua: ""}
+    assert steps.parse(plugin.STAGE, "lua", run(script, tmp_path).stdout)["compiled"] == {lua: ""}
     assert not (tmp_path / "harm").exists()
     file.write_text("function (")
-    assert "expected near" in steps.present(plugin._parse_file(run(script, tmp_path).stdout))["compiled"][lua]
+    assert "expected near" in steps.parse(plugin.STAGE, "lua", run(script, tmp_path).stdout)["compiled"][lua]
 
 
 def test_content_is_shown_whatever_it_is() -> None:
     """A file that is no text is shown as far as it can be, and differs from what is wanted."""
     line = b"mode=644\nowner=root:root\ncontent=" + base64.b64encode(b"\xff\x00x") + b"\n"
-    assert steps.present(plugin._parse_file(line))["text"] == "\\xff\x00x"
+    assert steps.parse(plugin.STAGE, "lua", line)["text"] == "\\xff\x00x"
 
 
 def test_half_of_a_plugin_is_none(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
