@@ -155,7 +155,7 @@ last_words() {
     } | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }
 
-put_back() {
+undo_failed() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not respond within $deadline s"; fi
     if [ ! -e "$work/back" ]; then
@@ -231,7 +231,7 @@ recover() {
     bring_up
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
-    put_back
+    undo_failed
 }
 # While the host goes down systemd starts nothing.
 host_stops() { systemd && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
@@ -290,6 +290,6 @@ fi
 began=$(clock)
 bring_up
 code=$?
-[ "$code" = 0 ] || put_back
+[ "$code" = 0 ] || undo_failed
 took=$(($(clock) - began))
 finish 0 activated "slurmctld responds after $((took / 10)).$((took % 10)) s"

@@ -66,7 +66,7 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
             raise Refused(unchanged.file_changed(ctx, path, goal))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
-        return [*_load_check(ctx, known, goal), _put_back(known)]
+        return [*_load_check(ctx, known, goal), _restore(known)]
 
     return Step(name, role, look, want, change, read=read, removes=_file_removals(path))
 
@@ -117,9 +117,9 @@ def _source(known: FileSnapshot) -> str:
     return f"{STATE}/before/{known.run}{known.image}"
 
 
-def _put_back(known: FileSnapshot) -> RunScript:
+def _restore(known: FileSnapshot) -> RunScript:
     settings = {"path": known.path, "source": _source(known), "sum": known.sum}
     # the restored file holds a secret, and the present one may too
     noted = f"record_secret {shlex.quote(known.path)}\n" if known.text is None else ""
-    script = noted + render.script("host/put_back.sh", **settings)
+    script = noted + render.script("host/restore_file.sh", **settings)
     return RunScript(f"restore {known.path} as it was before run {known.run}", script)

@@ -74,8 +74,8 @@ def leftovers(folder: Path) -> list[str]:
 WRITERS = {
     "lib/durable.sh": "here",
     "lib/fence.sh": "it writes in place what is as long as what was there",
-    "host/put_back.sh": "here",
-    "lib/safe_file.sh": "here, by what puts files and puts them back",
+    "host/restore_file.sh": "here",
+    "lib/safe_file.sh": "here, by what puts files and restores them",
     "pod/pod_noted.sh": "here",
     "master/images_push.sh": "here",
     "controller/test_job.sh": "here",
@@ -157,7 +157,7 @@ def test_a_before_image_that_does_not_fit_stops_the_change(host: LocalHost, disk
 
 
 @pytest.mark.parametrize("free", FREE)
-def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int, tmp_path: Path) -> None:
+def test_a_restored_file_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int, tmp_path: Path) -> None:
     """If the before-image does not fit, the file is not changed."""
     file, image = disk.folder / "file", tmp_path / "image"
     file.write_bytes(b"now\n")
@@ -167,7 +167,7 @@ def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int,
     settings = {"path": str(file), "source": str(image), "sum": sum_}
     disk.leave(free)
     script, data = compile_actions(
-        [RunScript("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark"
+        [RunScript("put back", render.script("host/restore_file.sh", **settings))], "run-1", "mark"
     )
     assert host.run(script, data, deadline=60).code != 0
     assert file.read_bytes() == b"now\n"
@@ -184,7 +184,7 @@ def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost,
     ):
         settings = {"path": str(file), "source": str(image), "sum": sum_}
         script, data = compile_actions(
-            [RunScript("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark"
+            [RunScript("put back", render.script("host/restore_file.sh", **settings))], "run-1", "mark"
         )
         assert host.run(script, data, deadline=60).code == code
         assert file.read_bytes() == text

@@ -30,7 +30,7 @@ ELSEWHERE = {
         "test_host_script.test_nothing_of_roots_is_given_away_in_a_race",
         "test_host_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",
     ),
-    "host/put_back.sh": ("test_host_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
+    "host/restore_file.sh": ("test_host_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
     "controller/activate.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "controller/key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
     "controller/follow.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
