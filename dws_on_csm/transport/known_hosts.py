@@ -19,7 +19,7 @@ from typing import NamedTuple
 from paramiko import HostKeys as ParamikoHostKeys
 from paramiko import MissingHostKeyPolicy, PKey, SSHClient
 
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport.ssh_config import Destination
 
 
@@ -170,7 +170,7 @@ class HostKeys(MissingHostKeyPolicy):
         remove = " and ".join(f"`ssh-keygen -f {file} -R '{self._to.key_names[0]}'`" for file in files)
         text = f"its host key differs from the known one ({_list(plain)}): {_print(key)}. Another machine may be answering for it"
         fix = f"ask the host's owner whether that key is right; if so, run {remove}, and log in once with `ssh {self._to.name}`"
-        self._fail(text, fix)
+        self._unproved(text, fix)
 
     def _refuse_unknown(self, key: PKey) -> None:
         text = f"its host key is unknown ({self._to.key_names[0]}): {_print(key)}"
@@ -184,10 +184,19 @@ class HostKeys(MissingHostKeyPolicy):
         if unsupported := [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]:
             text += f"; this tool does not support {' and '.join(unsupported)} of ssh_config"
         fix = f"compare it with the key that the host's owner names, then log in once with `ssh {self._to.name}`"
-        self._fail(text, f"{fix}, which adds it to known_hosts")
+        self._unproved(text, f"{fix}, which adds it to known_hosts")
 
     def _fail(self, text: str, fix: str) -> None:
         raise Unreachable(self._to.name, text, fix)
+
+    def _unproved(self, text: str, fix: str) -> None:
+        """Raises NoLogin where ssh has other means to know the host's key, else Unreachable."""
+        certified = any(line.marker == "@cert-authority" for line in (*self._named, *self._without_port))
+        settings = [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]
+        if certified or settings:
+            means = settings or ["@cert-authority of known_hosts"]
+            raise NoLogin(self._to.name, text, fix, f"only ssh checks host keys by {' and '.join(means)}")
+        self._fail(text, fix)
 
 
 _OTHER_PROOFS = ("VerifyHostKeyDNS", "KnownHostsCommand", "NoHostAuthenticationForLocalhost")

@@ -200,7 +200,7 @@ class _Master:
     def last_words(self) -> str:
         """The last lines that ssh wrote for people, in one line."""
         lines = [line for line in self._log().splitlines() if not line.startswith((b"debug1: ", b"OpenSSH_"))]
-        return " ".join(map(plain_line, tail(b"\n".join(lines), lines=3)))
+        return "; ".join(map(plain_line, tail(b"\n".join(lines), lines=3)))
 
     def _log(self) -> bytes:
         """The end of what ssh has written. Its file position is ssh's, too, so it stays where it is."""

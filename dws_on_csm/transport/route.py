@@ -28,7 +28,7 @@ class Route:
 
     destination  for Fabric; None where it can't be used
     way          for ssh; None where it may not be used
-    why          why ssh is used at once; "" where Fabric tries first
+    why          why ssh is used at once; "" where Fabric tries first, and where the site file says so
     """
 
     destination: Destination | None
@@ -43,7 +43,7 @@ def route(query: Query, deadline: float, jumps: dict[Query, Destination], transp
         return Route(ssh_config.resolve(query, deadline, jumps, settings=settings), None)
     way = _way(query, settings)
     if transport == "openssh":
-        return Route(None, way, "the site file says so")
+        return Route(None, way)
     if way.control:
         return Route(None, way, "its master connection is open")
     try:

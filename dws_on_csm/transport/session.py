@@ -42,6 +42,10 @@ class Session(RemoteShell):
             if not self._second:
                 raise
             self._open_second(self._second, seconds, why)
+        except Unreachable as error:
+            if not self.note:
+                raise
+            raise Unreachable(self.host, f"{error.text} (ssh was used: {self.note})", error.fix) from error
 
     def _open_second(self, second: Link, seconds: float, why: NoLogin) -> None:
         try:

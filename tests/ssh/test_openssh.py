@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -128,6 +129,63 @@ def test_settings_that_only_ssh_has(server: Server, one: One, keyword: str) -> N
     assert keyword.lower() in session.note.lower()
 
 
+def test_host_keys_that_only_ssh_can_check(tmp_path: Path, one: One, refused: Refused) -> None:
+    """A host's certificate, and KnownHostsCommand, count as for ssh; a host that they do not prove is refused."""
+    authority, other = keygen(tmp_path / "authority"), keygen(tmp_path / "other")
+    certificate = tmp_path / "server/host-cert.pub"
+    with running(tmp_path / "server", f"HostCertificate {certificate}") as server:
+        sign = [
+            "ssh-keygen",
+            "-q",
+            "-h",
+            "-s",
+            str(authority),
+            "-I",
+            "x",
+            "-n",
+            "127.0.0.1",
+            f"{server.folder}/host.pub",
+        ]
+        subprocess.run(sign, check=True, timeout=HANG)
+        os.kill(server.process.pid, signal.SIGHUP)  # it reads its certificate now
+        for key in (authority, other):
+            words = key.with_suffix(".pub").read_text()
+            key.with_suffix(".known").write_text(f"@cert-authority * {words}")
+        until(lambda: listens(server))
+        session = one(server.config(f"UserKnownHostsFile {tmp_path / 'authority.known'}"))
+        assert session.note == "only ssh checks host keys by @cert-authority of known_hosts"
+        assert works(session)
+        error = refused(server.config(f"UserKnownHostsFile {tmp_path / 'other.known'}"))
+        assert "Host key verification failed" in error.text
+        command = f"KnownHostsCommand /bin/cat {server.known_hosts()}"
+        session = one(server.config(command, "UserKnownHostsFile /dev/null"))
+        assert session.note == "only ssh checks host keys by KnownHostsCommand"
+
+
+def listens(server: Server) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=2) as link:
+            return link.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+@OPENSSH
+def test_the_agent_is_forwarded_when_told_so(
+    tmp_path: Path, server: Server, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts on the host can use the agent with ForwardAgent yes, and only then."""
+    with agents.running(tmp_path / "agent", [agents.of_file(server.key)]) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.path))
+        assert (
+            b"id (ED25519)"
+            in one(server.config("ForwardAgent yes", "IdentityAgent SSH_AUTH_SOCK"))
+            .run("ssh-add -l", deadline=HANG)
+            .out
+        )
+        assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=HANG).code == 2
+
+
 def test_the_run_tells_for_which_host_and_why(tmp_path: Path, connect: Connect, server: Server) -> None:
     """A run reports each host that it reaches through ssh, with the reason, and no other."""
     events: list[object] = []
@@ -245,6 +303,13 @@ def test_both_causes_are_told(server: Server, refused: Refused) -> None:
     error = refused(server.config().replace(str(server.key), "none"))
     assert "the host accepted no key" in error.text
     assert "ssh failed: root@127.0.0.1: Permission denied (publickey)." in error.text
+
+
+def test_why_ssh_was_used_is_told_where_it_fails(server: Server, refused: Refused) -> None:
+    """Where a setting made ssh log in, and it could not, the message names the setting."""
+    error = refused(server.config("PubkeyAuthentication no"))
+    assert "Permission denied" in error.text
+    assert "(ssh was used: ssh_config sets PubkeyAuthentication)" in error.text
 
 
 @OPENSSH
