@@ -857,9 +857,10 @@ MORE = (
     Form("an expired certificate, and the plain key is accepted", config="CertificateFile {cert:expired}"),
     Form(
         "a certificate for another user",
-        config="CertificateFile {cert:stranger}",
+        config="IdentityFile {certified:stranger}",
+        without=("IdentityFile",),
         server="certificates",
-        cause="stranger-cert.pub \\(",
+        cause="stranger \\(refused\\); stranger-cert.pub \\(refused\\)",
     ),
     Form(
         "a broken certificate next to the key",
