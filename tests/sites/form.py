@@ -29,7 +29,6 @@ class Form:
     ask        the name that ssh and the tool are asked for
     cause      what the tool names as the cause, a regular expression; "": ssh gets in
     apart      why the tool does not get in, although ssh does, and that is on purpose
-    openssh    whether only OpenSSH's own client can do it, as this tool's transport
     connect    deadlines.connect
     """
 
@@ -49,7 +48,6 @@ class Form:
     ask: str = HOST
     cause: str = ""
     apart: str = ""
-    openssh: bool = False
     connect: float = 30.0
 
 

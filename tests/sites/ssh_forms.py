@@ -67,18 +67,16 @@ CASES = (
         server="second-key",
         config="ControlMaster auto\nControlPath {dir}/cm-%r@%h:%p\nControlPersist 30",
         master=True,
-        openssh=True,
     ),
     Form(
         "case 29: ControlPath with %C",
         server="second-key",
         config="ControlMaster auto\nControlPath {dir}/cm-%C\nControlPersist 30",
         master=True,
-        openssh=True,
     ),
-    Form("case 30: chacha20-poly1305 alone", server="chacha", openssh=True),
-    Form("case 30: sntrup761x25519-sha512 alone", server="sntrup", openssh=True),
-    Form("case 30: umac-128-etm alone", server="umac", openssh=True),
+    Form("case 30: chacha20-poly1305 alone", server="chacha"),
+    Form("case 30: sntrup761x25519-sha512 alone", server="sntrup"),
+    Form("case 30: umac-128-etm alone", server="umac"),
 )
 
 SETTINGS = (
@@ -110,7 +108,7 @@ SETTINGS = (
     Form("AddressFamily inet6 where there is none", config="AddressFamily inet6", cause="has no address"),
     Form("BindAddress", config="BindAddress 127.0.0.2"),
     Form("BindAddress of another machine", config="BindAddress 192.0.2.1", cause="Cannot assign requested address"),
-    Form("BindInterface", config="BindInterface lo", openssh=True),
+    Form("BindInterface", config="BindInterface lo"),
     Form(
         "CanonicalizeHostname",
         config="CanonicalizeHostname always\nCanonicalizeMaxDots 0\nCanonicalDomains localdomain\nHostName localhost",
@@ -149,17 +147,16 @@ ALGORITHMS = (
     Form("Ciphers of ssh_config", config="Ciphers aes256-ctr,aes128-ctr"),
     Form("Ciphers without some", config="Ciphers -aes*-ctr,chacha20*"),
     Form("Ciphers with one first", config="Ciphers ^aes256-gcm@openssh.com"),
-    Form("Ciphers that only OpenSSH has", config="Ciphers chacha20-poly1305@openssh.com", openssh=True),
+    Form("Ciphers that only OpenSSH has", config="Ciphers chacha20-poly1305@openssh.com"),
     Form("KexAlgorithms", config="KexAlgorithms curve25519-sha256"),
     Form(
         "KexAlgorithms that only OpenSSH has",
         server="sntrup",
         config="KexAlgorithms sntrup761x25519-sha512@openssh.com",
-        openssh=True,
     ),
     Form("curve25519-sha256 alone", server="curve"),
     Form("MACs", config="Ciphers aes256-ctr\nMACs hmac-sha2-256"),
-    Form("MACs that only OpenSSH has", config="Ciphers aes256-ctr\nMACs umac-64-etm@openssh.com", openssh=True),
+    Form("MACs that only OpenSSH has", config="Ciphers aes256-ctr\nMACs umac-64-etm@openssh.com"),
     Form("no cipher in common", server="gcm", config="Ciphers aes128-ctr", cause="cipher"),
     Form("no key exchange in common", server="dh", config="KexAlgorithms curve25519-sha256", cause="kex|key exchange"),
     Form(
@@ -232,12 +229,7 @@ WAYS = (
         agent=("second",),
         after="Host jump\n  IdentityAgent {agent}\n  IdentityFile none\n  {usual:second-key}\n",
     ),
-    Form(
-        "a jump host that speaks only chacha20",
-        config="ProxyJump jump",
-        after="Host jump\n  {usual:chacha}\n",
-        openssh=True,
-    ),
+    Form("a jump host that speaks only chacha20", config="ProxyJump jump", after="Host jump\n  {usual:chacha}\n"),
     Form(
         "a jump host that refuses",
         config="ProxyJump jump",
@@ -281,7 +273,6 @@ WAYS = (
         "ProxyUseFdpass",
         config="ProxyCommand {python} {dir}/pass.py %h %p\nProxyUseFdpass yes",
         files={"pass.py": PASS},
-        openssh=True,
     ),
 )
 
@@ -590,7 +581,6 @@ KNOWN = (
         config="HostKeyAlias node\nUserKnownHostsFile {dir}/k",
         without=NEW,
         files={"k": "@cert-authority node {hostkey:authority}\n"},
-        openssh=True,
     ),
     Form("a host certificate of a host with a plain key", server="host-certificate"),
     Form(
@@ -707,20 +697,9 @@ KNOWN = (
         "NoHostAuthenticationForLocalhost",
         config="NoHostAuthenticationForLocalhost yes\nUserKnownHostsFile /dev/null",
         without=NEW,
-        openssh=True,
     ),
-    Form(
-        "KnownHostsCommand",
-        config="KnownHostsCommand /bin/cat {known}\nUserKnownHostsFile /dev/null",
-        without=NEW,
-        openssh=True,
-    ),
-    Form(
-        "RevokedHostKeys with another key",
-        config="RevokedHostKeys {dir}/r",
-        files={"r": "{hostkey:other1}\n"},
-        openssh=True,
-    ),
+    Form("KnownHostsCommand", config="KnownHostsCommand /bin/cat {known}\nUserKnownHostsFile /dev/null", without=NEW),
+    Form("RevokedHostKeys with another key", config="RevokedHostKeys {dir}/r", files={"r": "{hostkey:other1}\n"}),
     Form(
         "RevokedHostKeys with this key",
         config="RevokedHostKeys {dir}/r",
@@ -825,7 +804,6 @@ MORE = (
         config="HostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com\nHostKeyAlias node\nUserKnownHostsFile {dir}/k",
         without=NEW,
         files={"k": "@cert-authority node {hostkey:authority}\n"},
-        openssh=True,
     ),
     Form("a key file that is a folder, then another", config="IdentityFile {dir}"),
     Form(

@@ -29,8 +29,6 @@ def test_the_tool_does_what_ssh_does(
         assert not result.tool
         assert re.search(form.cause or form.apart, result.cause, re.DOTALL), result.cause
         assert result.fix
-    elif form.openssh and not result.tool:
-        pytest.xfail(f"needs OpenSSH's own client as transport: {result.cause}")
     else:
         assert result.tool, f"{result.cause} {result.stderr}"
         assert result.tool_signatures <= result.ssh_signatures

@@ -238,7 +238,8 @@ class Place:
         target = self.folder / f"locked-{name}"
         if not target.exists():
             shutil.copy(self._copy(name, ""), target)
-            subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", target], check=True, timeout=HANG)
+            command = ["ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(target)]
+            subprocess.run(command, check=True, timeout=HANG, capture_output=True)
         return str(target)
 
     def _hashed(self, names: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from dws_on_csm.config.load import ROOT
 from tests.unit import listed
 
-NAMED = re.compile(r"`(tests/(?:unit|ssh|lab)/[a-z_/]*test_\w+\.py)(?:::(test_\w+))?`")
+NAMED = re.compile(r"`(tests/(?:unit|ssh|sites|lab)/[a-z_/]*test_\w+\.py)(?:::(test_\w+))?`")
 """A file of tests, or one test in it, as pytest takes it."""
 
 MORE = "; [security.md](security.md) names the test for each way"
@@ -48,7 +48,7 @@ def test_each_promise_names_its_tests(row: list[str]) -> None:
         assert path.exists() and (found[2] is None or found[2] in defined(path)), f"there is no test {one}"
 
 
-SHORT = re.compile(r"(?:(tests/(?:unit|ssh|lab)/)?(test_\w+)(?:\.py)?)(?:: ([\w, ]+))?")
+SHORT = re.compile(r"(?:(tests/(?:unit|ssh|sites|lab)/)?(test_\w+)(?:\.py)?)(?:: ([\w, ]+))?")
 """As docs/security.md names them: a file of tests/unit, and tests in it without their first word."""
 
 
