@@ -10,7 +10,7 @@ from dws_on_csm.display.progress import Progress, StageProgress, fold
 from dws_on_csm.display.screen import spent
 from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, sign, worst
 from dws_on_csm.model.events import Done, Outcome, Summary
-from dws_on_csm.model.printable import escaped
+from dws_on_csm.model.printable import escaped, more_text
 
 LISTED = 12
 """How many steps of a stage are listed; the others are counted."""
@@ -65,7 +65,7 @@ def _listed(stage: StageProgress) -> Iterator[Row]:
         word = (f"    {done.outcome:<8}", sign(done.outcome)[1])
         yield [word, (f"{_hosts(done, hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
     if len(told) > LISTED:
-        yield [(f"    … and {len(told) - LISTED} more", "dim")]
+        yield [(f"    … {more_text(len(told) - LISTED)}", "dim")]
 
 
 def _hosts(done: Done, hosts: list[str]) -> str:
@@ -92,7 +92,7 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
             cut = done.diff[:longest] if longest else done.diff
             yield from (changed(line, "        ") for line in cut)
             if len(cut) < len(done.diff):
-                yield [(f"        … {len(done.diff) - len(cut)} more lines", "dim")]
+                yield [(f"        … {more_text(len(done.diff) - len(cut), 'lines')}", "dim")]
 
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:

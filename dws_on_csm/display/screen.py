@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.display.failures import alike
 from dws_on_csm.display.progress import Progress, StageProgress, Work, fold
 from dws_on_csm.display.style import STYLES, Row, Span, counted, duration, plural, sign, worst
-from dws_on_csm.model.printable import escaped
+from dws_on_csm.model.printable import escaped, more_text
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PAUSE = 0.5
@@ -168,4 +168,4 @@ def _fitted(parts: list[list[Detail]], room: int) -> list[list[Row]]:
 def _cut(rows: list[Row], size: int) -> list[Row]:
     if len(rows) <= size or size == 0:
         return rows[:size]
-    return [*rows[: size - 1], [(f"    … and {len(rows) - size + 1} more running", "dim")]]
+    return [*rows[: size - 1], [(f"    … {more_text(len(rows) - size + 1, 'running')}", "dim")]]

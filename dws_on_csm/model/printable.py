@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _SEQUENCE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -29,3 +30,14 @@ def plain_line(text: str) -> str:
         return text
     final = _SEQUENCE.sub("", text).rstrip("\r\n").rpartition("\r")[2]
     return escaped(final.expandtabs(8))
+
+
+def first_few(texts: Sequence[str], shown: int = 3, separator: str = "; ", noun: str = "") -> str:
+    """The first few of `texts`, and how many more there are: "a; b; c and 4 more lines"."""
+    more = more_text(len(texts) - shown, noun)
+    return separator.join(texts[:shown]) + (f" {more}" if more else "")
+
+
+def more_text(count: int, noun: str = "") -> str:
+    """How many more there are, in words; "" where there are no more."""
+    return f"and {count} more{noun and f' {noun}'}" if count > 0 else ""

@@ -13,6 +13,7 @@ from dws_on_csm.display.style import plural
 from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Step
 from dws_on_csm.runner import repeat
 from dws_on_csm.runner.connections import Sessions
@@ -120,8 +121,7 @@ def _changed(run: Run) -> str:
         if outcome == "changed" and stage not in taken_back:
             hosts_by_step.setdefault(f"{stage}.{step}", []).append(host)
     texts = [f"{step} ({fold(hosts)})" for step, hosts in hosts_by_step.items()]
-    more = [f"and {len(texts) - NAMED} more steps"] if len(texts) > NAMED else []
-    return ", ".join([*texts[:NAMED], *more])
+    return first_few(texts, NAMED, ", ", "steps")
 
 
 def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:

@@ -17,12 +17,6 @@ def repair_fix(ctx: StepContext, what: str, host: str = "") -> str:
     return f"run `{repeat.repair(ctx.site, host or ctx.host, what)}`"
 
 
-def first_few(words: list[str], shown: int = 3) -> str:
-    """The first few of `words`, and how many more there are."""
-    more = f" and {len(words) - shown} more" if len(words) > shown else ""
-    return "; ".join(words[:shown]) + more
-
-
 @dataclass(frozen=True)
 class HostFinding:
     """A finding and its host."""

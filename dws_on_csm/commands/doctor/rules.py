@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster
-from dws_on_csm.commands.doctor.diagnosis import first_few, repair_fix
+from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.domain import names
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.access import rbac

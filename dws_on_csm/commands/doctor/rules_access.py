@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dws_on_csm.commands import certificate_fixes
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import certificates, names, plugin_role
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG

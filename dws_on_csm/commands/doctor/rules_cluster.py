@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
 from dws_on_csm.stages.dws import installed, persistent_storage
 

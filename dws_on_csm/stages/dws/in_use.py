@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
+from dws_on_csm.model.printable import more_text
 from dws_on_csm.model.step import Check, Constant, Finding, Look, NotYetKnown, StepContext, Value
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, persistent_storage, workflows
@@ -189,4 +190,4 @@ def silent(host: str, site: Site) -> Finding:
 def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:
     if len(told) <= LISTED:
         return told
-    return [*told[:LISTED], Finding(name, f"and {len(told) - LISTED} more {what}", fix)]
+    return [*told[:LISTED], Finding(name, more_text(len(told) - LISTED, what), fix)]

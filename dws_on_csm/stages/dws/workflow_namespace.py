@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import Action, CallApi
 from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.facts import KUBECONFIG
@@ -71,7 +72,7 @@ def _judge_leftover(ctx: StepContext, by_namespace: dict[str, list[str]]) -> Ite
         if old == new or not (workflow_names := by_namespace.get(old)):
             continue
         text = (
-            f"{_names_text(workflow_names)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
+            f"{first_few(workflow_names, LISTED, ', ')} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
             f"with {new} (access.namespace) the plugin would no longer find these Workflows, and nothing would end them"
         )
         fix = f"set access.namespace back to {old} until their jobs are complete (`invoke workflows` lists them)"
@@ -97,10 +98,11 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
                 text = f"the namespace {new}, which the former kubeconfig on {hosts} names, is {have['states'][new]}"
                 fix = f"run `kubectl create namespace {new}` on the master"
                 findings.append(Finding("namespace-missing", text, fix))
-            if some := have["workflows"].get(old):
+            if workflow_names := have["workflows"].get(old):
                 text = (
-                    f"{_names_text(some)} in the namespace {old}, which the kubeconfig on {hosts} names: the rollback restores a "
-                    f"kubeconfig that names {new}; with it the plugin would not find these Workflows, and nothing would end them"
+                    f"{first_few(workflow_names, LISTED, ', ')} in the namespace {old}, which the kubeconfig on {hosts} names: the "
+                    f"rollback restores a kubeconfig that names {new}; with it the plugin would not find these Workflows, and "
+                    "nothing would end them"
                 )
                 fix = "wait until their jobs are complete (`invoke workflows` lists them), then run the same command again"
                 findings.append(Finding("workflows-in-old-namespace", text, fix))
@@ -109,10 +111,6 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
     return Check(
         "spaces", "master", lambda ctx: ApiLook(read) if spaces else Constant({"states": {}, "workflows": {}}), judge
     )
-
-
-def _names_text(found: Sequence[str]) -> str:
-    return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
 
 
 def _in_use(ctx: StepContext) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from dws_on_csm.config.site import ComputeGroup
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.redaction import slurm_conf_secrets
 from dws_on_csm.redaction.diff import difference
@@ -107,7 +108,7 @@ def judge(ctx: StepContext, conf: NodeConf | None) -> Sequence[Finding]:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
-    text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {_first_lines(lines)}"
+    text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {first_few(lines, noun='lines')}"
     fix = "make the files equal, or set slurm_conf for this group: `edit` makes them equal, `print` only shows the difference"
     return (Finding("slurm-conf-differs", text, fix),)
 
@@ -121,18 +122,13 @@ def _difference(ctx: StepContext, conf: NodeConf | None, ours: bool) -> list[str
     return [line for line in lines if line[0] in "+-" and line[2:].strip()]
 
 
-def _first_lines(lines: Sequence[str]) -> str:
-    more = f" and {len(lines) - 3} more lines" if len(lines) > 3 else ""
-    return "; ".join(lines[:3]) + more
-
-
 def _difference_status(ctx: StepContext) -> str:
     """The status of a node that is only compared; "" if its file is equal."""
     conf = ctx.facts.all(COMPARED).get(ctx.host)
     lines = [] if configless(ctx) else _difference(ctx, conf, ours=True)
     if group(ctx).slurm_conf == "check" and not _difference(ctx, conf, ours=False):
         return f"lacks {activate.KEY}={slurmctld.TYPE}, which only slurmctld reads" if lines else ""
-    return f"differs from the controllers' ({LEGEND}): {_first_lines(lines)}" if lines else ""
+    return f"differs from the controllers' ({LEGEND}): {first_few(lines, noun='lines')}" if lines else ""
 
 
 # --- edited
