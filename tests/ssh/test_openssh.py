@@ -114,6 +114,7 @@ def test_without_ssh_the_lists_of_both_sides_are_told(tmp_path: Path, refused: R
 
 
 SETTINGS = {
+    "PKCS11Provider": "PKCS11Provider /nonexistent.so",
     "Ciphers": "Ciphers chacha20-poly1305@openssh.com",
     "HostbasedAuthentication": "HostbasedAuthentication yes",
     "BindInterface": "BindInterface lo",
