@@ -80,7 +80,8 @@ def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dic
     whole = authority().certificate
     ca = base64.b64encode(whole).decode()
     found = {
-        one: {"certificate-authority-data": ca, "current-context": "slurm-dws", **it} for one, it in kubeconfigs.items()
+        name: {"certificate-authority-data": ca, "current-context": "slurm-dws", **own}
+        for name, own in kubeconfigs.items()
     }
     cluster = {"name": "kubernetes", "server": "https://api", "trusts": whole.decode(), "ca": whole.decode()}
     facts = {"access.cluster": {"m": cluster}, "access.kubeconfig": found, "preflight.before": found}
@@ -95,7 +96,7 @@ def _name(name: str) -> x509.Name:
 
 def _made(name: str, key: Any, issuer: x509.Name, signer: Any, days: float, ago: float) -> bytes:
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(_name(name))
         .issuer_name(issuer)
@@ -105,4 +106,4 @@ def _made(name: str, key: Any, issuer: x509.Name, signer: Any, days: float, ago:
         .not_valid_after(now + timedelta(days=days))
         .sign(signer, hashes.SHA256())
     )
-    return made.public_bytes(serialization.Encoding.PEM)
+    return certificate.public_bytes(serialization.Encoding.PEM)

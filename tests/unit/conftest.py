@@ -75,14 +75,14 @@ def redirect(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def naming() -> Sequence[tuple[ModuleType, str, str]]:
     """Whatever has STATE in it: module, name, text. Looked for once, before anything is redirected, in all modules there are."""
     for package in (dws_on_csm,):
-        for one in walk_packages(package.__path__, f"{package.__name__}."):
-            if one.name != ENTRY:
-                import_module(one.name)  # one that came later would keep STATE
+        for module in walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name != ENTRY:
+                import_module(module.name)  # a module that came later would keep STATE
     loaded = [module for name, module in sys.modules.items() if name.startswith("dws_on_csm.")]
     named = [
         (module, name, value) for module in loaded for name, value in vars(module).items() if isinstance(value, str)
     ]
-    return [one for one in named if STATE in one[2]]
+    return [item for item in named if STATE in item[2]]
 
 
 @pytest.fixture(autouse=True)

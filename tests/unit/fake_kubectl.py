@@ -60,17 +60,17 @@ def create(items: list[dict[str, Any]]) -> None:
     """New objects, unless DWS is closed; those whose kind is there."""
     if said("closed"):
         sys.exit(f'failed calling webhook "{said("closed")}"')
-    plurals = {one["kind"]: plural for plural, one in json.loads(said("crds.json")).items()}
-    for one in items:
-        if plural := plurals.get(one["kind"]):
-            new = {**one, "metadata": {**one["metadata"], "uid": "another", "resourceVersion": "9"}}
+    plurals = {crd_["kind"]: plural for plural, crd_ in json.loads(said("crds.json")).items()}
+    for item in items:
+        if plural := plurals.get(item["kind"]):
+            new = {**item, "metadata": {**item["metadata"], "uid": "another", "resourceVersion": "9"}}
             write(plural, [*objects(plural), new])
 
 
 def objects(plural: str) -> list[dict[str, Any]]:
     """Those of a kind. The API server gives each a resourceVersion."""
     found = json.loads(said(f"{plural}.json") or "[]")
-    return [{**one, "metadata": {"resourceVersion": "1", **one["metadata"]}} for one in found]
+    return [{**item, "metadata": {"resourceVersion": "1", **item["metadata"]}} for item in found]
 
 
 def write(plural: str, items: list[dict[str, Any]]) -> None:
@@ -88,21 +88,21 @@ def delete(path: str, seen: dict[str, str]) -> None:
             write(plural, items)
         (HERE / "changed").unlink(missing_ok=True)
         plural, name = path.split("/")[-2:]
-        metas = [one["metadata"] for one in objects(plural) if one["metadata"]["name"] == name]
+        metas = [item["metadata"] for item in objects(plural) if item["metadata"]["name"] == name]
         if not metas or seen != {key: metas[0][key] for key in seen}:
             sys.exit("the precondition does not hold")
-        write(plural, [one for one in objects(plural) if one["metadata"]["name"] != name])
+        write(plural, [item for item in objects(plural) if item["metadata"]["name"] != name])
 
 
 def raw(path: str) -> str:
     """The answer at a path of the API."""
     crds = json.loads(said("crds.json"))
     if path.endswith("/customresourcedefinitions"):
-        return json.dumps({"items": [crd(plural, **one) for plural, one in crds.items()]})
+        return json.dumps({"items": [crd(plural, **settings) for plural, settings in crds.items()]})
     _, _, _, version, plural = path.split("/")
     if version not in crds[plural]["served"]:
         sys.exit("the server could not find the requested resource")
-    return json.dumps({"items": [{**one, "apiVersion": f"{GROUP}/{version}"} for one in objects(plural)]})
+    return json.dumps({"items": [{**item, "apiVersion": f"{GROUP}/{version}"} for item in objects(plural)]})
 
 
 # --- the API as `kubectl proxy` has it, as far as it matters
@@ -124,8 +124,8 @@ class Handler(BaseHTTPRequestHandler):
             end = begin + int(query.get("limit", ["1000000"])[0])
             more = str(end) if end < len(answer["items"]) else ""
             alone = "PartialObjectMetadataList" in self.headers["Accept"]
-            some = [{"metadata": one["metadata"]} if alone else one for one in answer["items"][begin:end]]
-            answer = {"metadata": {"continue": more}, "items": some}
+            page = [{"metadata": item["metadata"]} if alone else item for item in answer["items"][begin:end]]
+            answer = {"metadata": {"continue": more}, "items": page}
         content = json.dumps(answer or {"message": "no"}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -155,10 +155,10 @@ def served(path: str) -> Any:
     """The answer at a path; None where nothing is."""
     others = json.loads(said("others.json") or "[]")
     crds = json.loads(said("crds.json"))
-    own = sorted({version for one in crds.values() for version in one["served"]})
+    own = sorted({version for settings in crds.values() for version in settings["served"]})
     groups = {GROUP: own}
-    for one in others:
-        group, _, version = one["apiVersion"].rpartition("/")
+    for item in others:
+        group, _, version = item["apiVersion"].rpartition("/")
         groups.setdefault(group, [])
         groups[group] += [version] if version not in groups[group] else []
     if path == "/apis":
@@ -178,16 +178,16 @@ def served(path: str) -> Any:
     if path.startswith("/api/"):
         version, _, plural = rest.partition("/")
     if version.startswith(GROUP):
-        return json.loads(raw(path)) if plural else {"resources": [kind_of(one, crds[one]["kind"]) for one in crds]}
-    mine = [one for one in others if one["apiVersion"] == version]
+        return json.loads(raw(path)) if plural else {"resources": [kind_of(name, crds[name]["kind"]) for name in crds]}
+    mine = [item for item in others if item["apiVersion"] == version]
     if plural:
-        return {"items": [one for one in mine if one["resource"] == plural]} if mine else None
-    return {"resources": [kind_of(*one) for one in sorted({(one["resource"], one["kind"]) for one in mine})]}
+        return {"items": [item for item in mine if item["resource"] == plural]} if mine else None
+    return {"resources": [kind_of(*kind) for kind in sorted({(kind["resource"], kind["kind"]) for kind in mine})]}
 
 
 def group_of(name: str, versions: list[str]) -> dict[str, object]:
     """A group as discovery tells it."""
-    every = [{"groupVersion": f"{name}/{one}", "version": one} for one in versions]
+    every = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
     return {"name": name, "versions": every, "preferredVersion": every[0]}
 
 
@@ -198,7 +198,7 @@ def kind_of(plural: str, kind: str) -> dict[str, object]:
 
 def crd(plural: str, kind: str, served: list[str], storage: str) -> dict[str, object]:
     """A CRD as the API has it, as far as it matters."""
-    versions = [{"name": one, "served": one in served, "storage": one == storage} for one in {*served, storage}]
+    versions = [{"name": name, "served": name in served, "storage": name == storage} for name in {*served, storage}]
     spec = {"group": GROUP, "names": {"plural": plural, "kind": kind}, "versions": versions}
     return {"metadata": {"name": f"{plural}.{GROUP}"}, "spec": spec}
 

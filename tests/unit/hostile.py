@@ -126,14 +126,14 @@ class Host:
     def traps(self, path: Path, trap: str) -> None:
         """Something of SlurmUser's in a file's place, or a "second name" of root's own file, which stays root's."""
         path.unlink()
-        made: dict[str, Callable[[], object]] = {
+        traps: dict[str, Callable[[], object]] = {
             "link": lambda: path.symlink_to(self.secret),
             "link to a folder": lambda: path.symlink_to(self.own),
             "fifo": lambda: os.mkfifo(path),
             "second name": lambda: path.hardlink_to(self.secret),
             "folder": path.mkdir,
         }
-        made[trap]()
+        traps[trap]()
         if trap != "second name":
             them = pwd.getpwnam(SLURM_USER)
             os.chown(path, them.pw_uid, them.pw_gid, follow_symlinks=False)
@@ -150,9 +150,9 @@ class Host:
 
     def unharmed(self) -> bool:
         """Whether root's file is as it was, and still root's alone; and what is in it lies in no other file."""
-        told = self.secret.lstat()
-        same = (self.secret.read_text(), told.st_uid, told.st_mode & 0o7777) == (SECRET, 0, 0o600)
-        return same and not any(self._tells(one) for one in self.top.rglob("*"))
+        status = self.secret.lstat()
+        same = (self.secret.read_text(), status.st_uid, status.st_mode & 0o7777) == (SECRET, 0, 0o600)
+        return same and not any(self._tells(path) for path in self.top.rglob("*"))
 
     def _tells(self, path: Path) -> bool:
         """Whether another file has its content; one that goes at this moment has not."""

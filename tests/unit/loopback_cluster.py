@@ -113,8 +113,8 @@ def _apply_dws(cluster: Cluster) -> None:
     build = [str(go_builds.kustomize()), "build", str(tree / "csm")]
     rendered = subprocess.run(build, check=True, capture_output=True, text=True, timeout=100).stdout
     objects = [o for o in yaml.safe_load_all(rendered) if o["kind"] not in ("Certificate", "Issuer")]
-    for one in objects:
-        for client in _webhook_clients(one):
+    for item in objects:
+        for client in _webhook_clients(item):
             client["url"] = f"https://127.0.0.1:{cluster.webhook}{client.pop('service')['path']}"
             client["caBundle"] = b64encode(cluster.ca.crt).decode()
     applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
@@ -123,14 +123,14 @@ def _apply_dws(cluster: Cluster) -> None:
     assert cluster.kubectl("apply", "-f", role).returncode == 0
     bind = ("create", "clusterrolebinding", "slurm-dws", "--clusterrole=workload-manager", "--user=slurm-dws")
     assert cluster.kubectl(*bind).returncode == 0
-    kinds = [f"crd/{one['metadata']['name']}" for one in objects if one["kind"] == "CustomResourceDefinition"]
+    kinds = [f"crd/{item['metadata']['name']}" for item in objects if item["kind"] == "CustomResourceDefinition"]
     assert cluster.kubectl("wait", *kinds, "--for=condition=Established", "--timeout=60s").returncode == 0
 
 
-def _webhook_clients(one: dict[str, Any]) -> list[dict[str, Any]]:
-    if one["kind"] == "CustomResourceDefinition":
-        return [one["spec"]["conversion"]["webhook"]["clientConfig"]]
-    return [webhook["clientConfig"] for webhook in one.get("webhooks", [])]
+def _webhook_clients(item: dict[str, Any]) -> list[dict[str, Any]]:
+    if item["kind"] == "CustomResourceDefinition":
+        return [item["spec"]["conversion"]["webhook"]["clientConfig"]]
+    return [webhook["clientConfig"] for webhook in item.get("webhooks", [])]
 
 
 def _start_dws(cluster: Cluster, ends: contextlib.ExitStack) -> None:

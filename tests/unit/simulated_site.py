@@ -61,21 +61,21 @@ def role_of(version: str) -> str:
 
 def dws(version: str) -> dict[str, Object]:
     """The objects of a version of DWS, by path, in the order of their creation."""
-    made: dict[str, Object] = {installed.NAMESPACE: _object("Namespace", names.NAMESPACE)}
+    objects: dict[str, Object] = {installed.NAMESPACE: _object("Namespace", names.NAMESPACE)}
     for plural in CRDS:
-        one = _object("CustomResourceDefinition", f"{plural}.{names.GROUP}")
+        crd = _object("CustomResourceDefinition", f"{plural}.{names.GROUP}")
         versions = [{"name": "v1alpha2", "served": True, "storage": True}]
-        one["spec"] = {"names": {"plural": plural, "kind": plural.title()}, "versions": versions, "of": version}
-        made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = one
+        crd["spec"] = {"names": {"plural": plural, "kind": plural.title()}, "versions": versions, "of": version}
+        objects[f"{installed.CRDS}/{plural}.{names.GROUP}"] = crd
     for label, path in installed.TRACES.items():
         kind, _, name = label.partition(" ")
-        made[path] = {**_object(kind, name), "spec": {"of": version}}
+        objects[path] = {**_object(kind, name), "spec": {"of": version}}
         if kind == "Deployment":
             containers = [{"image": f"registry.local/dws:{version}"}]
-            made[path]["spec"]["template"] = {"spec": {"containers": containers}}
+            objects[path]["spec"]["template"] = {"spec": {"containers": containers}}
     if not by_hand(version):
-        made[f"{RBAC}/clusterroles/dws-{names.ROLE}"] = _object("ClusterRole", f"dws-{names.ROLE}")
-    return made
+        objects[f"{RBAC}/clusterroles/dws-{names.ROLE}"] = _object("ClusterRole", f"dws-{names.ROLE}")
+    return objects
 
 
 def _object(kind: str, name: str) -> Object:
@@ -91,24 +91,24 @@ class InMemory:
 
     def get(self, path: str, **query: str) -> Object | None:
         """An object, or discovery's answer for DWS's group."""
-        crds = [one for one in self.objects.values() if one["kind"] == "CustomResourceDefinition"]
+        crds = [crd for crd in self.objects.values() if crd["kind"] == "CustomResourceDefinition"]
         group = f"/apis/{names.GROUP}"
         if path == group:
             return {"versions": [{"groupVersion": f"{names.GROUP}/v1alpha2"}]} if crds else None
         if path == f"{group}/v1alpha2":
-            return {"resources": [{"name": one["metadata"]["name"].partition(".")[0]} for one in crds]}
+            return {"resources": [{"name": crd["metadata"]["name"].partition(".")[0]} for crd in crds]}
         return copy.deepcopy(self.objects.get(path))
 
-    def write(self, path: str, one: Mapping[str, Any]) -> None:
+    def write(self, path: str, item: Mapping[str, Any]) -> None:
         """Create or replace an object."""
         self.version += 1
-        made = copy.deepcopy(dict(one))
-        made["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[path] = made
+        written = copy.deepcopy(dict(item))
+        written["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[path] = written
 
     def state(self) -> dict[str, Object]:
         """The objects without what the server writes."""
-        return {path: kube_objects.normal(one) for path, one in self.objects.items()}
+        return {path: kube_objects.normal(item) for path, item in self.objects.items()}
 
 
 @dataclass
@@ -174,12 +174,12 @@ class Simulated:
         self()
         at, paths = self._at(key), list(wanted)
         before_images.keep(self._reach(), at, paths)
-        for path, one in wanted.items():
+        for path, item in wanted.items():
             self()
-            if one is None:
+            if item is None:
                 self.api.objects.pop(path, None)
             else:
-                self.api.write(path, one)
+                self.api.write(path, item)
         self()
         before_images.left(self._reach(), at, paths)
 
@@ -210,8 +210,8 @@ class Simulated:
         if have is None:
             return [f"absent {self.run} {path}"]
         mode, owner, content = have
-        told = "?" if path == names.KUBECONFIG else base64.b64encode(content).decode()
-        lines = [f"image {self.run} {mode} {owner} {_sum(content)} {told} {path}"]
+        shown = "?" if path == names.KUBECONFIG else base64.b64encode(content).decode()
+        lines = [f"image {self.run} {mode} {owner} {_sum(content)} {shown} {path}"]
         if path == names.KUBECONFIG:
             pem = base64.b64encode(self.certificate(content.decode().partition(" ")[0])).decode()
             lines.insert(0, f"certificate {self.run} {pem} {path}")
@@ -240,7 +240,7 @@ class Simulated:
 
     def _wish(self, key: str, wanted: Mapping[str, Object]) -> None:
         have = self.api.state()
-        if odd := {path: one for path, one in wanted.items() if have.get(path) != one}:
+        if odd := {path: item for path, item in wanted.items() if have.get(path) != item}:
             self.script_begins(key)
             self.objects(key, odd)
 
@@ -256,7 +256,7 @@ class Simulated:
             )
         self.script_begins(f"{stage}.removed")
         every = {**dws("0.0.1"), **dws("0.1.1")}
-        for path in [one for one in every if one in self.api.objects and one != installed.NAMESPACE]:
+        for path in [path for path in every if path in self.api.objects and path != installed.NAMESPACE]:
             self()
             del self.api.objects[path]
         if there["namespace"]:
@@ -266,9 +266,9 @@ class Simulated:
         """The site file's name for the plugin."""
         return self.site.access.common_name
 
-    def bind(self, version: str, some: set[str]) -> None:
+    def bind(self, version: str, subjects: set[str]) -> None:
         """The plugin's binding, to the role of this version."""
-        wanted = self.binding(role_of(version), some)
+        wanted = self.binding(role_of(version), subjects)
         have = self.api.state().get(former_state.BINDING)
         if have == wanted:
             return
@@ -276,10 +276,10 @@ class Simulated:
             self.objects("access.binding", {former_state.BINDING: None})
         self.objects("access.binding", {former_state.BINDING: wanted})
 
-    def binding(self, role: str, some: set[str]) -> Object:
+    def binding(self, role: str, subjects: set[str]) -> Object:
         """The plugin's binding as an object."""
-        told = [{"kind": "User", "name": name} for name in sorted(some)]
-        return {**_object("ClusterRoleBinding", names.BINDING), "roleRef": {"name": role}, "subjects": told}
+        users = [{"kind": "User", "name": name} for name in sorted(subjects)]
+        return {**_object("ClusterRoleBinding", names.BINDING), "roleRef": {"name": role}, "subjects": users}
 
     def kubeconfig(self, anew: bool = False) -> None:
         """Give the controller a kubeconfig for the site file's name; `anew`: also if it has one."""
@@ -324,19 +324,19 @@ class Simulated:
         for run, record in self.on_master.items():
             master += [f"opened {run} {line}" for line in record.get(".opened", ())]
             master += [f"step {run} {line.removeprefix('step ')}" for line in record.get(".record", ())]
-            some = [json.loads(line) for line in record.get(".objects", ())]
-            master += [f"step {run} {one['step']}" for one in some if "step" in one]
+            recorded = [json.loads(line) for line in record.get(".objects", ())]
+            master += [f"step {run} {record_['step']}" for record_ in recorded if "step" in record_]
         there = [f"step {run} {step}" for run, record in self.on_controller.items() for step in record.get("step", ())]
-        told = past_runs.from_records(MASTER, {MASTER: master, CONTROLLER: there})
-        return past_runs.joined({}, told)
+        runs = past_runs.from_records(MASTER, {MASTER: master, CONTROLLER: there})
+        return past_runs.joined({}, runs)
 
     def goal(self, run: str) -> RollbackTarget:
         """The target of a rollback of `run`."""
         every = self.history()
         known = rollback_target.AccessNow(self.ca, self.api.get(former_state.BINDING), self.revoked())
         lines = {MASTER: self._chain(run), CONTROLLER: self._images(run)}
-        trails = {host: parse_host_record(some) for host, some in lines.items()}
-        wanted = next(one for one in every if one.id == run)
+        trails = {host: parse_host_record(printed) for host, printed in lines.items()}
+        wanted = next(known for known in every if known.id == run)
         roles = {"master": (MASTER,), "controller": (CONTROLLER,)}
         return rollback_target.target(self.site, wanted, every, roles, trails, self.now(), known)[0]
 
@@ -353,7 +353,7 @@ class Simulated:
         every = [record for run, record in sorted(self.on_controller.items()) if run >= first]
         return [
             f"conf {text}",
-            *(line for one in every for key in ("image", "left") for line in one.get(key, ())),
+            *(line for record in every for key in ("image", "left") for line in record.get(key, ())),
         ]
 
     def rollback(self, run: str) -> None:
@@ -374,14 +374,14 @@ class Simulated:
         have = look.read(self.api) if isinstance(look, ApiLook) else {}  # type: ignore[arg-type]
         if found := check.judge(place, have):
             raise Refused(found)
-        for path, one in goal.files.get(CONTROLLER, {}).items():
-            if _sum(self.files[path][2] if path in self.files else None) not in one.left:
+        for path, file in goal.files.get(CONTROLLER, {}).items():
+            if _sum(self.files[path][2] if path in self.files else None) not in file.left:
                 raise Refused(path)
 
     def _due(self, goal: RollbackTarget) -> bool:
         """Whether there is anything to do: otherwise no run starts."""
         sums = {path: _sum(self.files[path][2] if path in self.files else None) for path in goal.files[CONTROLLER]}
-        odd = any(sums[path] != one.sum for path, one in goal.files[CONTROLLER].items())
+        odd = any(sums[path] != file.sum for path, file in goal.files[CONTROLLER].items())
         anew = goal.renew and self.named() != self.own()
         dws_odd = goal.dws == "remove" or (goal.dws == "install" and self._odd(goal.version))
         return odd or anew or dws_odd or bool(self._object_actions(goal.things))
@@ -389,7 +389,7 @@ class Simulated:
     def _odd(self, version: str) -> bool:
         """Whether this version of DWS, and no other, is not completely installed."""
         have, there = self.api.state(), self.now()
-        lacks = any(have.get(path) != one for path, one in dws(version).items())
+        lacks = any(have.get(path) != item for path, item in dws(version).items())
         return lacks or there["tag"] != version or bool(there["unfinished"])
 
     def _object_actions(self, things: Sequence[ObjectSnapshot]) -> Sequence[Action]:
@@ -422,15 +422,19 @@ class Simulated:
     def _files_back(self, goal: RollbackTarget) -> None:
         if goal.renew:
             self.kubeconfig()
-        for path, one in goal.files[CONTROLLER].items():
-            if one.sum == ABSENT:
+        for path, file in goal.files[CONTROLLER].items():
+            if file.sum == ABSENT:
                 self.put(path, None)
             else:
-                self.put(path, one.text if one.text is not None else self._kept(one.run, path), one.mode, one.owner)
+                self.put(
+                    path, file.text if file.text is not None else self._kept(file.run, path), file.mode, file.owner
+                )
 
     def _kept(self, run: str, path: str) -> bytes:
         """A kubeconfig's before-image, whose content only the host knows."""
-        (line,) = [one for one in self.on_controller[run]["image"] if one.endswith(f" {path}") and one[:5] == "image"]
+        (line,) = [
+            line for line in self.on_controller[run]["image"] if line.endswith(f" {path}") and line[:5] == "image"
+        ]
         return _CONTENTS[line.split(" ")[4]]
 
 
@@ -443,7 +447,7 @@ class _Master:
     def run(self, script: str, data: bytes = b"", deadline: float = 0.0, line: object = None) -> Result:
         """Append to the file that the script names."""
         found = re.search(r"before/(\S+)", script)
-        name = next(one for one in (".opened", ".objects") if one in script)
+        name = next(record for record in (".opened", ".objects") if record in script)
         assert found is not None
         self.records.setdefault(found[1], {}).setdefault(name, []).extend(data.decode().splitlines())
         return Result(b"", b"", 0, 0.0)
@@ -455,6 +459,6 @@ _CONTENTS: dict[str, bytes] = {}
 def _sum(content: bytes | None) -> str:
     if content is None:
         return ABSENT
-    made = hashlib.sha256(content).hexdigest()
-    _CONTENTS[made] = content
-    return made
+    digest = hashlib.sha256(content).hexdigest()
+    _CONTENTS[digest] = content
+    return digest
