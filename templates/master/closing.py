@@ -10,6 +10,13 @@ import time
 TIMES = {"closed": 30, "known": 2, "answer": 60}
 
 
+def tell(text):
+    """Print a line in UTF-8, whatever the locale is: with LC_ALL=C, Python 3.6 prints ASCII only."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write((text + "\n").encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
 def close(closing):
     """`closing`: the configuration that closes DWS."""
     kubectl(["apply", "--filename", "-"], json.dumps(closing))
@@ -35,7 +42,7 @@ def wait_closed(webhook):
         if webhook in done.stderr:
             return
         if time.monotonic() > deadline_at:
-            print("DWS cannot be closed: {}".format(done.stderr.strip() or "its API still accepts new objects"))
+            tell("DWS cannot be closed: {}".format(done.stderr.strip() or "its API still accepts new objects"))
             sys.exit(1)
         time.sleep(0.2)
 
@@ -51,7 +58,7 @@ def version(crd):
     """The version in which objects are stored if it is served, because no webhook has to convert them then; else another one."""
     versions = sorted((v for v in crd["spec"]["versions"] if v["served"]), key=lambda v: not v["storage"])
     if not versions:
-        print("CRD {} serves no version, so its objects cannot be listed".format(crd["metadata"]["name"]))
+        tell("CRD {} serves no version, so its objects cannot be listed".format(crd["metadata"]["name"]))
         sys.exit(1)
     return versions[0]["name"]
 
@@ -59,7 +66,7 @@ def version(crd):
 def kubectl(words, feed=""):
     done = call(words, feed)
     if done.returncode:
-        print("kubectl {}: {}".format(" ".join(words), done.stderr.strip() or f"exit code {done.returncode}"))
+        tell("kubectl {}: {}".format(" ".join(words), done.stderr.strip() or f"exit code {done.returncode}"))
         sys.exit(1)
     return done.stdout
 
@@ -72,9 +79,10 @@ def call(words, feed):
             input=feed,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            universal_newlines=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=2 * TIMES["answer"],
         )
     except subprocess.TimeoutExpired:
-        print("kubectl {} timed out after {} s".format(" ".join(words), 2 * TIMES["answer"]))
+        tell("kubectl {} timed out after {} s".format(" ".join(words), 2 * TIMES["answer"]))
         sys.exit(1)

@@ -88,7 +88,12 @@ def wait_served(path, child, said):
             trial.connect(path)
             return
         if child.poll() is not None or time.time() > ends:
-            raise Silent(0, "kubectl proxy does not start: {}".format(said.read_text(errors="replace")[:500].strip()))
+            raise Silent(
+                0,
+                "kubectl proxy does not start: {}".format(
+                    said.read_text(encoding="utf-8", errors="replace")[:500].strip()
+                ),
+            )
         time.sleep(0.02)
 
 

@@ -27,16 +27,16 @@ AT_ONCE = 8
 def look(saved, pending):
     """Check, save and delete. No change that somebody makes meanwhile is lost: an object is deleted only in the state in which it
     was saved, or else everything is checked and saved again. A later change fails, because the object no longer exists."""
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.buffer.read().decode())
     close(asked["closing"])
     for _ in range(TRIES):
         going = seen(saved, pending, asked)
         changed = [failure for group in makers_last(going) for failure in deleted(group) if failure]
         if not changed:
             return
-    print("DWS was not removed: somebody keeps changing these objects, so they could not be deleted as they were")
-    print("checked. Run the same command again.")
-    print("\n".join(changed))
+    tell("DWS was not removed: somebody keeps changing these objects, so they could not be deleted as they were")
+    tell("checked. Run the same command again.")
+    tell("\n".join(changed))
     sys.exit(3)
 
 
@@ -45,8 +45,8 @@ def seen(saved, pending, asked):
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
     there = [label(one) for one in kinds.get("workflows", [])] + [describe(one) for one in data(kinds)]
     if there:
-        print("DWS was not removed, because these objects still need it:")
-        print("\n".join(there))
+        tell("DWS was not removed, because these objects still need it:")
+        tell("\n".join(there))
         sys.exit(3)
     nothing_owned(removed_with_dws(kinds), asked["accept"])
     common = in_common(kinds, asked["common"])
@@ -56,7 +56,7 @@ def seen(saved, pending, asked):
     # undeploy.sh deletes it at its end where no version follows; after an interrupted removal an install puts its objects back
     write(pending, stays)
     if stays:
-        print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
+        tell("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
     idle = [(plural, one) for plural in IDLE for one in kinds.get(plural, [])]
     uids = {uid(one) for one in now}
     rest = [(plural, one) for plural in common if plural not in IDLE for one in common[plural] if uid(one) in uids]
@@ -90,16 +90,16 @@ def nothing_owned(ends, accepted):
         with api() as get:
             found, unasked = dependents(get, ends)
     except Silent as error:
-        print(f"DWS was not removed: the API server did not list the objects that objects of DWS own: {error}")
+        tell(f"DWS was not removed: the API server did not list the objects that objects of DWS own: {error}")
         sys.exit(1)
     unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
     if found or unknown:
-        print("DWS was not removed, because Kubernetes would delete the objects that it owns:")
+        tell("DWS was not removed, because Kubernetes would delete the objects that it owns:")
         texts = [describe_owned(one) + "; " + owned_fix(one) for one in found]
-        print("\n".join(texts + [describe_unlisted(one) for one in unknown]))
+        tell("\n".join(texts + [describe_unlisted(one) for one in unknown]))
         sys.exit(3)
     for one in unasked:
-        print(describe_unlisted(one))
+        tell(describe_unlisted(one))
 
 
 def doom(plural, one):
@@ -114,7 +114,7 @@ def doom(plural, one):
 
 def back(pending):
     """Put back the deleted objects, as far as DWS's kinds exist. The others stay in the file, and are named."""
-    saved = json.loads(pathlib.Path(pending).read_text())["items"]
+    saved = json.loads(pathlib.Path(pending).read_text(encoding="utf-8"))["items"]
     there = standing()
     first = left = [one for one in saved if label(one) not in there]
     ends = time.monotonic() + BACK
@@ -127,10 +127,10 @@ def back(pending):
         time.sleep(0.5)  # an object is still being deleted, or an API server does not know yet that DWS is open
     again = [label(one) for one in first if one not in left]
     if again:
-        print("put back, because DWS was not removed: {}".format(", ".join(again)))
+        tell("put back, because DWS was not removed: {}".format(", ".join(again)))
     if left:
-        print("could not be put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
-        print("Run the same command again; `invoke install` puts them back.")
+        tell("could not be put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
+        tell("Run the same command again; `invoke install` puts them back.")
     else:
         pathlib.Path(pending).unlink()  # nothing puts back what somebody deletes from now on
 
@@ -167,7 +167,7 @@ def objects(plural, crd):
 def merged(pending, stays):
     """The objects to put back, with those of earlier runs that do not exist any more."""
     file = pathlib.Path(pending)
-    before = json.loads(file.read_text())["items"] if file.exists() else []
+    before = json.loads(file.read_text(encoding="utf-8"))["items"] if file.exists() else []
     there = {label(one) for one in stays}
     return stays + [one for one in before if label(one) not in there]
 
@@ -179,7 +179,7 @@ def write(path, objects):
     beside = place.with_name(f"{place.name}.part")
     if beside.exists():
         beside.unlink()
-    with os.fdopen(os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text(objects))
         file.flush()
         os.fsync(file.fileno())

@@ -18,7 +18,7 @@ MOST = 16 << 20
 
 
 def main(file, namespace, *kubectl):
-    edits = json.loads(pathlib.Path(file).read_text())
+    edits = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
     call = [*kubectl, "--namespace", namespace]
     names = list(dict.fromkeys(edit["object"] for edit in edits))
     before = {name: json.loads(run([*call, "get", name, "--output", "json"])) for name in names}
@@ -53,7 +53,7 @@ def change(found, edit):
     if there == edit["value"]:
         return
     if edit["seen"] not in ("*", there):
-        print(f"{edit['object']} was changed meanwhile: nothing was done, run again")
+        tell(f"{edit['object']} was changed meanwhile: nothing was done, run again")
         sys.exit(3)
     if edit["value"] is None:
         del found[key]
@@ -105,8 +105,14 @@ def run(command, feed=""):
 
 
 def over(why):
-    print(why)
+    tell(why)
     sys.exit(1)
+
+
+def tell(text):
+    """Print a line in UTF-8, whatever the locale is: with LC_ALL=C, Python 3.6 prints ASCII only."""
+    sys.stdout.buffer.write((text + "\n").encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
 
 
 main(*sys.argv[1:])

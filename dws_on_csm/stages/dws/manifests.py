@@ -32,7 +32,7 @@ bin/kustomize build config/csm | python3 -c {program}
 # CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough.
 _TRIM = """
 import json, sys, yaml
-for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     if one and one["kind"] == "CustomResourceDefinition":
         spec = one["spec"]
         spec["versions"] = [{k: v[k] for k in ("name", "served", "storage")} for v in spec["versions"]]

@@ -249,7 +249,7 @@ def _own_labels(ctx: StepContext) -> list[str]:
 
 _WITHOUT_NAMESPACE = """
 import sys, yaml
-print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
+print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin.buffer) if one["kind"] != "Namespace"))
 """
 
 LOOKING = 400

@@ -25,7 +25,7 @@ DWS: Fact[str] = Fact(NAME, "dws")
 
 
 def _command() -> str:
-    program = f"{PROGRAM}\nclose(json.load(sys.stdin))\n"
+    program = f"{PROGRAM}\nclose(json.loads(sys.stdin.buffer.read().decode()))\n"
     return f"printf %s {shlex.quote(json.dumps(persistent_storage.CLOSING))} | python3 -c {shlex.quote(program)}"
 
 
