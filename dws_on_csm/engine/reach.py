@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class Reach:
     guard    called before each change; raises LockLost where this run may change nothing any more
     outrun   called with the reason when a host's fence says the same: another run has worked there since
     fence    from this call on, API calls that change something are passed on only while this run holds the site's lock
+    alone    (run, tell) -> a `with` that keeps runs through other masters away from the cluster; what it gives is a second guard
     """
 
     session: Callable[[str], Any]
@@ -32,6 +34,9 @@ class Reach:
     guard: Callable[[], None] = lambda: None
     outrun: Callable[[str], None] = lambda why: None
     fence: Callable[[str], None] = lambda run: None
+    alone: Callable[[str, Callable[[str], None]], AbstractContextManager[Callable[[], None]]] = lambda run, tell: (
+        nullcontext(lambda: None)
+    )
 
     def change(
         self, host: str, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
+from dws_on_csm.engine import cluster_lease
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT
 from dws_on_csm.kube.client import Cluster, preload
@@ -332,7 +333,13 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
         return sessions.master(site.master.host.name).cluster()
 
     first = {role: hosts[0] for role, hosts in roles(site).items()}
-    return Reach(sessions.session, cluster, first.__getitem__, fence=lambda run: cluster().fence(run))
+    return Reach(
+        sessions.session,
+        cluster,
+        first.__getitem__,
+        fence=lambda run: cluster().fence(run),
+        alone=lambda run, tell: cluster_lease.hold(sessions.session(site.master.host.name), cluster(), run, tell),
+    )
 
 
 def answering(

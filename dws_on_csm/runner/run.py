@@ -212,6 +212,13 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
             return why
         run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
         run.reach.fence(lock.run)
+        alone = holding.enter_context(run.reach.alone(run.id, lost))
+
+        def guard() -> None:
+            lock.check()
+            alone()
+
+        run.reach = replace(run.reach, guard=guard)
         if lock.former:
             _shut_out(run)
         if lock.former or lock.before >= run.looked:

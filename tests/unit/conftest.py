@@ -18,6 +18,7 @@ import pytest
 
 import dws_on_csm
 from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.cluster_api import ClusterError
 
 ENTRY = "dws_on_csm.commands.repair"
 """What `fab` starts with: nobody imports it."""
@@ -58,8 +59,12 @@ class LocalHost:
         return Answer(done.stdout, done.stderr, done.returncode)
 
     def cluster(self) -> Any:
-        """An API that takes the name of a run, and nothing else."""
-        return SimpleNamespace(fence=lambda run: None)
+        """An API that takes the name of a run, and answers nothing else."""
+
+        def silent(path: str, **query: str) -> None:
+            raise ClusterError(0, f"the API server did not answer {path}")
+
+        return SimpleNamespace(fence=lambda run: None, get=silent)
 
     def run_aside(self, script: str, *, deadline: float) -> Answer:
         return self.run(script, deadline=deadline)

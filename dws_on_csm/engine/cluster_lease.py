@@ -1,0 +1,193 @@
+"""One run at a time may change a cluster, through whichever of its masters: a Lease in kube-system.
+
+The lock on a master (site_lock.py) keeps the runs apart that go through it. Several masters serve one cluster, each with a lock of
+its own; the Lease says which of them counts now. It is renewed as the lock is, and its age is measured by the API server's own
+times, which are in `metadata.managedFields`: clocks of other machines do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, clock, owner
+from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
+from dws_on_csm.model.errors import LockLost, RemoteError
+from dws_on_csm.model.printable import plain_line
+
+NAME = "dws-on-csm"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+PATH = f"{LEASES}/{NAME}"
+RUN, OWNER, MASTER = "dws-on-csm/run", "dws-on-csm/owner", "dws-on-csm/master"
+"""Annotations of the Lease, for people: the run, user and machine of its process, and the master as the site file names it."""
+
+EXPIRED = LEASE_SECONDS + 2 * MARGIN
+"""Seconds without a renewal after which a run through another master may take the Lease: its holder stops before that."""
+
+_IDENTITY = (
+    "uname -n; cat /etc/machine-id 2>/dev/null || :\n[ -s /etc/machine-id ] || cat /proc/sys/kernel/random/boot_id\n"
+)
+
+
+class Lease:
+    """The cluster's Lease for `run`, as far as this process knows. `tell` is called once, with the reason, when it is lost.
+
+    An API server that does not answer keeps nobody from hosts that need no cluster: then the Lease is taken before a later change.
+    """
+
+    def __init__(self, cluster: Cluster, master: str, identity: str, run: str, tell: Callable[[str], None]) -> None:
+        self.lost = ""
+        self.over = threading.Event()
+        self._cluster, self._master, self._identity, self._run, self._tell = cluster, master, identity, run, tell
+        self._version = ""
+        self._until = self._retry = 0.0
+        self._working = threading.Lock()
+
+    def take(self) -> None:
+        """Take the Lease. Raises Locked where a run through another master holds it. An API server that fails is asked later."""
+        with self._working:
+            asked = clock()
+            try:
+                self._version = self._taken()
+                self._until = asked + LEASE_SECONDS - MARGIN
+            except ClusterError:
+                self._retry = asked + AGAIN * 6
+
+    def check(self) -> None:
+        """Raises LockLost where a run through another master may change the cluster by now."""
+        if not self.lost and not self._version and clock() >= self._retry:
+            try:
+                self.take()
+            except Locked as locked:
+                self._lose(str(locked))
+        elif not self.lost and self._version and clock() >= self._until:
+            self.renew()
+        if self.lost:
+            raise LockLost(self._master, self.lost)
+
+    def renew(self) -> bool:
+        """Renew the Lease, and return whether that succeeded. Calls `tell` where it is lost."""
+        with self._working:
+            asked = clock()
+            try:
+                self._version = self._patched(self._version)
+            except ClusterError as error:
+                if error.status == CONFLICT and (taker := self._taker()):
+                    self._lose(taker)
+                elif clock() >= self._until:
+                    self._lose(f"the cluster's Lease could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({error})")
+                return False
+            self._until = asked + LEASE_SECONDS - MARGIN
+            return True
+
+    def keep(self) -> None:
+        """Renew the Lease until it is `over` or lost."""
+        wait = LEASE_SECONDS / 3
+        while not self.lost and not self.over.wait(wait):
+            wait = LEASE_SECONDS / 3 if not self._version or self.renew() else AGAIN
+
+    def leave(self) -> None:
+        """Remove the Lease, if it is still this run's."""
+        self.over.set()
+        with self._working:
+            if self._version and not self.lost:
+                self._cluster.delete(PATH, 10.0, version=self._version)
+
+    def _taken(self) -> str:
+        """Take the Lease and return its version. Raises Locked, ClusterError."""
+        for _ in range(3):  # another run may take it or leave it in between
+            found = self._cluster.get(PATH)
+            try:
+                if found is None:
+                    return _version(self._cluster.create(LEASES, self._body()))
+                if (left := self._left(found)) > 0:
+                    raise Locked(self._holder(found, left))
+                return self._patched(_version(found))
+            except ClusterError as error:
+                if error.status != CONFLICT:
+                    raise
+        raise ClusterError(CONFLICT, f"{PATH} changes all the time")
+
+    def _left(self, lease: dict[str, Any]) -> int:
+        """Seconds until this run may take the Lease; 0 where that is now."""
+        if lease.get("spec", {}).get("holderIdentity") in (None, "", self._identity):
+            return 0  # the lock on that master keeps its runs apart
+        renewed = [_time(entry["time"]) for entry in lease["metadata"].get("managedFields", []) if "time" in entry]
+        if not renewed:
+            return 0
+        trial = self._body()
+        trial["metadata"] = {"generateName": f"{NAME}-", "namespace": "kube-system"}
+        now = _time(self._cluster.create(LEASES, trial, dryRun="All")["metadata"]["creationTimestamp"])
+        return max(0, round(EXPIRED - (now - max(renewed)).total_seconds()))
+
+    def _holder(self, lease: dict[str, Any], left: int) -> Holder:
+        notes = lease["metadata"].get("annotations", {})
+        run, user, master = (plain_line(notes.get(key, "?"))[:100] for key in (RUN, OWNER, MASTER))
+        return Holder(f"{user} through the master {master}", 0, run, left)
+
+    def _taker(self) -> str:
+        """Who has the Lease instead of this run; "" where it is still this run's, in another version, which counts from now on."""
+        try:
+            found = self._cluster.get(PATH)
+        except ClusterError:
+            return ""
+        if found and found["metadata"].get("annotations", {}).get(RUN) == self._run:
+            self._version = _version(found)
+            return ""
+        if not found:
+            return "the cluster's Lease is gone"
+        holder = self._holder(found, 0)
+        return f"{holder.owner} took the cluster's Lease with run {holder.run}"
+
+    def _lose(self, why: str) -> None:
+        if not self.lost and not self.over.is_set():
+            self.lost = LockLost.text.format(why)
+            self._tell(self.lost)
+
+    def _patched(self, version: str) -> str:
+        body = self._body()
+        body["metadata"]["resourceVersion"] = version
+        return _version(self._cluster.patch(PATH, body))
+
+    def _body(self) -> dict[str, Any]:
+        notes = {RUN: self._run, OWNER: owner(), MASTER: self._master}
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}
+        meta = {"name": NAME, "namespace": "kube-system", "annotations": notes}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+
+
+@contextmanager
+def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Hold the cluster's Lease for the master of `session` while the `with` lasts; gives Lease.check.
+
+    Raises Locked, and what session.run() raises.
+    """
+    lease = Lease(cluster, session.host, _identity(session), run, tell)
+    lease.take()
+    threading.Thread(target=lease.keep, daemon=True, name="lease").start()
+    try:
+        yield lease.check
+    finally:
+        with suppress(RemoteError):  # then it expires
+            lease.leave()
+
+
+def _identity(session: Any) -> str:
+    """A name of this master that no other machine has; the machine's own id is not shown elsewhere (machine-id(5))."""
+    answer = session.run(_IDENTITY, deadline=30.0)
+    name = re.sub(r"[^A-Za-z0-9.-]", "", answer.out.decode(errors="replace").partition("\n")[0])[:64]
+    return f"{name}-{hashlib.sha256(b'dws-on-csm' + answer.out).hexdigest()[:16]}"
+
+
+def _version(lease: dict[str, Any]) -> str:
+    return str(lease["metadata"]["resourceVersion"])
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
