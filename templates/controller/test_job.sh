@@ -146,7 +146,11 @@ while :; do
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi
     if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
-    if [ "$state" = COMPLETED ] && gone; then break; fi
+    if [ "$state" = COMPLETED ] && gone; then
+        limit=$(($(up) + 10)) # the watch may report that a moment later
+        until [ "$(last 2)" = DELETED ] || [ "$(up)" -ge "$limit" ]; do sleep 0.2; done
+        break
+    fi
     if [ "$(up)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state; its Workflow stays in $(last 4) ($(last 6))"
@@ -174,7 +178,12 @@ over=yes
 # 5. the time in each state: from the event in which Slurm requested it to the event in which it requested the next
 all='Proposal Setup DataIn PreRun PostRun DataOut Teardown'
 states=$(events | sed -n 's/.*|\([A-Za-z]*\)|Completed$/\1/p' | uniq | paste -sd ' ' -)
-if [ "$(last 2)" = DELETED ] && [ "$states" != "$all" ]; then failed "Workflow bb$job completed '$states', and not '$all'"; fi
+if [ "$states" != "$all" ]; then
+    [ "$(last 2)" = DELETED ] || failed "job $job COMPLETED, but its Workflow's states are unknown, because its watch ended early: $(
+        tail -n 3 "$work/errors" | tr '\n' ' '
+    )"
+    failed "Workflow bb$job completed '$states', and not '$all'"
+fi
 times=$(events | awk -F '|' '
     function mark(name) {
         gsub(/[^A-Za-z0-9_. -]/, "", name) # it becomes a key of JSON

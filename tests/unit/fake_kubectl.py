@@ -99,6 +99,8 @@ def raw(path: str) -> str:
     crds = json.loads(said("crds.json"))
     if path.endswith("/customresourcedefinitions"):
         return json.dumps({"items": [crd(plural, **settings) for plural, settings in crds.items()]})
+    if path.endswith("webhookconfigurations"):
+        return json.dumps({"items": json.loads(said(f"{path.split('/')[-1]}.json") or "[]")})
     _, _, _, version, plural = path.split("/")
     if version not in crds[plural]["served"]:
         sys.exit("the server could not find the requested resource")

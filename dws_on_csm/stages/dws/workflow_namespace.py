@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from dws_on_csm.config.site import Site
@@ -96,7 +97,7 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
             hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
             if have["states"][new] != "there":
                 text = f"the namespace {new}, which the former kubeconfig on {hosts} names, is {have['states'][new]}"
-                fix = f"run `kubectl create namespace {new}` on the master"
+                fix = f"run `kubectl create namespace {shlex.quote(new)}` on the master"
                 findings.append(Finding("namespace-missing", text, fix))
             if workflow_names := have["workflows"].get(old):
                 text = (

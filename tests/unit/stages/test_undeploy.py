@@ -668,7 +668,14 @@ def test_removals_are_listed_without_the_clone() -> None:
         "replace.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
     }
     place = a_place(facts, dws="0.0.19")
-    run = Run("run-1", place.site, (dws_replace.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {})
+    run = Run(
+        "run-1",
+        place.site,
+        (dws_replace.STAGE,),
+        Reach(pytest.fail, pytest.fail, pytest.fail),
+        list[Event]().append,
+        {},
+    )
     run.board.facts = place.facts
     run.board.seen = {(key, MASTER): 0 for key in facts}
     step = next(one for one in dws_replace.STAGE.steps if one.name == "removed")

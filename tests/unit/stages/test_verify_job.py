@@ -43,7 +43,8 @@ def script(tmp_path: Path) -> str:
     body = render.script("lib/as.sh", "lib/temporary.sh", "controller/test_job.sh").replace(
         "/dev/shm", f"{tmp_path}/shm"
     )
-    return f'set -eu\n{given}slurm_path() {{ :; }}\nobeys() {{ runner=root; }}\nslurm() {{ as root "$@"; }}\n{body}'
+    doubles = 'slurm_path() { :; }\nobeys() { runner=root; }\nslurm() { as root "$@"; }\nas_user() { as "$@"; }\n'
+    return f"set -eu\n{given}{doubles}{body}"
 
 
 def test_a_stopped_job_script_writes_nothing_more(tmp_path: Path, script: str) -> None:
@@ -110,7 +111,7 @@ def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("\n".join(events) + "\n")
     stubs = (
         f"{line}\nevents() {{ cat {tmp_path}/events; }}\nlast() {{ :; }}\nspent() {{ echo 1.5; }}\n"
-        f'rename_synced() {{ mv "$1" "$2"; }}\nall= took=3.5 api=1500 state_folder={tmp_path}/state\n'
+        f'rename_synced() {{ mv "$1" "$2"; }}\nall="Proposal Setup" took=3.5 api=1500 state_folder={tmp_path}/state\n'
     )
     subprocess.run(
         ["sh", "-euc", stubs + part],
@@ -131,3 +132,22 @@ def test_a_container_whose_user_is_not_root_submits_as_that_user_alone() -> None
     assert seen.name == "test-user-unknown"
     assert "scripts run as user 64030 on slurmctld, so they cannot submit the test job as nobody" in seen.text
     assert "set test_job.user" in seen.fix and "user 64030" in seen.fix
+
+
+def test_a_job_whose_workflow_was_not_watched_proves_nothing(tmp_path: Path, script: str) -> None:
+    """The job completes, and the watch brought nothing, as where memory is used up: no state was seen, and that is a failure."""
+    programs = {
+        "sbatch": "echo 12",
+        "scontrol": 'case "$*" in *bbstat*) echo "desiredState=Setup currentState=Setup" ;; *) echo JobState=COMPLETED ;; esac',
+        "kubectl": """case "$*" in
+    *--watch*) echo "no space" >&2 ;;
+    *--ignore-not-found*) [ -e "$HERE/asked" ] || echo there; : >"$HERE/asked" ;;
+esac""",
+    }
+    for name, body in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    quick = script.replace("$(up) + 10", "$(up) + 1").replace("allowed=x", "allowed=60")
+    done = subprocess.run(["sh", "-c", quick], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "states are unknown, because its watch ended early: no space" in done.stdout, done

@@ -898,6 +898,25 @@ def test_dws_that_stays_closed_is_reported_as_a_failure(site: Site, tmp_path: Pa
     assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}" in said
 
 
+def test_a_request_in_flight_when_dws_is_closed_is_awaited(site: Site, tmp_path: Path) -> None:
+    """It passed the admission before, and waits for a slow webhook: what it stores is seen, and nothing is removed."""
+    rule = {"apiGroups": ["*"], "operations": ["CREATE"], "resources": ["*/*"]}
+    slow = {"metadata": {"name": "policies"}, "webhooks": [{"timeoutSeconds": 3, "rules": [rule]}]}
+    others = {
+        "metadata": {"name": "x"},
+        "webhooks": [{"timeoutSeconds": 300, "rules": [{**rule, "apiGroups": ["apps"]}]}],
+    }
+    (tmp_path / "cluster/mutatingwebhookconfigurations.json").write_text(json.dumps([slow, others]))
+    ran = site("touch removed")
+    made = tmp_path / "cluster/calls"
+    while not made.exists() or "/validatingwebhookconfigurations" not in made.read_text():
+        assert ran.poll() is None, ran.communicate()
+        time.sleep(0.01)
+    holds(tmp_path, "persistentstorageinstances", a_psi())
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 3 and "scratch" in said and not (tmp_path / "removed").exists()
+
+
 def test_objects_are_saved_for_root_alone_before_a_removal(site: Site, tmp_path: Path) -> None:
     """As a file for `kubectl create`; with another version to come, it is also what is to be put back."""
     holds(tmp_path, "systemconfigurations", CONFIG)
