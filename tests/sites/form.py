@@ -48,7 +48,7 @@ class Form:
     ask: str = HOST
     cause: str = ""
     apart: str = ""
-    connect: float = 30.0
+    connect: float = 60.0
 
 
 @dataclass(frozen=True)

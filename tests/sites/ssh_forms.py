@@ -15,10 +15,10 @@ out.sendmsg([b" "], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [li
 """
 """A ProxyCommand that passes the connection itself to ssh."""
 
-CASES = (
-    Form("case 01: a FIDO key in the agent that the host does not take", agent=("fido-other",)),
+REPORTED = (
+    Form("a FIDO key in the agent that the host does not take", agent=("fido-other",)),
     Form(
-        "case 04: an agent's signature takes 12 s (touch, PIN)",
+        "an agent's signature takes 12 s (touch, PIN)",
         without=("IdentityFile",),
         config="IdentityFile none",
         agent=("key",),
@@ -26,11 +26,11 @@ CASES = (
         connect=60.0,
     ),
     Form(
-        "case 04: three keys in the agent that the host does not take",
+        "three keys in the agent that the host does not take",
         agent=("other1", "other2", "other3"),
     ),
     Form(
-        "case 10: known_hosts that this user can't read, the key is in the system's",
+        "known_hosts that this user can't read, the key is in the system's",
         config="UserKnownHostsFile {dir}/mine\nGlobalKnownHostsFile {dir}/system",
         without=("UserKnownHostsFile", "GlobalKnownHostsFile"),
         files={"mine": "{line:other}", "system": f"{{line:{HERE}}}\n"},
@@ -38,17 +38,17 @@ CASES = (
         user="nobody",
     ),
     Form(
-        "case 11: accept-new, and the folder of known_hosts is missing",
+        "accept-new, and the folder of known_hosts is missing",
         config="StrictHostKeyChecking accept-new\nUserKnownHostsFile /proc/nothere/known_hosts",
         without=NEW,
     ),
     Form(
-        "case 11: no, and the folder of known_hosts is missing",
+        "no, and the folder of known_hosts is missing",
         config="StrictHostKeyChecking no\nUserKnownHostsFile /proc/nothere/known_hosts",
         without=NEW,
     ),
     Form(
-        "case 11: accept-new, and known_hosts is root's",
+        "accept-new, and known_hosts is root's",
         config="StrictHostKeyChecking accept-new\nUserKnownHostsFile {dir}/mine",
         without=NEW,
         files={"mine": "{line:other}\n"},
@@ -56,27 +56,27 @@ CASES = (
         user="nobody",
     ),
     Form(
-        "case 14: a port in the name that ssh is asked for",
+        "a port in the name that ssh is asked for",
         ask="host:2222",
         config="HostName nowhere.invalid",
         without=("HostName",),
         cause="has no address",
     ),
     Form(
-        "case 29: a master connection is open, the host wants another key",
+        "a master connection is open, the host wants another key",
         server="second-key",
         config="ControlMaster auto\nControlPath {dir}/cm-%r@%h:%p\nControlPersist 30",
         master=True,
     ),
     Form(
-        "case 29: ControlPath with %C",
+        "ControlPath with %C",
         server="second-key",
         config="ControlMaster auto\nControlPath {dir}/cm-%C\nControlPersist 30",
         master=True,
     ),
-    Form("case 30: chacha20-poly1305 alone", server="chacha"),
-    Form("case 30: sntrup761x25519-sha512 alone", server="sntrup"),
-    Form("case 30: umac-128-etm alone", server="umac"),
+    Form("chacha20-poly1305 alone", server="chacha"),
+    Form("sntrup761x25519-sha512 alone", server="sntrup"),
+    Form("umac-128-etm alone", server="umac"),
 )
 
 SETTINGS = (
@@ -865,4 +865,4 @@ MORE = (
     Form("TERM, LANG and others are strange", env={"TERM": "", "LC_ALL": "xx_XX", "LANG": "de_DE.ISO-8859-1"}),
 )
 
-FORMS: tuple[Form, ...] = (*CASES, *SETTINGS, *ALGORITHMS, *WAYS, *KEYS, *AGENTS, *KNOWN, *LOGINS, *MORE)
+FORMS: tuple[Form, ...] = (*REPORTED, *SETTINGS, *ALGORITHMS, *WAYS, *KEYS, *AGENTS, *KNOWN, *LOGINS, *MORE)
