@@ -82,13 +82,13 @@ def send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -
         return 0, {"message": f"API server: {error}"}
 
 
-def await_none(problem: Callable[[], Any], what: str, deadline: float) -> None:
-    """Return when problem() is empty. TimeoutError says `what` was wrong, with the last problem."""
+def await_none(problem: Callable[[], Any], awaited: str, deadline: float) -> None:
+    """Return when problem() is empty. TimeoutError says `awaited`, with the last problem."""
     until = time.monotonic() + deadline
     while left := problem():
         if time.monotonic() > until:
             problems = ", ".join(sorted(left)) if isinstance(left, set) else left
-            raise TimeoutError(f"{what} within {deadline:.0f} s: {problems}")
+            raise TimeoutError(f"{awaited} within {deadline:.0f} s: {problems}")
         time.sleep(0.1)
 
 

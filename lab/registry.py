@@ -121,9 +121,9 @@ def addresses_in_use() -> set[int]:
 
 
 @contextlib.contextmanager
-def locked(what: str | Path) -> Iterator[None]:
-    """Hold the lock `what` of this machine; wait for it first."""
-    digest = hashlib.sha256(str(what).encode()).hexdigest()[:12]
+def locked(name: str | Path) -> Iterator[None]:
+    """Hold the lock `name` of this machine; wait for it first."""
+    digest = hashlib.sha256(str(name).encode()).hexdigest()[:12]
     with Path(f"/run/lock/dws-on-csm-{digest}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -120,7 +120,7 @@ def _network() -> list[str]:
     }
     if not all(shutil.which(program) for program in ("unshare", "ip", "nft")):
         return []
-    return [f"no {what} ({error}): {KERNEL}" for what, script in trials.items() if (error := _trial(script))]
+    return [f"no {need} ({error}): {KERNEL}" for need, script in trials.items() if (error := _trial(script))]
 
 
 def _upper(lab: Lab) -> list[str]:
@@ -146,12 +146,12 @@ def _trial(script: str, *arguments: str) -> str:
 
 def _room(lab: Lab) -> list[str]:
     problems = []
-    for what, path, wanted in (("the lab", lab.state, DISK_STATE), ("the cache", cache.folder(), DISK_CACHE)):
+    for need, path, wanted in (("the lab", lab.state, DISK_STATE), ("the cache", cache.folder(), DISK_CACHE)):
         place = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(place).free
         # What is there already needs no room: a lab that has its snapshot, a cache with its roots.
         if free < wanted and not any(path.glob("pristine*")) and not any(path.glob("containerd-*")):
-            problems.append(f"{free / GIB:.1f} GiB free in {place}, {what} needs {wanted / GIB:.0f}: make room there")
+            problems.append(f"{free / GIB:.1f} GiB free in {place}, {need} needs {wanted / GIB:.0f}: make room there")
     available = int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
     if available < MEMORY and not (lab.state / "pristine").exists():
         problems.append(f"{available / GIB:.1f} GiB of memory available, a lab needs {MEMORY / GIB:.0f}: end something")

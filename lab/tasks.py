@@ -99,17 +99,17 @@ def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "r
 
 
 @contextmanager
-def errors(what: str) -> Iterator[None]:
+def errors(title: str) -> Iterator[None]:
     """Show known errors without a traceback."""
     if os.geteuid() != 0:
-        raise Exit(f"{what}: a lab needs root: run this as root", code=1)
+        raise Exit(f"{title}: a lab needs root: run this as root", code=1)
     try:
         yield
     except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError, ExceptionGroup) as error:
         several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
-        raise Exit("\n".join(f"{what}: {_text(problem)}" for problem in several), code=1) from error
+        raise Exit("\n".join(f"{title}: {_text(problem)}" for problem in several), code=1) from error
     except KeyboardInterrupt:
-        raise Exit(f"{what} was interrupted: run invoke lab.up to continue", code=130) from None
+        raise Exit(f"{title} was interrupted: run invoke lab.up to continue", code=130) from None
 
 
 def _text(error: BaseException) -> str:

@@ -90,11 +90,11 @@ def _wanted_kustomize(context: BuildContext) -> str:
     """The version of kustomize in the Makefile of dws, with its v. Raises Refused."""
     tag = f"v{context.site.versions.dws}"
     text = git.text(["-C", str(context.folder / "dws.git"), "show", f"{tag}:Makefile"], 60.0)
-    found = re.search(r"^KUSTOMIZE_VERSION *\??= *(\S+)", text, re.MULTILINE)
-    if not found:
+    match = re.search(r"^KUSTOMIZE_VERSION *\??= *(\S+)", text, re.MULTILINE)
+    if not match:
         fix = "check that sources.dws is the right repository: its Makefile should set KUSTOMIZE_VERSION"
         raise Refused(Finding("kustomize-unknown", f"the Makefile of dws {tag} sets no KUSTOMIZE_VERSION", fix))
-    return found[1]
+    return match[1]
 
 
 def _check_proxy(context: BuildContext) -> None:

@@ -120,24 +120,24 @@ def _status_of_host(reading: Reading, host: str) -> Status:
     board = reading.run.board
     if failed := board.failed.get((KUBECONFIG.name, host)):
         return Status(host, problems=(Problem(failed, "run `invoke doctor`"),))
-    found = board.facts.all(KUBECONFIG)[host]
+    file = board.facts.all(KUBECONFIG)[host]
     cluster = board.facts.one_or_none(API_SERVER)
     revoked = board.facts.one_or_none(_REVOKED) or {}
-    return status_of(reading.run.site, host, found, cluster["ca"].encode() if cluster else b"", revoked)
+    return status_of(reading.run.site, host, file, cluster["ca"].encode() if cluster else b"", revoked)
 
 
-def status_of(site: Site, host: str, found: Kubeconfig, ca: bytes, revoked: Collection[str] = ()) -> Status:
+def status_of(site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Collection[str] = ()) -> Status:
     """The status of a controller's kubeconfig. `ca`: the cluster's present CA (PEM; b"" if unknown); `revoked`: revoked names."""
-    status = Status(host, slurm_user=found["slurm_user"])
-    if "mode" not in found:
+    status = Status(host, slurm_user=file["slurm_user"])
+    if "mode" not in file:
         return replace(
             status, problems=(Problem("the kubeconfig is missing", certificate_fixes.new_kubeconfig(site, host)),)
         )
-    permissions, server = slurm_user.permissions(found["may"]), found.get("server", "")
+    permissions, server = slurm_user.permissions(file["may"]), file.get("server", "")
     may = slurm_user.permissions_text(permissions)
-    status = replace(status, server=server, file=f"{found['mode']} {found['owner']}", may=may)
+    status = replace(status, server=server, file=f"{file['mode']} {file['owner']}", may=may)
     try:
-        certificate = certificates.read(pem := kubeconfig.certificate(found))
+        certificate = certificates.read(pem := kubeconfig.certificate(file))
     except ValueError:
         return replace(
             status,

@@ -112,9 +112,9 @@ def _handled(machine: Any, token: str) -> None:
     elif context is machine.initial:
         _unknown(token, "a command", machine.contexts, f"{program_name()} --list", "the commands")
     else:
-        what, name = ("an option" if token.startswith("-") else "an argument"), f"{program_name()} {context.name}"
+        noun, name = ("an option" if token.startswith("-") else "an argument"), f"{program_name()} {context.name}"
         similar = options if token.startswith("-") else ()
-        _unknown(token, f"{what} of {name}", similar, f"{name} --help", "its options")
+        _unknown(token, f"{noun} of {name}", similar, f"{name} --help", "its options")
 
 
 def _unknown(word: str, kind: str, names: Iterable[str], command: str, shows: str) -> NoReturn:

@@ -70,9 +70,9 @@ def _step(run: Run, done: Done, host: str) -> Iterator[Row]:
         note = f"  {done.note}" if done.note else ""
         mark = sign(done.outcome)
         yield [mark, (f" {done.stage}.{done.step}", "bold"), (f"  {done.outcome}", mark[1]), (note, "dim")]
-    found = _found(run, done, host)
-    if not (done.note and isinstance(found, str)):  # the note says the same
-        yield from ([(f"      {line}", "dim")] for line in _lines(found))
+    state = _found(run, done, host)
+    if not (done.note and isinstance(state, str)):  # the note says the same
+        yield from ([(f"      {line}", "dim")] for line in _lines(state))
     if done.diff:
         yield [(f"      {LEGEND}:", "bold")]
         yield from (changed(line, "      ") for line in done.diff)
@@ -83,8 +83,8 @@ def _found(run: Run, done: Done, host: str) -> Value:
     key = f"{done.stage}.{done.step}"
     item = keyed(run.stages)[key]
     try:
-        found = run.board.have(key, host)
-        return brief(item.have(run.board.context(host), found) if isinstance(item, Step) else found)
+        value = run.board.have(key, host)
+        return brief(item.have(run.board.context(host), value) if isinstance(item, Step) else value)
     except (NotYetKnown, Refused, LookFailed):
         return None
 
@@ -102,16 +102,16 @@ def brief(value: Value) -> Value:
     return "(secret)" if isinstance(value, Secret) else value
 
 
-def _lines(found: Value, key: str = "") -> Iterator[str]:
+def _lines(state: Value, key: str = "") -> Iterator[str]:
     """`KEY: value` lines, with dotted keys of nested dicts and without empty values."""
-    if isinstance(found, dict):
-        for name, item in found.items():
+    if isinstance(state, dict):
+        for name, item in state.items():
             yield from _lines(item, f"{key}.{name}" if key else name)
-    elif isinstance(found, list) and any(isinstance(item, dict) for item in found):
-        for number, item in enumerate(found):
+    elif isinstance(state, list) and any(isinstance(item, dict) for item in state):
+        for number, item in enumerate(state):
             yield from _lines(item, f"{key}[{number}]")
-    elif found not in (None, [], ""):
-        text = ", ".join(map(_text, found)) if isinstance(found, list) else _text(found)
+    elif state not in (None, [], ""):
+        text = ", ".join(map(_text, state)) if isinstance(state, list) else _text(state)
         yield f"{key}: {text}" if key else text
 
 

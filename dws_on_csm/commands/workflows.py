@@ -107,13 +107,13 @@ def _jobs(site: Site, sessions: Sessions, listed: Sequence[Workflow]) -> Jobs:
         look = jobs.look(StepContext(site, Facts(), host.name), (workflow["job"] for workflow in listed))
         answer = session.run(look.script, deadline=site.deadlines.look)
         try:
-            found: Jobs = look.parse(answer.out)
+            answer_jobs: Jobs = look.parse(answer.out)
         except Exception as error:  # noqa: BLE001  # whatever a controller answers, try the next one
             console.note(f"note: {unreadable(host.name, 'jobs', error)}")
             continue
-        if found["answers"]:
-            return found
-        nothing = found
+        if answer_jobs["answers"]:
+            return answer_jobs
+        nothing = answer_jobs
     console.note("note: squeue does not respond on any controller, so the state of the jobs is unknown")
     return nothing
 

@@ -164,8 +164,8 @@ class Reader:
         texts = [part for part in self._branches(rule) if "string" in _kinds(part)]
         plain = isinstance(node, yaml.ScalarNode) and _kind(node) not in ("string", "null")
         if plain and any(_allowed(node.value, part) for part in texts):
-            what = _WORDS.get(_kind(node), f"a {_kind(node)}")
-            return f'expected a text, but YAML reads {node.value} as {what}: write "{node.value}"'
+            expected = _WORDS.get(_kind(node), f"a {_kind(node)}")
+            return f'expected a text, but YAML reads {node.value} as {expected}: write "{node.value}"'
         return f"expected {self._expected(rule)}, not {_node_text(node)}"
 
     def _expected(self, rule: Rule) -> str:

@@ -52,20 +52,20 @@ def _stage(stage: StageProgress) -> Iterator[Row]:
         yield [(f"    running  {work.host}  {work.step}  {work.title}", "yellow")]
 
 
-def _untouched(stage: StageProgress, said: str) -> Row:
+def _untouched(stage: StageProgress, reason: str) -> Row:
     """A stage without results: it may be right or not."""
-    return [("· ", "dim"), (f"{escaped(stage.name):<{WIDTH}}", ""), (said, "dim")]
+    return [("· ", "dim"), (f"{escaped(stage.name):<{WIDTH}}", ""), (reason, "dim")]
 
 
 def _listed(stage: StageProgress) -> Iterator[Row]:
-    told = alike(d for d in stage.done if d.outcome not in ("ok", "skipped") or d.note)
-    for done, hosts in told[:LISTED]:
+    results = alike(d for d in stage.done if d.outcome not in ("ok", "skipped") or d.note)
+    for done, hosts in results[:LISTED]:
         took = f"  {duration(done.seconds)}" if done.seconds >= 0.05 else ""
         note = f"  {escaped(done.note)}" if done.note else ""
         word = (f"    {done.outcome:<8}", sign(done.outcome)[1])
         yield [word, (f"{_hosts(done, hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
-    if len(told) > LISTED:
-        yield [(f"    … {more_text(len(told) - LISTED)}", "dim")]
+    if len(results) > LISTED:
+        yield [(f"    … {more_text(len(results) - LISTED)}", "dim")]
 
 
 def _hosts(done: Done, hosts: list[str]) -> str:
@@ -79,12 +79,12 @@ def _hosts(done: Done, hosts: list[str]) -> str:
 
 def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
     for stage in stages:
-        told = _same(stage)
+        results = _same(stage)
         if not stage.done:
             yield _untouched(stage, "not checked")
             continue
         yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts)]
-        for done, hosts in told:
+        for done, hosts in results:
             note = f"  {escaped(done.note)}" if done.note else ""
             mark, style = sign(done.outcome)
             where = f"{fold(hosts)}  {escaped(done.step)}"

@@ -76,12 +76,12 @@ def _opened(log: _Log, event: Opened) -> Iterator[str]:
     yield _line(log, event.task, "", f"{event.run}: {plural(len(names), 'host')}, {plural(len(event.stages), 'stage')}")
 
 
-def _news(log: _Log, event: Began | Awaiting, what: str, detail: str = "") -> Iterator[str]:
+def _news(log: _Log, event: Began | Awaiting, news: str, detail: str = "") -> Iterator[str]:
     """A line, unless the last line of this step and host was the same."""
     key = (event.stage, event.step, event.host)
-    if log.said.get(key) != what:
-        log.said[key] = what
-        yield _line(log, event.stage, event.host, f"{event.step}: {what}{detail}")
+    if log.said.get(key) != news:
+        log.said[key] = news
+        yield _line(log, event.stage, event.host, f"{event.step}: {news}{detail}")
 
 
 def _done(log: _Log, done: Done) -> Iterator[str]:

@@ -159,9 +159,9 @@ def _creatable(item: Object) -> Object:
     others = [ref for ref in item["metadata"].get("ownerReferences") or [] if not _of_dws(ref)]
     if others:
         meta["ownerReferences"] = others
-    made = {key: value for key, value in item.items() if key not in ("metadata", "status")}
-    made["metadata"] = meta
-    return made
+    created = {key: value for key, value in item.items() if key not in ("metadata", "status")}
+    created["metadata"] = meta
+    return created
 
 
 # --- objects in words
@@ -207,8 +207,8 @@ def _storages(servers: Object) -> List[str]:
         for item in part(servers, "spec", "allocationSets") or []
         for storage in item.get("storage") or []
     ]
-    made = [name for item in part(servers, "status", "allocationSets") or [] for name in item.get("storage") or {}]
-    return sorted({*wanted, *made})
+    existing = [name for item in part(servers, "status", "allocationSets") or [] for name in item.get("storage") or {}]
+    return sorted({*wanted, *existing})
 
 
 def _entry(item: Object, kinds: Kinds) -> Dict[str, Any]:

@@ -89,12 +89,12 @@ Conf = tuple[str, Mapping[str, str]]
 """slurm.conf's text, and path -> text of its included files."""
 
 
-def differing(one: Conf, other: Conf, folder: str = FOLDER) -> tuple[str, ...]:
+def differing(before: Conf, after: Conf, folder: str = FOLDER) -> tuple[str, ...]:
     """The keys with different values in two slurm.confs of this folder, spelled as there, sorted.
 
     Comments, white space, a key's case, and the order of lines of different keys do not count.
     """
-    first, second = _meaning(*one, folder), _meaning(*other, folder)
+    first, second = _meaning(*before, folder), _meaning(*after, folder)
     names = {key: name for meaning in (first, second) for key, (name, _) in meaning.items()}
     return tuple(sorted(names[key] for key in names if first.get(key, ("", []))[1] != second.get(key, ("", []))[1]))
 

@@ -38,8 +38,8 @@ append_line {folder}/{name} {size}
 def recorded(items: Mapping[str, Item], facts: Facts) -> Mapping[str, Any] | None:
     """What the check among `items` that has a `record` found installed; None where it has not looked."""
     for key, item in items.items():
-        if isinstance(item, Check) and item.record and (found := next(iter(facts.found.get(key, {}).values()), None)):
-            return item.record(found)
+        if isinstance(item, Check) and item.record and (value := next(iter(facts.found.get(key, {}).values()), None)):
+            return item.record(value)
     return None
 
 

@@ -63,7 +63,7 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     began = time.time()
     try:
         ctx, have = run.board.context(host), run.board.have(key, host)
-        found = check.judge(ctx, have)
+        findings = check.judge(ctx, have)
         own = check.note(ctx, have) if check.note else ""
     except NotYetKnown as unknown:
         if unknown.stage in last:
@@ -77,8 +77,8 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's check alone
         run.done(host, key, "failed", began, failures=(defect(error, key),))
         return
-    refused = [finding for finding in found if finding.name not in run.site.accept]
-    accepted_texts = [f"accepted: {finding.name} ({finding.text})" for finding in found if finding not in refused]
+    refused = [finding for finding in findings if finding.name not in run.site.accept]
+    accepted_texts = [f"accepted: {finding.name} ({finding.text})" for finding in findings if finding not in refused]
     note = "; ".join(filter(None, [own, *accepted_texts]))
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=failures_of(refused))
 

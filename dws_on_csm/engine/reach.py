@@ -76,9 +76,9 @@ class StepReporter:
     notes: list[str] = field(default_factory=list)
     """What the step measured, or noticed; shown when it is complete."""
 
-    def began(self, what: str) -> None:
+    def began(self, work: str) -> None:
         """Report that an action begins."""
-        self.emit(Began(self.host, self.stage, self.step, what, time.time()))
+        self.emit(Began(self.host, self.stage, self.step, work, time.time()))
 
     def line(self, text: str) -> None:
         """Report a line of output."""

@@ -108,14 +108,14 @@ def at_work(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -> di
 def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
     """The names of all stages that `name` builds on, directly or not."""
     direct = {stage.name: stage.builds_on for stage in stages}
-    found: set[str] = set()
+    needed: set[str] = set()
     waiting = list(direct[name])
     while waiting:
         stage = waiting.pop()
-        if stage not in found and stage in direct:
-            found.add(stage)
+        if stage not in needed and stage in direct:
+            needed.add(stage)
             waiting.extend(direct[stage])
-    return frozenset(found)
+    return frozenset(needed)
 
 
 def first_looks(run: Run) -> None:
@@ -224,6 +224,6 @@ def defect(error: Exception, key: str = "") -> Failure:
     return Failure(tail=traceback_lines, meaning=f"{where}: {type(error).__name__}: {error}", fix=REPORT)
 
 
-def failures_of(found: Sequence[Finding]) -> tuple[Failure, ...]:
+def failures_of(findings: Sequence[Finding]) -> tuple[Failure, ...]:
     """Findings that refuse a step, as failures."""
-    return tuple(Failure(command=finding.name, meaning=finding.text, fix=finding.fix) for finding in found)
+    return tuple(Failure(command=finding.name, meaning=finding.text, fix=finding.fix) for finding in findings)

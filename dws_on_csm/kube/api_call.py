@@ -104,7 +104,7 @@ def read_body(response: urllib3.HTTPResponse) -> bytes:
     return bytes(content)
 
 
-def body_pieces(response: urllib3.HTTPResponse, what: str) -> Iterator[bytes]:
+def body_pieces(response: urllib3.HTTPResponse, noun: str) -> Iterator[bytes]:
     """A body as it comes, at most PIECE bytes at a time, without decompression, since no request asks for any.
 
     proxy.py limits the time.
@@ -112,7 +112,7 @@ def body_pieces(response: urllib3.HTTPResponse, what: str) -> Iterator[bytes]:
     try:
         yield from response.stream(amt=PIECE, decode_content=False)
     except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the {what} is incomplete: {error}") from error
+        raise ClusterError(0, f"the {noun} is incomplete: {error}") from error
 
 
 def drop(response: urllib3.HTTPResponse) -> None:

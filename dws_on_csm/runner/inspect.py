@@ -61,7 +61,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         except BaseException:
             sessions.close()
             raise
-    silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
+    silent = {host: session for host, session in sessions.items() if isinstance(session, Unreachable)}
     try:
         yield Reading(run, sessions, silent, events)
     finally:

@@ -122,10 +122,12 @@ class Journal:
         with self._lock:
             self._write()
             short = self._written < len(self._lines)
-        found = [f"The journal of this run could not be written to {self.folder}: {_why(self._why)}."] if short else []
+        problems = (
+            [f"The journal of this run could not be written to {self.folder}: {_why(self._why)}."] if short else []
+        )
         if self._unreported:
-            found.append(f"The report of this run could not be written to {self.page}: {self._unreported}.")
-        return found
+            problems.append(f"The report of this run could not be written to {self.page}: {self._unreported}.")
+        return problems
 
     def close(self) -> None:
         """Close the file. A run that ended before it did anything leaves no folder."""

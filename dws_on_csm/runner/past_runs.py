@@ -62,10 +62,10 @@ class PastRun:
         if step not in steps and step.partition(".")[0] not in (*events.PROOFS, *journal.PASSING):
             steps.append(step)
 
-    def unreadable(self, what: str) -> None:
+    def unreadable(self, noun: str) -> None:
         """Add a record that can't be read."""
-        if what not in self.unread:
-            self.unread.append(what)
+        if noun not in self.unread:
+            self.unread.append(noun)
 
     @property
     def changes(self) -> dict[str, list[str]]:
@@ -188,14 +188,14 @@ _LOG_LINE = re.compile(r"(?P<at>\S+) (?P<run>\S+) (?P<task>.+?) by (?P<by>\S+): 
 
 def _add_log_line(runs: dict[str, PastRun], line: str) -> None:
     """Take from a host's log of runs what no better record says: that the run ended, what it was, and who made it."""
-    if not (found := _LOG_LINE.fullmatch(line)):
+    if not (match := _LOG_LINE.fullmatch(line)):
         return  # an incomplete line: the connection broke
-    run = runs.setdefault(found["run"], PastRun(found["run"]))
+    run = runs.setdefault(match["run"], PastRun(match["run"]))
     run.ended = True
-    run.task = found["task"] if run.task == "?" else run.task
-    run.by = found["by"] if run.by == "?" else run.by
+    run.task = match["task"] if run.task == "?" else run.task
+    run.by = match["by"] if run.by == "?" else run.by
     with suppress(ValueError):  # not a time that we wrote: it stays unknown
-        run.at = run.at or calendar.timegm(time.strptime(found["at"], "%Y-%m-%dT%H:%M:%SZ"))
+        run.at = run.at or calendar.timegm(time.strptime(match["at"], "%Y-%m-%dT%H:%M:%SZ"))
 
 
 def _add_event(run: PastRun, event: Mapping[str, Any]) -> bool:
@@ -217,10 +217,8 @@ def _add_event(run: PastRun, event: Mapping[str, Any]) -> bool:
 
 def of_operator(site: Site, folder: Path = journal.RUNS) -> dict[str, PastRun]:
     """The runs of this checkout with this site file, by id, without plans."""
-    found = {path.parent.name: _from_journal(path) for path in sorted(folder.glob("*/journal.jsonl"))}
-    return {
-        name: run for name, (run, file) in found.items() if run.task != "plan" and file == str(site.path.absolute())
-    }
+    runs = {path.parent.name: _from_journal(path) for path in sorted(folder.glob("*/journal.jsonl"))}
+    return {name: run for name, (run, file) in runs.items() if run.task != "plan" and file == str(site.path.absolute())}
 
 
 def _from_journal(path: Path) -> tuple[PastRun, str]:

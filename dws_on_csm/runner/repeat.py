@@ -25,9 +25,9 @@ def again(options: Options, site: Site) -> str:
     return shlex.join(["invoke", options.task, *options.words, *_selection(site), *switches])
 
 
-def repair(site: Site, host: str, what: str) -> str:
+def repair(site: Site, host: str, step: str) -> str:
     """The command that repairs a stage or step on one host."""
-    return _fab(host, "repair", what, *([] if site.path == DEFAULT else ["--site", str(site.path)]))
+    return _fab(host, "repair", step, *([] if site.path == DEFAULT else ["--site", str(site.path)]))
 
 
 def _fab(host: str, *words: str) -> str:

@@ -42,10 +42,10 @@ def _look_active(ctx: StepContext) -> ShellLook:
 
 def answers(out: bytes) -> dict[str, str]:
     """Parse "name=value" lines into a dict; lines of the same name are joined."""
-    found: dict[str, str] = {}
+    joined: dict[str, str] = {}
     for name, value in parse_pairs(out, "replace"):
-        found[name] = f"{found[name]} {value}" if name in found else value
-    return found
+        joined[name] = f"{joined[name]} {value}" if name in joined else value
+    return joined
 
 
 def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
@@ -60,15 +60,15 @@ def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
     return ids
 
 
-def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_active(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     seen = []
-    if not slurmctld.is_lua(found.get("type", "")):
+    if not slurmctld.is_lua(answer.get("type", "")):
         text = f"slurmctld on {ctx.host} does not respond"
-        if found.get("type"):
-            text = f"slurmctld on {ctx.host} runs with BurstBufferType={found['type']}"
+        if answer.get("type"):
+            text = f"slurmctld on {ctx.host} runs with BurstBufferType={answer['type']}"
         seen.append(Finding("plugin-not-active", text, "run `invoke install`"))
-    if "refused" in found:
-        text = f"SlurmUser on {ctx.host} can't list Workflows: {found['refused']}"
+    if "refused" in answer:
+        text = f"SlurmUser on {ctx.host} can't list Workflows: {answer['refused']}"
         seen.append(
             Finding("api-refuses", text, "run `invoke install`; if that does not help, check that the API server is up")
         )
@@ -110,7 +110,7 @@ STAGE = Stage(
     (
         verify.USER,
         Check("active", "submitter", _look_active, _judge_active),
-        Check(HOLDS.step, "master", _look_holds, lambda ctx, found: ()),
+        Check(HOLDS.step, "master", _look_holds, lambda ctx, holding: ()),
     ),
     proves=True,
 )

@@ -40,5 +40,5 @@ def procedure(site: Site) -> tuple[Stage, ...]:
     more = {"access": () if names.role_by_hand(site) else ("deploy.applied",), "deploy": ()}
     if site.access.create_namespace:
         more = {name: (*needs, workflow_namespace.STAGE.name) for name, needs in more.items()}
-    stages = tuple(replace(one, needs=(*one.needs, *more.get(one.name, ()))) for one in STAGES)
+    stages = tuple(replace(stage, needs=(*stage.needs, *more.get(stage.name, ()))) for stage in STAGES)
     return (stages[0], workflow_namespace.STAGE, *stages[1:]) if site.access.create_namespace else stages

@@ -72,8 +72,8 @@ def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tupl
     """The stages that close DWS, then change slurm.conf, then remove the files; each of the last two first checks what needs it."""
     needs = {deactivate.SLURM.name: (close_dws.NAME,), deactivate.FILES.name: deactivate.FILES.needs}
     guarded = tuple(
-        replace(one, needs=needs[one.name], steps=(*in_use.checks(one.name, due, terms), *one.steps))
-        for one in (deactivate.SLURM, deactivate.FILES)
+        replace(stage, needs=needs[stage.name], steps=(*in_use.checks(stage.name, due, terms), *stage.steps))
+        for stage in (deactivate.SLURM, deactivate.FILES)
     )
     return (close_dws.stage([*needs]), *guarded)
 
@@ -118,13 +118,13 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 
 def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
     """Of an install's findings on the master: the login, and missing tools that an undeploy calls as well."""
-    found = [one for one in of_install if one.name == "not-root"]
+    findings = [finding for finding in of_install if finding.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
-    needs = [one for one in lacking if one in NEEDED] if version(ctx) else []
+    needs = [tool for tool in lacking if tool in NEEDED] if version(ctx) else []
     if needs:
         fix = "install them with the host's package manager, or correct master.path"
-        found.append(Finding("tools-missing", f"{ctx.host} lacks {', '.join(needs)}", fix))
-    return found
+        findings.append(Finding("tools-missing", f"{ctx.host} lacks {', '.join(needs)}", fix))
+    return findings
 
 
 # --- DWS
@@ -189,10 +189,10 @@ def _orphans(stage: str) -> Step:
     )
 
 
-def _since(told: str) -> Finding:
+def _since(description: str) -> Finding:
     return Finding(
         "workflow-orphan",
-        f"{told}; it appeared while this run was running",
+        f"{description}; it appeared while this run was running",
         "run the same command again: it lists that Workflow",
     )
 
@@ -200,9 +200,9 @@ def _since(told: str) -> Finding:
 def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved first, and not restored: {', '.join(every)}" if every else ""
-    saved += "".join(f"; {one}" for one in owned.describe_unasked(ctx))
-    what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "the rest of DWS"
-    return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
+    saved += "".join(f"; {text}" for text in owned.describe_unasked(ctx))
+    subject = f"DWS {have['DWS']}" if have["DWS"] != "none" else "the rest of DWS"
+    return f"{subject}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 
 
 # --- role and binding

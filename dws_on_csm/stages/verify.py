@@ -30,7 +30,7 @@ def _look_user(ctx: StepContext) -> ShellLook:
     return ShellLook(script(ctx, _LOOK_USER), lines)
 
 
-def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     job, host = ctx.site.test_job, ctx.host
     every = {
         "unknown": Finding(
@@ -49,7 +49,7 @@ def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
             "set test_job.folder in the site file to a folder that this user can enter",
         ),
     }
-    return [every[word] if word in every else _other_user(ctx, word) for word in found]
+    return [every[word] if word in every else _other_user(ctx, word) for word in answer]
 
 
 def _other_user(ctx: StepContext, word: str) -> Finding:
@@ -108,18 +108,18 @@ def _parse(out: bytes) -> Proof:
     return {"now": int(now), "proof": parse_record(rest) or None}
 
 
-def _read(ctx: StepContext, found: Proof) -> Value:
+def _read(ctx: StepContext, state: Proof) -> Value:
     """The proof as a sentence; None without one."""
-    proof = found["proof"]
+    proof = state["proof"]
     if proof is None:
         return None
-    age = _age_text(max(0, found["now"] - proof["at"]))
+    age = _age_text(max(0, state["now"] - proof["at"]))
     return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
 
 
-def _table(found: Proof) -> tuple[tuple[str, ...], ...]:
+def _table(state: Proof) -> tuple[tuple[str, ...], ...]:
     """A table of the seconds that the API took to respond to SlurmUser, and that the Workflow spent in each state."""
-    times = (found["proof"] or {}).get("times", {})
+    times = (state["proof"] or {}).get("times", {})
     return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
 
 
@@ -130,8 +130,8 @@ def _want(ctx: StepContext) -> Value:
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     job = ctx.site.test_job
     body = render.read("controller/test_job.sh")
-    made = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
-    submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", made, job.deadline + 300.0)
+    test_job = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
+    submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", test_job, job.deadline + 300.0)
     # somebody else may have started the pod: what its slurmctld has read is not recorded then
     return [files.record_read_files(ctx), submit] if discover.pod_of(ctx) else [submit]
 

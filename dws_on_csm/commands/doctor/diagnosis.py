@@ -12,9 +12,9 @@ SBATCH_FAILS = "every sbatch with #DW lines fails"
 """What users notice of most findings."""
 
 
-def repair_fix(ctx: StepContext, what: str, host: str = "") -> str:
+def repair_fix(ctx: StepContext, step: str, host: str = "") -> str:
     """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
-    return f"run `{repeat.repair(ctx.site, host or ctx.host, what)}`"
+    return f"run `{repeat.repair(ctx.site, host or ctx.host, step)}`"
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def _notes(reading: Reading) -> Iterator[str]:
     for done in reading.done():
         if done.stage == "connect" and done.outcome == "skipped":
             yield f"{done.host} is down; the site file allows that"
-    for host, found in reading.run.board.facts.known(verify.JOB).items():
-        if found["proof"] is None:
+    for host, state in reading.run.board.facts.known(verify.JOB).items():
+        if state["proof"] is None:
             yield f"{host}: no test job has run since the last change; run `invoke verify`"
 
 
@@ -79,14 +79,14 @@ def _notes(reading: Reading) -> Iterator[str]:
 def _judge_item(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding | Unseen]:
     """The findings of a step or check on a host; or why it could not be judged."""
     try:
-        found = run.board.have(key, host)
+        value = run.board.have(key, host)
     except LookFailed as failed:
         yield from _failed(key, host, str(failed))
         return
     except NotYetKnown as unknown:
         yield Unseen(host, key, _lacking(unknown))
         return
-    for judge in _judges(run, key, item, host, found):
+    for judge in _judges(run, key, item, host, value):
         try:
             # `_measure_clocks` is more exact than a step
             yield from (HostFinding(host, finding) for finding in judge() if finding.name != "clock-skew")
@@ -104,13 +104,13 @@ def _lacking(unknown: NotYetKnown) -> str:
     return f"this check needs a result of {unknown.stage}, which could not be checked"
 
 
-def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator[Callable[[], Iterable[Finding]]]:
+def _judges(run: Run, key: str, item: Item, host: str, value: Value) -> Iterator[Callable[[], Iterable[Finding]]]:
     """The judges of an item; each is called even where another one fails."""
     ctx = run.board.context(host)
     if key in rules.ALWAYS:
-        yield partial(rules.ALWAYS[key], ctx, found)
+        yield partial(rules.ALWAYS[key], ctx, value)
     if isinstance(item, Check):
-        yield partial(item.judge, ctx, found)
+        yield partial(item.judge, ctx, value)
     else:
         yield partial(_step, run, key, item, host)
 

@@ -58,19 +58,19 @@ def _look_reach(ctx: StepContext) -> ShellLook:
 def _parse_reach(out: bytes) -> Value:
     """The probe's lines as a dict; `token`: each file with a token that kubectl may use besides the certificate."""
     answers = parse_pairs(out, "replace")
-    found = first_values(answers)
-    took = {"milliseconds": int(found["milliseconds"])} if "code" in found else {}
-    return found | took | {"token": all_values(answers, "token")}
+    single = first_values(answers)
+    took = {"milliseconds": int(single["milliseconds"])} if "code" in single else {}
+    return single | took | {"token": all_values(answers, "token")}
 
 
-def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     host, file = ctx.host, names.KUBECONFIG
-    findings = [_token(ctx, path) for path in found["token"]]
-    if "there" in found and "readable" not in found:
-        text = f"{found['user']} cannot read {file} on {host}; the plugin runs as {found['user']}, so {SBATCH_FAILS}"
+    findings = [_token(ctx, path) for path in answer["token"]]
+    if "there" in answer and "readable" not in answer:
+        text = f"{answer['user']} cannot read {file} on {host}; the plugin runs as {answer['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
-    if "code" in found and controller.state(ctx)["kubectl"]:
-        findings += _answered(ctx, found)
+    if "code" in answer and controller.state(ctx)["kubectl"]:
+        findings += _answered(ctx, answer)
     return findings
 
 
@@ -90,24 +90,26 @@ def _server(ctx: StepContext) -> str:
     return (kubeconfig and kubeconfig.get("server")) or "the server in its kubeconfig"
 
 
-def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
+def _answered(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
-    host, seconds, fix = ctx.host, found["milliseconds"] / 1000, repair_fix(ctx, "access")
-    said = found.get("said", "")
-    message = f"kubectl says: {said}" if said else f"kubectl ended with exit code {found['code']}"
-    if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
+    host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
+    output = answer.get("said", "")
+    message = f"kubectl says: {output}" if output else f"kubectl ended with exit code {answer['code']}"
+    if "asked" not in answer and answer["code"] not in ("0", TIMED_OUT):
         text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)
-    elif "status" not in found:
+    elif "status" not in answer:
         server = _server(ctx)
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
         check += f"correct access.server in the site file and {fix}"
         yield Finding("api-unreachable", text, check)
-    elif found["status"] != "200":
-        text = f"the API server rejects the kubeconfig on {host} (HTTP {found['status']}), so {SBATCH_FAILS}; {message}"
+    elif answer["status"] != "200":
+        text = (
+            f"the API server rejects the kubeconfig on {host} (HTTP {answer['status']}), so {SBATCH_FAILS}; {message}"
+        )
         yield Finding("kubeconfig-refused", text, fix)
-    elif found["milliseconds"] >= SLOW:
+    elif answer["milliseconds"] >= SLOW:
         text = f"kubectl on {host} is slow: the fastest of three calls took {seconds:.1f} s. "
         text += "Every sbatch with #DW lines waits for such a call, and other Slurm commands may time out meanwhile"
         fix = f"check the load and the disks of the master (API server, etcd), and its network to {host}"
@@ -134,11 +136,11 @@ said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-Lu
 """
 
 
-def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    if not found["said"]:
+def _judge_loads(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+    if not answer["said"]:
         return ()
     text = f"{names.PLUGIN_LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
-    return (Finding("plugin-not-loading", f"{text}Lua says: {found['said']}", repair_fix(ctx, "plugin.lua")),)
+    return (Finding("plugin-not-loading", f"{text}Lua says: {answer['said']}", repair_fix(ctx, "plugin.lua")),)
 
 
 # --- orphaned Workflows
@@ -152,13 +154,13 @@ def _look_jobs(ctx: StepContext) -> Look:
     return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(_WORKFLOWS)))
 
 
-def _judge_workflows(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
     seen = _jobs(ctx)
     if seen is None:
-        if found:
+        if existing:
             raise NotYetKnown("doctor")
         return []
-    return [_orphan(workflow, seen) for workflow in found if _orphaned(workflow, seen)]
+    return [_orphan(workflow, seen) for workflow in existing if _orphaned(workflow, seen)]
 
 
 def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
@@ -210,8 +212,8 @@ def _parse_free(out: bytes) -> Value:
     return {folder: int(free) for free, folder in rows}
 
 
-def _judge_free(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    full = [folder for folder, free in found.items() if free < FULL]
+def _judge_free(ctx: StepContext, free_space: Value) -> Sequence[Finding]:
+    full = [folder for folder, free in free_space.items() if free < FULL]
     if not full:
         return ()
     text = f"the disk on {ctx.host} is full: less than {FULL // 1000} MB are free for {', '.join(full)}. "
@@ -222,7 +224,7 @@ def _judge_free(ctx: StepContext, found: Value) -> Sequence[Finding]:
 # --- slurm.conf from one controller to the next
 
 
-def _judge_alike(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_alike(ctx: StepContext, have: Value) -> Sequence[Finding]:
     first = ctx.site.controllers[0].name
     mine, theirs = controller.state(ctx), ctx.facts.all(CONTROLLER).get(first)
     if ctx.host == first or theirs is None:
@@ -269,10 +271,10 @@ PROBES = Stage(
     "doctor",
     (),
     (
-        Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, found: ()),
-        Check("at-work", "master", lambda ctx: ShellLook(_AT_WORK, _parse_at_work), lambda ctx, found: ()),
+        Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, have: ()),
+        Check("at-work", "master", lambda ctx: ShellLook(_AT_WORK, _parse_at_work), lambda ctx, have: ()),
         Check("workflows", "master", lambda ctx: ApiLook(workflows.read), _judge_workflows),
-        Check("jobs", "controller", _look_jobs, lambda ctx, found: ()),
+        Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
         Check("room", "controller", _look_free, _judge_free),

@@ -15,18 +15,18 @@ from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import slurm_user
 
 
-def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
+def role(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """The ClusterRole: whether it lets the plugin work, and nothing else. Judged also where its manifest is unknown."""
     name, fix = names.role(ctx.site), repair_fix(ctx, "access")
-    if found is None:
+    if have is None:
         text = f"the ClusterRole {name} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
         yield Finding("role-lacks-rights", text, fix)
         return
-    if lacking := plugin_role.lacking(found["rules"]):
+    if lacking := plugin_role.lacking(have["rules"]):
         text = f"ClusterRole {name} does not allow the plugin to {', '.join(lacking)} Workflows, so #DW jobs fail"
         yield Finding("role-lacks-rights", text, fix)
-    elif (want := _wanted(ctx, found)) != found:
-        yield _other_rules(ctx, sorted(plugin_role.allowed(found["rules"]) - plugin_role.allowed(want["rules"])), fix)
+    elif (want := _wanted(ctx, have)) != have:
+        yield _other_rules(ctx, sorted(plugin_role.allowed(have["rules"]) - plugin_role.allowed(want["rules"])), fix)
 
 
 def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
@@ -38,12 +38,12 @@ def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
     return Finding("role-too-wide", text, fix)
 
 
-def _wanted(ctx: StepContext, found: Value) -> Value:
+def _wanted(ctx: StepContext, have: Value) -> Value:
     """The role as the manifests have it; as it is where the manifests could not be read."""
     try:
         return rbac.ROLE_STEP.want(ctx)
     except NotYetKnown:
-        return found
+        return have
 
 
 def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -55,34 +55,36 @@ def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("binding-wrong", text, repair_fix(ctx, "access"))
 
 
-def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
+def shared(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """The names in the binding that this site did not put there, as far as all controllers' kubeconfigs were seen."""
     seen = ctx.facts.known(KUBECONFIG)
-    others = rbac.strangers(ctx, found["subjects"]) if found else ()
+    others = rbac.strangers(ctx, have["subjects"]) if have else ()
     if others and all(host.name in seen for host in ctx.site.controllers):
         fix = "if another Slurm uses it, set accept: [binding-shared]; else remove that name, on the master: "
-        yield Finding("binding-shared", rbac.described(others), f"{fix}`{rbac.removal_command(ctx, found)}`")
+        yield Finding("binding-shared", rbac.described(others), f"{fix}`{rbac.removal_command(ctx, have)}`")
 
 
-def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
+def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller: each of its parts is judged, whatever the others are like."""
     host, fix = ctx.host, certificate_fixes.new_kubeconfig(ctx.site, ctx.host)
-    if "mode" not in found:
+    if "mode" not in have:
         text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
         return
-    if discover.pod_of(ctx) and int(found["mode"], 8) & 0o007:
-        text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the private key"
-        group = f"set securityContext.fsGroup: {found['slurm_group']} (SlurmUser's group) in the pod's template"
+    if discover.pod_of(ctx) and int(have["mode"], 8) & 0o007:
+        text = f"{names.KUBECONFIG} in {host} has mode {have['mode']}: every user in the pod can read the private key"
+        group = f"set securityContext.fsGroup: {have['slurm_group']} (SlurmUser's group) in the pod's template"
         yield Finding("kubeconfig-open", text, f"{group}; then run `invoke install`")
-    elif not discover.pod_of(ctx) and int(found["mode"], 8) & 0o077:
-        text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: other users than SlurmUser can read the private key"
+    elif not discover.pod_of(ctx) and int(have["mode"], 8) & 0o077:
+        text = (
+            f"{names.KUBECONFIG} on {host} has mode {have['mode']}: other users than SlurmUser can read the private key"
+        )
         fix_open = (
             f"{fix}. Somebody may have copied the key: set a new access.common_name, then run `invoke certs.revoke`"
         )
         yield Finding("kubeconfig-open", text, fix_open)
-    yield from _certificate(ctx, kubeconfig.certificate(found), fix)
-    yield from _settings(ctx, found, fix)
+    yield from _certificate(ctx, kubeconfig.certificate(have), fix)
+    yield from _settings(ctx, have, fix)
 
 
 def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
@@ -113,15 +115,15 @@ def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
         yield Finding("certificate-foreign", text, certificate_fixes.NEW_CERTIFICATE)
 
 
-def _settings(ctx: StepContext, found: Value, fix: str) -> Iterator[Finding]:
+def _settings(ctx: StepContext, file: Value, fix: str) -> Iterator[Finding]:
     """The kubeconfig's namespace, server and CA."""
     wanted = {"namespace": ctx.site.access.namespace, "server": _server(ctx)}
     for key, want in wanted.items():
-        have = found.get(key, "default" if key == "namespace" else "")
+        have = file.get(key, "default" if key == "namespace" else "")
         if want and have != want:
             text = f"the kubeconfig on {ctx.host} has the {key} {have or '(none)'}; it should be {want}"
             yield Finding(f"kubeconfig-{key}", text, fix)
-    if not kubeconfig.trusted(ctx, found):
+    if not kubeconfig.trusted(ctx, file):
         text = f"the kubeconfig on {ctx.host} trusts another CA than the cluster's: "
         text += f"kubectl does not trust the API server, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-ca", text, fix)

@@ -107,28 +107,26 @@ def namespace(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("namespace-missing", text, "run `invoke install`, which creates it")
 
 
-def in_cluster(ctx: StepContext, found: Value) -> Iterator[Finding]:
+def in_cluster(ctx: StepContext, dws: Value) -> Iterator[Finding]:
     """DWS as a whole: not installed, another version, a tag that no registry has, CRDs whose deletion is stuck."""
     version = ctx.site.versions.dws
-    if not (found["traces"] or found["crds"] or found["unfinished"]):
+    if not (dws["traces"] or dws["crds"] or dws["unfinished"]):
         text = f"DWS is not installed in the cluster, so {SBATCH_FAILS}"
         yield Finding("dws-not-installed", text, "run `invoke install`")
-    if found["tag"].endswith("-dirty"):
-        text = f"DWS runs an image with the tag {found['tag']}: it was deployed from a clone with local changes, "
+    if dws["tag"].endswith("-dirty"):
+        text = f"DWS runs an image with the tag {dws['tag']}: it was deployed from a clone with local changes, "
         text += "and no registry has that tag, so a restarted pod may not come up"
         fix = f"run `invoke install`: after a confirmation it undeploys this DWS and deploys {version}. "
         fix += "Before that, save the changes that you need (`git status` in that clone)"
         yield Finding("dirty-tag", text, fix)
-    elif found["tag"] not in ("", version):
-        text = f"DWS {found['tag']} is installed, but the site file asks for {version}"
-        fix = (
-            f"run `invoke install` to replace it with {version}, or set versions.dws in the site file to {found['tag']}"
-        )
+    elif dws["tag"] not in ("", version):
+        text = f"DWS {dws['tag']} is installed, but the site file asks for {version}"
+        fix = f"run `invoke install` to replace it with {version}, or set versions.dws in the site file to {dws['tag']}"
         yield Finding("other-version", text, fix)
-    if found["unfinished"]:
-        text = f"an undeploy of DWS {found['unfinished']} was interrupted, and part of it is left"
+    if dws["unfinished"]:
+        text = f"an undeploy of DWS {dws['unfinished']} was interrupted, and part of it is left"
         yield Finding("undeploy-unfinished", text, "run `invoke undeploy` to finish it, or `invoke install`")
-    if stuck := [plural for plural, crd in found["crds"].items() if crd["deleting"]]:
+    if stuck := [plural for plural, crd in dws["crds"].items() if crd["deleting"]]:
         text = f"the deletion of DWS's CRDs is stuck ({', '.join(stuck)}): their objects cannot be created"
         text += f", so {SBATCH_FAILS}" if "workflows" in stuck else ""
         fix = "run `invoke install` or `invoke undeploy`: it says which objects block the deletion, and releases them"

@@ -187,8 +187,8 @@ def _host_records(site: Site, sessions: Sessions, hosts: Sequence[Host], first: 
     controllers = {host.name for host in site.controllers}
     lines: dict[str, list[str]] = {}
     for conf in (site.slurm.conf, ""):  # only a controller's slurm.conf decides anything
-        some = [host for host in reachable if (host.name in controllers) == bool(conf)]
-        lines |= past_runs.read_on(site, sessions, some, record_script(site, first, conf))
+        chosen = [host for host in reachable if (host.name in controllers) == bool(conf)]
+        lines |= past_runs.read_on(site, sessions, chosen, record_script(site, first, conf))
     return {host: parse_host_record(own_lines(site, host, printed)) for host, printed in lines.items()}
 
 

@@ -68,56 +68,56 @@ def _parse(out: bytes) -> Kubeconfig:
     return cast(Kubeconfig, values | {"may": all_values(pairs, "may")})
 
 
-def read(ctx: StepContext, found: Kubeconfig) -> Value:
+def read(ctx: StepContext, file: Kubeconfig) -> Value:
     """The look's result in the terms of `wanted`; None without a file."""
-    if "mode" not in found:
+    if "mode" not in file:
         return None
     cluster = ctx.facts.one(API_SERVER)
-    told = {
-        "certificate": _judged(certificate(found), cluster["ca"].encode(), ctx),
-        "valid": _valid(found),
-        "server": found.get("server", ""),
-        "trusts": "the cluster's CA" if trusted(ctx, found) else "another CA",
-        "namespace": found.get("namespace", "default"),
-        "context": found.get("current-context", ""),
-        "mode": found["mode"],
-        "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
-        "SlurmUser": slurm_user.permissions_text(slurm_user.permissions(found["may"])),
+    state = {
+        "certificate": _judged(certificate(file), cluster["ca"].encode(), ctx),
+        "valid": _valid(file),
+        "server": file.get("server", ""),
+        "trusts": "the cluster's CA" if trusted(ctx, file) else "another CA",
+        "namespace": file.get("namespace", "default"),
+        "context": file.get("current-context", ""),
+        "mode": file["mode"],
+        "owner": "SlurmUser" if _slurm_users(file) else file["owner"],
+        "SlurmUser": slurm_user.permissions_text(slurm_user.permissions(file["may"])),
     }
-    return discover.without_mode_in_pod(ctx, told)
+    return discover.without_mode_in_pod(ctx, state)
 
 
-def _slurm_users(found: Kubeconfig) -> bool:
+def _slurm_users(file: Kubeconfig) -> bool:
     """Whether SlurmUser owns the file, by number: a user may have several names. False where SlurmUser is unknown."""
-    return bool(found.get("slurm_uid")) and found["slurm_uid"] == found.get("owner_uid")
+    return bool(file.get("slurm_uid")) and file["slurm_uid"] == file.get("owner_uid")
 
 
-def certificate(found: Certified) -> bytes:
+def certificate(file: Certified) -> bytes:
     """The certificate (PEM) in the look's result; b"" if there is none."""
-    return _decoded(found.get("client-certificate-data", ""))
+    return _decoded(file.get("client-certificate-data", ""))
 
 
-def proven_name(ctx: StepContext, found: Certified) -> str:
+def proven_name(ctx: StepContext, file: Certified) -> str:
     """The common name of its certificate, if the cluster's CA signed that; else "".
 
     The file is SlurmUser's, who could write a certificate of their own there, with the name of another Slurm.
     """
-    pem = certificate(found)
+    pem = certificate(file)
     name = certificates.common_name(pem)
     authorities = [seen["ca"].encode() for fact in (API_SERVER, AUTHORITY) for seen in ctx.facts.known(fact).values()]
     return name if name and any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
 
 
-def trusted(ctx: StepContext, found: Kubeconfig) -> bool:
+def trusted(ctx: StepContext, file: Kubeconfig) -> bool:
     """Whether it has the CA of the admin's kubeconfig; True where that was not read."""
     seen = ctx.facts.known(API_SERVER).values()
-    return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
+    return all(_decoded(file.get("certificate-authority-data", "")) == cluster["trusts"].encode() for cluster in seen)
 
 
-def _valid(found: Kubeconfig) -> Value:
+def _valid(file: Kubeconfig) -> Value:
     """The end of its certificate; None if it has none."""
     try:
-        seen = certificates.read(certificate(found))
+        seen = certificates.read(certificate(file))
     except ValueError:
         return None
     return {"until": f"{seen.until:%Y-%m-%d}", "days left": seen.days_left}
@@ -132,11 +132,11 @@ def _decoded(text: str) -> bytes:
 
 def _judged(pem: bytes, ca: bytes, ctx: StepContext) -> str:
     try:
-        found = certificates.read(pem)
+        parsed = certificates.read(pem)
     except ValueError:
         return "none"
-    if found.common_name != ctx.site.access.common_name:
-        return f"for {found.common_name}"
+    if parsed.common_name != ctx.site.access.common_name:
+        return f"for {parsed.common_name}"
     return FITS if certificates.signed_by(pem, ca) else "not of this cluster's CA"
 
 
@@ -147,7 +147,7 @@ def wanted(ctx: StepContext) -> Value:
     """The wanted state of the kubeconfig; its certificate may be any that is valid long enough."""
     seen = ctx.facts.known(KUBECONFIG).get(ctx.host)
     valid, least = seen and _valid(seen), ctx.site.access.renew_below
-    told = {
+    state = {
         "certificate": FITS,
         "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
         "server": server(ctx),
@@ -158,7 +158,7 @@ def wanted(ctx: StepContext) -> Value:
         "owner": "SlurmUser",
         "SlurmUser": slurm_user.permissions_text(slurm_user.NEEDED),
     }
-    return discover.without_mode_in_pod(ctx, told)
+    return discover.without_mode_in_pod(ctx, state)
 
 
 def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:

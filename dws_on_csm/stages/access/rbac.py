@@ -48,9 +48,9 @@ def _rules(role: Mapping[str, Any] | None) -> Role | None:
 
 
 def _want_role(ctx: StepContext) -> Value:
-    made = manifests.role(ctx)
-    if made:
-        return {"rules": made["rules"]}
+    manifest = manifests.role(ctx)
+    if manifest:
+        return {"rules": manifest["rules"]}
     # deployed with the rest from 0.1.1 on: the stage deploy sees to what it says
     return ctx.facts.one(ROLE)
 
@@ -60,9 +60,9 @@ def _accepted_role(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _change_role(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    made = manifests.role(ctx)
-    assert made is not None
-    return [Apply(made)]
+    manifest = manifests.role(ctx)
+    assert manifest is not None
+    return [Apply(manifest)]
 
 
 def _look_binding(ctx: StepContext) -> ApiLook:
@@ -78,8 +78,9 @@ def _bound(binding: Mapping[str, Any] | None) -> Binding | None:
     }
 
 
-def _subject(one: Mapping[str, Any]) -> str:
-    return f"{one['kind']} {one['namespace']}/{one['name']}" if "namespace" in one else f"{one['kind']} {one['name']}"
+def _subject(subject: Mapping[str, Any]) -> str:
+    name = f"{subject['namespace']}/{subject['name']}" if "namespace" in subject else subject["name"]
+    return f"{subject['kind']} {name}"
 
 
 def _want_binding(ctx: StepContext) -> Value:
@@ -105,9 +106,9 @@ def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     return (used & _subjects(ctx, BINDING)) - {_own(ctx)}
 
 
-def _names(ctx: StepContext, found: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
+def _names(ctx: StepContext, files: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
     """The subjects that the kubeconfigs on these hosts stand for, as far as the cluster's CA says so."""
-    return {f"User {kubeconfig.proven_name(ctx, found[host])}" for host in hosts if host in found}
+    return {f"User {kubeconfig.proven_name(ctx, files[host])}" for host in hosts if host in files}
 
 
 def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
@@ -115,7 +116,7 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
     looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, kubeconfig.NAMED)]
-    return set(subjects) - {_own(ctx)}.union(*(_names(ctx, found, controllers) for found in looks))
+    return set(subjects) - {_own(ctx)}.union(*(_names(ctx, files, controllers) for files in looks))
 
 
 def described(others: Collection[str]) -> str:
@@ -147,10 +148,10 @@ def shared(due: Callable[[StepContext], bool]) -> Check:
 
 
 def _change_binding(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    made = [binding(want["role"], want["subjects"])]
+    actions = [binding(want["role"], want["subjects"])]
     # a binding's role can't be changed
     anew = have is not None and have["role"] != want["role"]
-    return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), *made] if anew else made
+    return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), *actions] if anew else actions
 
 
 def binding(role: str, subjects: Sequence[str]) -> Apply:

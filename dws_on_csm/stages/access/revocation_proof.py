@@ -116,10 +116,10 @@ def refused(gone: Gone) -> Step:
     )
 
 
-def _answer(may: str, said: str) -> str:
+def _answer(may: str, message: str) -> str:
     if may == "no":
         return "refused"
-    return f"still works: {said or 'there is no Workflow'}" if may == "yes" else f"cannot be tried: {said}"
+    return f"still works: {message or 'there is no Workflow'}" if may == "yes" else f"cannot be tried: {message}"
 
 
 def _holds(pem: bytes, ca: bytes) -> bool:

@@ -136,9 +136,9 @@ def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
         return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
     known = _bound(ctx) | proven_names(ctx, before(ctx).values()) | set(record) | proven_names(ctx, _kept(ctx))
     return [
-        Finding("name-unknown", f"this site never used the name {one}", f"known names: {', '.join(sorted(known))}")
-        for one in going
-        if one not in known
+        Finding("name-unknown", f"this site never used the name {name}", f"known names: {', '.join(sorted(known))}")
+        for name in going
+        if name not in known
     ]
 
 
@@ -158,7 +158,7 @@ def fresh(own: str, taken: set[str]) -> str:
     """A new name with the date of today."""
     base = re.sub(r"-\d{8}(-\d+)?$", "", own)[:50] + time.strftime("-%Y%m%d", time.gmtime())
     every = [base, *(f"{base}-{number}" for number in range(2, len(taken) + 3))]
-    return next(one for one in every if one not in {own, *taken})
+    return next(candidate for candidate in every if candidate not in {own, *taken})
 
 
 # --- the record of revoked names

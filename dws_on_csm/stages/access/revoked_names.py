@@ -46,12 +46,12 @@ def until(recorded: str) -> str:
     return recorded.partition(" ")[0]
 
 
-def judge(ctx: StepContext, found: Mapping[str, str]) -> Sequence[Finding]:
+def judge(ctx: StepContext, record: Mapping[str, str]) -> Sequence[Finding]:
     """Refuse a site file whose common name was revoked."""
     name = ctx.site.access.common_name
-    if name not in found:
+    if name not in record:
         return ()
-    text = f"{name} was revoked: a certificate for it, valid until {until(found[name])}, may be in the wrong hands"
+    text = f"{name} was revoked: a certificate for it, valid until {until(record[name])}, may be in the wrong hands"
     fix = f"set access.common_name in {ctx.site.path.name} to a new name"
     return (Finding("name-revoked", text, fix),)
 

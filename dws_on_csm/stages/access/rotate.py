@@ -35,10 +35,10 @@ def before(ctx: StepContext) -> Mapping[str, Kubeconfig]:
 
 def _judge_before(ctx: StepContext, have: Kubeconfig) -> Sequence[Finding]:
     """A rotation keeps the common name: refuse where the site file has another one."""
-    own, found = ctx.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
-    if found in ("", own) or not ctx.site.active(ctx.host):
+    own, common_name = ctx.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
+    if common_name in ("", own) or not ctx.site.active(ctx.host):
         return ()
-    text = f"the kubeconfig on {ctx.host} is for {found}, and access.common_name is {own}"
+    text = f"the kubeconfig on {ctx.host} is for {common_name}, and access.common_name is {own}"
     return (Finding("other-name", text, "run `invoke install`: it changes the name, with a new key and certificate"),)
 
 
@@ -52,7 +52,7 @@ def _look_signing(ctx: StepContext) -> Look:
 
 def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
     key = f"{ctx.site.master.pki}/ca.key"
-    told = {
+    findings = {
         "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
         "openssl": (f"openssl is not installed on {ctx.host}", "install it, or let the cluster sign: --via csr"),
         "key": (
@@ -60,7 +60,7 @@ def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
             "correct master.pki, or let the cluster sign: --via csr",
         ),
     }
-    return (Finding("nobody-signs", *told[have]),) if have else ()
+    return (Finding("nobody-signs", *findings[have]),) if have else ()
 
 
 SIGNING = Check("signing", "master", _look_signing, _judge_signing)
@@ -85,12 +85,12 @@ def stages(site: Site) -> tuple[Stage, ...]:
 _HINT = "the former kubeconfig is still in place; `invoke install` corrects everything but its certificate"
 
 
-def _read(ctx: StepContext, found: Kubeconfig) -> Value:
+def _read(ctx: StepContext, file: Kubeconfig) -> Value:
     """The state as an install reads it, and whether the certificate was replaced in this run."""
-    have = kubeconfig.read(ctx, found)
+    have = kubeconfig.read(ctx, file)
     if have is None:
         return None
-    same = kubeconfig.certificate(found) == kubeconfig.certificate(before(ctx)[ctx.host])
+    same = kubeconfig.certificate(file) == kubeconfig.certificate(before(ctx)[ctx.host])
     return have | {MADE: "the former ones" if same else "new"}
 
 
@@ -123,6 +123,6 @@ def _capped(site: Site) -> str:
     return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
 
 
-def proven_names(ctx: StepContext, found: Iterable[Certified]) -> set[str]:
+def proven_names(ctx: StepContext, files: Iterable[Certified]) -> set[str]:
     """The common names in these kubeconfigs, each as a look returned it, that the cluster's CA signed."""
-    return {name for file in found if (name := kubeconfig.proven_name(ctx, file))}
+    return {name for file in files if (name := kubeconfig.proven_name(ctx, file))}

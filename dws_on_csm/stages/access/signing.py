@@ -28,9 +28,9 @@ def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], S
     """The action that has a request signed as access.via says. `csr` returns the request (PEM) when it is sent; `then` makes the
     next actions of the certificate (PEM)."""
     access = ctx.site.access
-    what = f"a certificate for {access.common_name}, {access.days} days"
+    title = f"a certificate for {access.common_name}, {access.days} days"
     if access.via == "csr":
-        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
+        return CallApi(f"request {title}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
     script = render.script(
         "lib/temporary.sh",
         "master/sign.sh",
@@ -38,7 +38,7 @@ def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], S
         serial=certificates.serial(),
         **_times(access.days),
     )
-    return RunElsewhere(f"sign {what}, with the cluster's CA", "master", lambda: _fed(script, csr()), then)
+    return RunElsewhere(f"sign {title}, with the cluster's CA", "master", lambda: _fed(script, csr()), then)
 
 
 def _times(days: int) -> dict[str, str]:
@@ -58,9 +58,9 @@ def by_request(cluster: Cluster, ctx: StepContext, csr: bytes, deadline: float =
     name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", ctx.host.lower())
     path = f"{REQUESTS}/{name}"
     cluster.delete(path, DEADLINE)  # a request that an interrupted run left
-    made = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, ctx.site.access.days)))
+    created = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, ctx.site.access.days)))
     try:
-        cluster.patch(f"{path}/approval", _approval(made))
+        cluster.patch(f"{path}/approval", _approval(created))
         return _awaited(cluster, path, deadline)
     finally:
         cluster.delete(path, DEADLINE)
@@ -87,17 +87,17 @@ def _request(name: str, csr: bytes, seconds: Mapping[str, int]) -> dict[str, Any
     }
 
 
-def _approval(made: Mapping[str, Any]) -> dict[str, Any]:
+def _approval(created: Mapping[str, Any]) -> dict[str, Any]:
     """The approval of exactly this request: the resourceVersion does not fit another one in its place."""
-    said = {
+    condition = {
         "type": "Approved",
         "status": "True",
         "reason": "DwsOnCsm",
         "message": "requested by a run of an administrator",
     }
     return {
-        "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
-        "status": {"conditions": [said]},
+        "metadata": {"resourceVersion": created["metadata"]["resourceVersion"]},
+        "status": {"conditions": [condition]},
     }
 
 
@@ -108,7 +108,7 @@ def _awaited(cluster: Cluster, path: str, deadline: float) -> bytes:
         status = (cluster.get(path) or {}).get("status", {})
         if "certificate" in status:
             return base64.b64decode(status["certificate"])
-        bad = [one for one in status.get("conditions", []) if one["type"] in ("Denied", "Failed")]
+        bad = [condition for condition in status.get("conditions", []) if condition["type"] in ("Denied", "Failed")]
         if bad:
             raise ClusterError(0, f"the request was {bad[0]['type'].lower()}: {bad[0].get('message', '')}")
         if time.monotonic() >= end:

@@ -61,9 +61,9 @@ def _look(ctx: StepContext) -> ShellLook:
     )
 
 
-def _read(ctx: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, file: Value) -> Value:
     """A file that is not needed does not count."""
-    return {"path": _path(ctx.site), "text": found} if modern(ctx) and found else None
+    return {"path": _path(ctx.site), "text": file} if modern(ctx) and file else None
 
 
 def _want(ctx: StepContext) -> Value:

@@ -31,14 +31,14 @@ def _look_applied(ctx: StepContext) -> ApiLook:
     )
 
 
-def _read_applied(ctx: StepContext, found: Mapping[str, ObjectState]) -> Value:
+def _read_applied(ctx: StepContext, objects: Mapping[str, ObjectState]) -> Value:
     """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
-    states = {name: item["state"] for name, item in found.items()}
+    states = {name: item["state"] for name, item in objects.items()}
     different = [name for name, state in states.items() if state not in (MISSING, AS_RENDERED)]
     return {
         "as rendered": sum(1 for state in states.values() if state == AS_RENDERED),
         "missing": [name for name, state in states.items() if state == MISSING],
-        "not as rendered": [f"{name}: {states[name]}{_refused_text(found[name])}" for name in different],
+        "not as rendered": [f"{name}: {states[name]}{_refused_text(objects[name])}" for name in different],
     }
 
 
@@ -89,10 +89,10 @@ def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
     No object that grants rights is among them, except the plugin's role if it allows nothing more than the manifest's.
     """
     different: list[str] = have["not as rendered"]
-    deleted = any(one.endswith(f": {admission.DELETED}") for one in different)
+    deleted = any(difference.endswith(f": {admission.DELETED}") for difference in different)
     if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
         return ""
-    granting = [one.partition(": ")[0] for one in different if one.partition(" ")[0] in _GRANTING]
+    granting = [difference.partition(": ")[0] for difference in different if difference.partition(" ")[0] in _GRANTING]
     if not granting:
         return "objects-differ"
     alone = len(different) == 1 or "objects-differ" in ctx.site.accept
@@ -105,7 +105,7 @@ _GRANTING = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 def _role_harmless(ctx: StepContext, label: str) -> bool:
     have = ctx.facts.one_or_none(ROLE)
-    want = next(one for one in manifests.wanted(ctx) if manifests.label(one) == label)
+    want = next(manifest for manifest in manifests.wanted(ctx) if manifests.label(manifest) == label)
     return have is not None and plugin_role.harmless(have["rules"], want["rules"])
 
 
@@ -120,7 +120,9 @@ def _webhook_changes(ctx: StepContext, have: Value) -> bool:
     if _WEBHOOK in have["missing"]:
         return False
     answers = ctx.facts.one(readiness.FACT)["answers"]
-    return not answers or any(one.startswith(f"{_WEBHOOK}: {admission.TEMPLATE}") for one in have["not as rendered"])
+    return not answers or any(
+        difference.startswith(f"{_WEBHOOK}: {admission.TEMPLATE}") for difference in have["not as rendered"]
+    )
 
 
 def _interrupts(ctx: StepContext) -> bool:

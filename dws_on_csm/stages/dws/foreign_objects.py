@@ -44,7 +44,7 @@ def found(cluster: Cluster, own: Collection[str] = ()) -> list[str]:
     """
     kinds = list(_kinds(cluster))
     with ThreadPoolExecutor(4) as pool:
-        objects = [one for some in pool.map(lambda kind: _listed(cluster, *kind), kinds) for one in some]
+        objects = [item for listed in pool.map(lambda kind: _listed(cluster, *kind), kinds) for item in listed]
     spaced = {kind for _, _, kind in kinds}
     dws_installed = any(cluster.get(path) for path in installed.TRACES.values())
     left = {
@@ -83,7 +83,10 @@ def _kinds(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
 def _versions(group: Mapping[str, Any]) -> list[str]:
     """The versions of an API group as GROUP/VERSION, the preferred one first."""
     preferred = group["preferredVersion"]["groupVersion"]
-    return [preferred, *(one["groupVersion"] for one in group["versions"] if one["groupVersion"] != preferred)]
+    return [
+        preferred,
+        *(version["groupVersion"] for version in group["versions"] if version["groupVersion"] != preferred),
+    ]
 
 
 def _listed(cluster: Cluster, path: str, plural: str, kind: str) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
@@ -99,7 +102,7 @@ def _listed(cluster: Cluster, path: str, plural: str, kind: str) -> Sequence[tup
         # such objects may exist
         unknown = f"{plural or 'objects'} of {path.split('/', 2)[2]}, which does not respond"
         return () if error.status in _GONE else ((unknown, group, {}),)
-    return [(f"{plural}/{one['name']}", group, one) for one in every]
+    return [(f"{plural}/{meta['name']}", group, meta) for meta in every]
 
 
 def _automatic(label: str, meta: Mapping[str, Any], spaced: Collection[str]) -> bool:
@@ -109,5 +112,7 @@ def _automatic(label: str, meta: Mapping[str, Any], spaced: Collection[str]) -> 
     notes = meta.get("annotations") or {}
     if _LEADER in notes or (_TOKEN in notes and label.startswith("secrets/")):
         return True
-    owners = [f"{one['kind']}.{one['apiVersion'].rpartition('/')[0]}" for one in meta.get("ownerReferences") or []]
-    return bool(owners) and all(one in spaced for one in owners)
+    owners = [
+        f"{owner['kind']}.{owner['apiVersion'].rpartition('/')[0]}" for owner in meta.get("ownerReferences") or []
+    ]
+    return bool(owners) and all(kind in spaced for kind in owners)

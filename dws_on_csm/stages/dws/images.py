@@ -68,9 +68,9 @@ def _look_pushed(ctx: StepContext) -> ShellLook:
     return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
 
 
-def _read_pushed(ctx: StepContext, found: dict[str, Image]) -> dict[str, Image]:
+def _read_pushed(ctx: StepContext, images: dict[str, Image]) -> dict[str, Image]:
     unknown: Image = {"registry": "not checked yet", "pushed": _NEVER}
-    return {name: found.get(name, unknown) for name in manifests.image_sources(ctx)}
+    return {name: images.get(name, unknown) for name in manifests.image_sources(ctx)}
 
 
 _NEVER = "never by this tool"

@@ -90,10 +90,10 @@ def checks(
         every = [] if stage == FIRST else ctx.facts.one(workflows.fact(stage))
         if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(ctx):
             return ()
-        told = () if stage == FIRST else objecting(ctx, every)
+        findings = () if stage == FIRST else objecting(ctx, every)
         if not have["answers"]:
-            return (*told, silent(ctx.host, ctx.site))
-        return (*told, *_others(have, _owners(ctx, stage), terms.all_jobs))
+            return (*findings, silent(ctx.host, ctx.site))
+        return (*findings, *_others(have, _owners(ctx, stage), terms.all_jobs))
 
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
@@ -106,16 +106,16 @@ def limit(due: Callable[[StepContext], str]) -> Check:
     """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        return left_out(ctx, what) if (what := due(ctx)) else ()
+        return left_out(ctx, work) if (work := due(ctx)) else ()
 
     return Check("limit", "master", lambda ctx: Constant(None), judge)
 
 
-def left_out(ctx: StepContext, what: str) -> Sequence[Finding]:
-    """A finding where `what` is due, and this run may not change the master, where that is done."""
+def left_out(ctx: StepContext, work: str) -> Sequence[Finding]:
+    """A finding where `work` is due, and this run may not change the master, where that is done."""
     if ctx.site.active(ctx.site.master.host):
         return ()
-    text = f"{what}, but --limit or --hosts leaves out {ctx.site.master.host.name}, where that is done"
+    text = f"{work}, but --limit or --hosts leaves out {ctx.site.master.host.name}, where that is done"
     return (Finding("master-left-out", text, "add the master to these hosts, or give neither option"),)
 
 
@@ -148,34 +148,36 @@ def _owners(ctx: StepContext, stage: str) -> set[str]:
 
 
 def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:
-    told = [
-        Finding(f"workflow-{fate}", workflows.describe(one, seen), _fix(fate, one))
+    findings = [
+        Finding(f"workflow-{fate}", workflows.describe(workflow, seen), _fix(fate, workflow))
         for fate in FIXES
         if fate not in spared
-        for one in fates.get(fate, ())
-        if fate != "lost" or workflows.needed(one, seen)
+        for workflow in fates.get(fate, ())
+        if fate != "lost" or workflows.needed(workflow, seen)
     ]
-    return _cut(told, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
+    return _cut(findings, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
 
 
-def _fix(fate: Fate, one: Workflow) -> str:
-    if fate == "live" and one["desired"] == "Proposal":
+def _fix(fate: Fate, workflow: Workflow) -> str:
+    if fate == "live" and workflow["desired"] == "Proposal":
         # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
-        cancel = f"scancel {shlex.quote(one['job'])}"
+        cancel = f"scancel {shlex.quote(workflow['job'])}"
         return f"wait until the job ends, or run `{cancel}`; if its Workflow stays, use --orphans a minute later"
-    return FIXES[fate].format(**one)
+    return FIXES[fate].format(**workflow)
 
 
 def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
     """Jobs in Slurm that need DWS, and are not told with their Workflow."""
     alive = [job for job in seen["jobs"].values() if not job["over"] and job["id"] not in owners]
-    told = [_job(job, seen) for job in alive if all_jobs or job["burst_buffer"]]
-    return _cut(told, "jobs-more", "jobs", "`squeue` lists them")
+    findings = [_job(job, seen) for job in alive if all_jobs or job["burst_buffer"]]
+    return _cut(findings, "jobs-more", "jobs", "`squeue` lists them")
 
 
 def _job(job: Job, seen: Jobs) -> Finding:
-    what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
-    text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
+    use = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
+    text = (
+        f"job {job['id']} of {job['user']} {use}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
+    )
     return Finding("job-in-slurm", text, f"wait until it ends, or run `scancel {shlex.quote(job['id'])}`")
 
 
@@ -187,7 +189,7 @@ def silent(host: str, site: Site) -> Finding:
     )
 
 
-def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:
-    if len(told) <= LISTED:
-        return told
-    return [*told[:LISTED], Finding(name, more_text(len(told) - LISTED, what), fix)]
+def _cut(findings: Sequence[Finding], name: str, noun: str, fix: str) -> Sequence[Finding]:
+    if len(findings) <= LISTED:
+        return findings
+    return [*findings[:LISTED], Finding(name, more_text(len(findings) - LISTED, noun), fix)]

@@ -71,7 +71,7 @@ def read(cluster: Cluster) -> Installed:
         "tag": tag(objects[f"Deployment {names.CONTROLLER}"]),
         "unfinished": ((space or {}).get("metadata", {}).get("annotations") or {}).get(UNFINISHED, ""),
         "namespace": space is not None,
-        "traces": [label for label, found in objects.items() if found],
+        "traces": [label for label, content in objects.items() if content],
         "crds": crds(cluster),
     }
 
@@ -135,9 +135,9 @@ def objects(cluster: Cluster, plural: str, definition: Crd) -> list[dict[str, An
     ]
 
 
-def name(one: Mapping[str, Any]) -> str:
+def name(item: Mapping[str, Any]) -> str:
     """NAMESPACE/NAME; NAME where objects of its kind have no namespace."""
-    return dws_objects.name(dict(one))
+    return dws_objects.name(dict(item))
 
 
 def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
@@ -184,10 +184,10 @@ def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
 
 
-def _record(found: Installed) -> Mapping[str, Any]:
+def _record(dws: Installed) -> Mapping[str, Any]:
     """What a rollback needs of it."""
-    kept = {"tag": found["tag"], "unfinished": found["unfinished"], "traces": found["traces"]}
-    return {**kept, "crds": sorted(found["crds"])}
+    kept = {"tag": dws["tag"], "unfinished": dws["unfinished"], "traces": dws["traces"]}
+    return {**kept, "crds": sorted(dws["crds"])}
 
 
 CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), lambda ctx, have: (), _record)

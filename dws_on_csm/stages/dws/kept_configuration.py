@@ -84,7 +84,9 @@ def _schema(cluster: Cluster, path: str) -> Mapping[str, Any]:
     parts = path.split("/")
     version, plural = parts[3], parts[-1]
     crd = cluster.get(f"{installed.CRDS}/{plural}.{names.GROUP}") or {"spec": {"versions": []}}
-    schemas = {one["name"]: dws_objects.part(one, "schema", "openAPIV3Schema") for one in crd["spec"]["versions"]}
+    schemas = {
+        version["name"]: dws_objects.part(version, "schema", "openAPIV3Schema") for version in crd["spec"]["versions"]
+    }
     return schemas.get(version) or {}
 
 
@@ -107,19 +109,19 @@ def _pruned(value: Any, schema: Mapping[str, Any], at: str, lost: list[str]) -> 
         below = {key: fields.get(key, others) for key in value}
         lost.extend(f"{at}.{key}" for key in value if not isinstance(below[key], Mapping))
         return {
-            key: _pruned(some, below[key], f"{at}.{key}", lost)
-            for key, some in value.items()
+            key: _pruned(inner, below[key], f"{at}.{key}", lost)
+            for key, inner in value.items()
             if isinstance(below[key], Mapping)
         }
     if isinstance(value, list):
-        return [_pruned(some, schema.get("items", {}), f"{at}[{i}]", lost) for i, some in enumerate(value)]
+        return [_pruned(item, schema.get("items", {}), f"{at}[{i}]", lost) for i, item in enumerate(value)]
     return value
 
 
 def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     """The API path of each object; "" where the API has no such kind in that version."""
-    served = {one["apiVersion"]: _plurals(cluster, one["apiVersion"]) for one in objects}
-    return [_path(one, served[one["apiVersion"]].get(one["kind"], "")) for one in objects]
+    served = {item["apiVersion"]: _plurals(cluster, item["apiVersion"]) for item in objects}
+    return [_path(item, served[item["apiVersion"]].get(item["kind"], "")) for item in objects]
 
 
 def _plurals(cluster: Cluster, version: str) -> dict[str, str]:
@@ -143,7 +145,7 @@ def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _theirs(ctx: StepContext, found: Mapping[str, Kept]) -> dict[str, str]:
+def _theirs(ctx: StepContext, kept_states: Mapping[str, Kept]) -> dict[str, str]:
     """Label -> difference, of the objects that differ from the saved ones, and that were not created during this run.
 
     Where this run created the CRD, DWS or a driver has just made the object, and the saved one replaces it. Where the CRD existed
@@ -154,14 +156,14 @@ def _theirs(ctx: StepContext, found: Mapping[str, Kept]) -> dict[str, str]:
         return {}
     older = {crd["kind"] for crd in (dws["crds"] if dws else {}).values() if not crd["deleting"]}
     return {
-        label: one["state"]
-        for label, one in found.items()
-        if one["state"] not in ("missing", "as saved") and (dws is None or label.partition(" ")[0] in older)
+        label: kept["state"]
+        for label, kept in kept_states.items()
+        if kept["state"] not in ("missing", "as saved") and (dws is None or label.partition(" ")[0] in older)
     }
 
 
-def _read(ctx: StepContext, found: Value) -> Value:
-    states, theirs = {name: one["state"] for name, one in found.items()}, _theirs(ctx, found)
+def _read(ctx: StepContext, kept_states: Value) -> Value:
+    states, theirs = {name: kept["state"] for name, kept in kept_states.items()}, _theirs(ctx, kept_states)
     different = [name for name, state in states.items() if state not in ("missing", "as saved") and name not in theirs]
     return {
         "as saved": sum(1 for state in states.values() if state == "as saved"),
@@ -194,16 +196,16 @@ def _delete_saved(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    found = ctx.facts.one(KEPT)
-    theirs = _theirs(ctx, found)
-    objects = [one for one in ctx.facts.one(SAVED) if dws_objects.label(one) not in theirs]
-    found = {label: one for label, one in found.items() if label not in theirs}
-    labels = [_label_text(label, one["lost"]) for label, one in found.items()]
+    kept_states = ctx.facts.one(KEPT)
+    theirs = _theirs(ctx, kept_states)
+    objects = [item for item in ctx.facts.one(SAVED) if dws_objects.label(item) not in theirs]
+    kept_states = {label: kept for label, kept in kept_states.items() if label not in theirs}
+    labels = [_label_text(label, kept["lost"]) for label, kept in kept_states.items()]
     return [CallApi(f"put back the saved objects: {', '.join(labels)}", lambda cluster: put(cluster, objects))]
 
 
 def _label_text(label: str, lost: Sequence[str]) -> str:
-    fields = ", ".join(one.lstrip(".") for one in lost)
+    fields = ", ".join(field.lstrip(".") for field in lost)
     return f"{label} (without {fields}, which this version of DWS does not have)" if lost else label
 
 
@@ -246,7 +248,7 @@ STEPS = (
         lambda ctx: SAVED.shell(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
         lambda ctx: [],
         _delete_saved,
-        read=lambda ctx, found: [dws_objects.label(one) for one in found],
+        read=lambda ctx, saved: [dws_objects.label(item) for item in saved],
     ),
 )
 """Steps of the stage deploy: the objects that a removal saved exist as before; then the file of saved objects is deleted."""
@@ -280,7 +282,7 @@ def told_step(due: Callable[[StepContext], str]) -> Step:
 
 def _parse(out: bytes) -> SavedFile:
     file, _, text = out.partition(b"\n")
-    return {"file": file.decode(), "objects": [dws_objects.label(one) for one in _items(text)]}
+    return {"file": file.decode(), "objects": [dws_objects.label(item) for item in _items(text)]}
 
 
 def _file_text(have: SavedFile) -> str:

@@ -49,12 +49,12 @@ def look(ctx: StepContext) -> ShellLook:
 
 def objects(ctx: StepContext) -> list[dict[str, Any]]:
     """The objects that the csm overlay of the clone deploys; CRDs without schemas. Raises NotYetKnown before it is cloned."""
-    return [one for one in _all(ctx) if one["metadata"]["name"] != names.ROLE]
+    return [manifest for manifest in _all(ctx) if manifest["metadata"]["name"] != names.ROLE]
 
 
 def role(ctx: StepContext) -> dict[str, Any] | None:
     """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
-    by_name = {one["metadata"]["name"]: one for one in _all(ctx)}
+    by_name = {manifest["metadata"]["name"]: manifest for manifest in _all(ctx)}
     return by_name.get(names.ROLE) if names.role_by_hand(ctx.site) else None
 
 
@@ -68,9 +68,9 @@ def _all(ctx: StepContext) -> list[dict[str, Any]]:
 def versions(objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
     """The versions that the CRDs among rendered objects serve, by plural."""
     return {
-        one["metadata"]["name"].partition(".")[0]: {v["name"] for v in one["spec"]["versions"] if v["served"]}
-        for one in objects
-        if one["kind"] == "CustomResourceDefinition"
+        manifest["metadata"]["name"].partition(".")[0]: {v["name"] for v in manifest["spec"]["versions"] if v["served"]}
+        for manifest in objects
+        if manifest["kind"] == "CustomResourceDefinition"
     }
 
 
@@ -113,7 +113,7 @@ def image_sources(ctx: StepContext) -> dict[str, str]:
 
 
 def _images(objects: Sequence[Mapping[str, Any]]) -> set[str]:
-    specs = [one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"]
+    specs = [manifest["spec"]["template"]["spec"] for manifest in objects if manifest["kind"] == "Deployment"]
     return {c["image"] for spec in specs for c in [*spec["containers"], *spec.get("initContainers", [])]}
 
 
@@ -128,9 +128,9 @@ PLURALS = {
 """The plurals of the overlay's kinds that have no namespace; the plural of any other kind is its name in lower case and an s."""
 
 
-def api_path(one: Mapping[str, Any]) -> str:
+def api_path(manifest: Mapping[str, Any]) -> str:
     """The path of an object in the API: `/apis/apps/v1/namespaces/dws-system/deployments/dws-webhook`."""
-    version, kind, meta = one["apiVersion"], one["kind"], one["metadata"]
+    version, kind, meta = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
     within = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
     return f"{base}{within}/{PLURALS.get(kind, kind.lower() + 's')}/{meta['name']}"
@@ -166,6 +166,6 @@ def wanted(ctx: StepContext) -> list[dict[str, Any]]:
     return wanted_objects
 
 
-def label(one: Mapping[str, Any]) -> str:
+def label(manifest: Mapping[str, Any]) -> str:
     """The name of an object in messages: `Deployment dws-webhook`."""
-    return f"{one['kind']} {one['metadata']['name']}"
+    return f"{manifest['kind']} {manifest['metadata']['name']}"

@@ -29,7 +29,7 @@ def deletion(ctx: StepContext, confirmed: Sequence[Workflow]) -> Sequence[Action
 
 
 def _asked(ctx: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
-    numbers = [one["job"] for one in there]
+    numbers = [workflow["job"] for workflow in there]
     # a look's snippet runs without -e
     script = f"set +eu\n{jobs.look(ctx, numbers).script}"
     title = f"ask Slurm about job {', '.join(numbers)}"
@@ -39,10 +39,10 @@ def _asked(ctx: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
 
 def _gone(ctx: StepContext, there: Sequence[Workflow], out: bytes) -> Sequence[Action]:
     seen = _parsed(ctx, out)
-    if alive := [one for one in there if workflows.fate(one, seen, in_use.stuck(ctx)) != "orphan"]:
-        raise Refused(*(_alive(one, seen) for one in alive))
+    if alive := [workflow for workflow in there if workflows.fate(workflow, seen, in_use.stuck(ctx)) != "orphan"]:
+        raise Refused(*(_alive(workflow, seen) for workflow in alive))
     stored = installed.found(ctx)["crds"]["workflows"]["storage"]
-    return [Delete(workflows.path(one, stored), uid=one["id"]) for one in there]
+    return [Delete(workflows.path(workflow, stored), uid=workflow["id"]) for workflow in there]
 
 
 def _parsed(ctx: StepContext, out: bytes) -> Jobs:
@@ -55,6 +55,6 @@ def _parsed(ctx: StepContext, out: bytes) -> Jobs:
     return seen
 
 
-def _alive(one: Workflow, seen: Jobs) -> Finding:
-    text = f"{workflows.describe(one, seen)}: it is no longer orphaned, so no Workflow was deleted"
+def _alive(workflow: Workflow, seen: Jobs) -> Finding:
+    text = f"{workflows.describe(workflow, seen)}: it is no longer orphaned, so no Workflow was deleted"
     return Finding("workflow-live", text, "run the same command again: it checks again")

@@ -39,13 +39,15 @@ def check(due: Due) -> Check:
         return persistent_storage.agreed(ctx) if due(ctx) else stuck_crds.agreed(ctx)
 
     def judge(ctx: StepContext, have: Owned) -> Sequence[Finding]:
-        others = [one for one in have["owned"] if not (one["data"] and agreed(ctx))]
+        others = [dependent for dependent in have["owned"] if not (dependent["data"] and agreed(ctx))]
         return [
             *(
-                Finding("storage-owned", dws_objects.describe_owned(dict(one)), dws_objects.owned_fix(dict(one)))
-                for one in others
+                Finding(
+                    "storage-owned", dws_objects.describe_owned(dict(dependent)), dws_objects.owned_fix(dict(dependent))
+                )
+                for dependent in others
             ),
-            *(_unknown(one) for one in have["unasked"] if not one["down"]),
+            *(_unknown(unlisted) for unlisted in have["unasked"] if not unlisted["down"]),
         ]
 
     return Check("owned", "master", look, judge)
@@ -56,15 +58,15 @@ def _look(dying: bool) -> ShellLook:
     return ShellLook(f"python3 -c {shlex.quote(f'{program()}{chr(10)}look_for_owned({dying})')}", json.loads)
 
 
-def _unknown(one: Mapping[str, Any]) -> Finding:
+def _unknown(unlisted: Mapping[str, Any]) -> Finding:
     fix = f"find the cause on the master; if DWS owns nothing there, accept: [{dws_objects.OWNERS_UNKNOWN}] in the site file"
-    return Finding("owners-unknown", dws_objects.describe_unlisted(dict(one)), fix)
+    return Finding("owners-unknown", dws_objects.describe_unlisted(dict(unlisted)), fix)
 
 
 def describe_unasked(ctx: StepContext) -> list[str]:
     """The API groups that could not be checked before this run changed anything, in words."""
-    found = ctx.facts.one_or_none(owned(in_use.FIRST)) or NOTHING
-    return [dws_objects.describe_unlisted(one) for one in found["unasked"]]
+    answer = ctx.facts.one_or_none(owned(in_use.FIRST)) or NOTHING
+    return [dws_objects.describe_unlisted(unlisted) for unlisted in answer["unasked"]]
 
 
 assert dws_objects.OWNERS_UNKNOWN == "owners-unknown"

@@ -34,15 +34,15 @@ NOTHING: Storage = {"data": [], "kept": []}
 def read(cluster: Cluster) -> Storage:
     """What DWS holds, of whichever kinds it has. Raises ClusterError."""
     kinds = installed.contents(cluster)
-    found = [{**one, "path": _path(one, kinds)} for one in dws_objects.data(kinds)]
-    return {"data": found, "kept": [dws_objects.label(one) for one in dws_objects.preserved(kinds, set())]}
+    data = [{**item, "path": _path(item, kinds)} for item in dws_objects.data(kinds)]
+    return {"data": data, "kept": [dws_objects.label(item) for item in dws_objects.preserved(kinds, set())]}
 
 
-def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def _path(item: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Where the API has it."""
-    version = next(each["apiVersion"] for each in kinds[one["plural"]] if dws_objects.uid(dict(each)) == one["uid"])
-    space, _, short = one["name"].rpartition("/")
-    return f"/apis/{version}/{f'namespaces/{space}/' if space else ''}{one['plural']}/{short}"
+    version = next(each["apiVersion"] for each in kinds[item["plural"]] if dws_objects.uid(dict(each)) == item["uid"])
+    space, _, short = item["name"].rpartition("/")
+    return f"/apis/{version}/{f'namespaces/{space}/' if space else ''}{item['plural']}/{short}"
 
 
 def check(due: Callable[[StepContext], bool], looks: Callable[[StepContext], bool]) -> Check:
@@ -59,15 +59,15 @@ def _first(ctx: StepContext) -> Sequence[Mapping[str, Any]]:
     return next(iter(ctx.facts.at_first(FACT).values()), NOTHING)["data"]
 
 
-def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    """What stands in the way of deleting all of `found`, when this was typed.
+def refusals(typed: str, first: Sequence[Mapping[str, Any]], present: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `present`, when this was typed.
 
     It speaks of what the `first` look of this run found, and of nothing that came later under the same name, or in the place of
     one that has gone since.
     """
-    uids = {one["uid"] for one in found}
-    left = [one for one in first if one["uid"] in uids]
-    return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
+    uids = {item["uid"] for item in present}
+    left = [item for item in first if item["uid"] in uids]
+    return [*(objections(typed, first) if left else ()), *_since(present, {item["uid"] for item in first})]
 
 
 def agreed(ctx: StepContext) -> bool:
@@ -75,52 +75,50 @@ def agreed(ctx: StepContext) -> bool:
     return not refusals(ctx.site.deletes, _first(ctx), ctx.facts.one(FACT)["data"])
 
 
-def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    """What stands in the way of deleting all of `found`, when this was typed for it: every one by name, none left out."""
-    left = [one for one in found if not _typed(typed, one, found)]
+def objections(typed: str, present: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `present`, when this was typed for it: every one by name, none left out."""
+    left = [item for item in present if not _typed(typed, item, present)]
     if not left:
         return ()
-    every = ",".join(one["name"] for one in found)
-    fix = (
-        f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(found)}"
-    )
-    told = [Finding(_finding(one), dws_objects.describe(dict(one)), "keep it, or ask its owner") for one in left]
+    every = ",".join(item["name"] for item in present)
+    fix = f"to delete {_it(present)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(present)}"
+    findings = [Finding(_finding(item), dws_objects.describe(dict(item)), "keep it, or ask its owner") for item in left]
     why = "its deletion destroys data of users, so --yes does not confirm it"
     if typed:
-        why += f"; {typed!r} names neither all of it nor its number, which is {number(found)}"
-    return (*told, Finding("storage-not-agreed", why, fix))
+        why += f"; {typed!r} names neither all of it nor its number, which is {number(present)}"
+    return (*findings, Finding("storage-not-agreed", why, fix))
 
 
-def number(found: Sequence[Mapping[str, Any]]) -> str:
+def number(present: Sequence[Mapping[str, Any]]) -> str:
     """How many these are, with a word that only these have: as many others are not meant when it is typed later."""
-    every = "\n".join(sorted(str(one["uid"]) for one in found))
-    return f"{len(found)}:{hashlib.sha256(every.encode()).hexdigest()[:8]}"
+    every = "\n".join(sorted(str(item["uid"]) for item in present))
+    return f"{len(present)}:{hashlib.sha256(every.encode()).hexdigest()[:8]}"
 
 
-def _it(found: Sequence[Any]) -> str:
-    return "it" if len(found) == 1 else f"all {len(found)} of them"
+def _it(present: Sequence[Any]) -> str:
+    return "it" if len(present) == 1 else f"all {len(present)} of them"
 
 
-def _finding(one: Mapping[str, Any]) -> str:
-    if one["plural"] == dws_objects.PERSISTENT:
+def _finding(item: Mapping[str, Any]) -> str:
+    if item["plural"] == dws_objects.PERSISTENT:
         return "storage-persistent"
-    return "storage-in-use" if one["plural"] in dws_objects.CONFIGURATION else "storage-unknown-kind"
+    return "storage-in-use" if item["plural"] in dws_objects.CONFIGURATION else "storage-unknown-kind"
 
 
-def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether what was typed covers one of `found`: their number, or a list that has its name, which in another namespace
+def _typed(typed: str, item: Mapping[str, Any], present: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what was typed covers one of `present`: their number, or a list that has its name, which in another namespace
     nothing else may have unless that is typed too.
 
     Something may be called "3": a number that is also a name counts as a name.
     """
-    if typed.strip() == number(found):  # no name has a colon
+    if typed.strip() == number(present):  # no name has a colon
         return True
     words = {word.strip() for word in typed.split(",")} - {""}
-    short = [name.rpartition("/")[2] for name in {some["name"] for some in found}]
+    short = [name.rpartition("/")[2] for name in {other["name"] for other in present}]
     if is_count(typed) and not words.intersection(short):
-        return int(typed) == len(found)
-    own = one["name"].rpartition("/")[2]
-    return one["name"] in words or (own in words and short.count(own) == 1)
+        return int(typed) == len(present)
+    own = item["name"].rpartition("/")[2]
+    return item["name"] in words or (own in words and short.count(own) == 1)
 
 
 # --- right before DWS goes
@@ -133,37 +131,41 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
     Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
     fact: Fact[Storage] = Fact(stage, "storage")
 
-    def passing(ctx: StepContext, one: Mapping[str, Any]) -> bool:
+    def passing(ctx: StepContext, item: Mapping[str, Any]) -> bool:
         """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
         ids = {workflow["id"] for workflow in ctx.facts.one_or_none(workflows.fact(stage)) or ()}
-        return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(ctx)}
+        return not ids.isdisjoint(item["of"]) and item["uid"] not in {known["uid"] for known in _first(ctx)}
 
     def staying(ctx: StepContext) -> list[Mapping[str, Any]]:
-        return [one for one in ctx.facts.one(fact)["data"] if not passing(ctx, one)]
+        return [item for item in ctx.facts.one(fact)["data"] if not passing(ctx, item)]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found = staying(ctx)
-        if stop := refusals(ctx.site.deletes, _first(ctx), found):
+        present = staying(ctx)
+        if stop := refusals(ctx.site.deletes, _first(ctx), present):
             raise Refused(*stop)
         # what a PersistentStorageInstance owns its driver frees in the order that it needs
-        first = sorted(found, key=lambda one: one["plural"] != dws_objects.PERSISTENT)
-        deletions = [Delete(one["path"], ctx.site.deadlines.command, one["uid"]) for one in first]
-        if len(found) == len(have):
+        first = sorted(present, key=lambda item: item["plural"] != dws_objects.PERSISTENT)
+        deletions = [Delete(item["path"], ctx.site.deadlines.command, item["uid"]) for item in first]
+        if len(present) == len(have):
             return deletions
         title = "wait until storage of the deleted Workflows is freed"
-        return [CallApi(title, lambda cluster: freed(cluster, lambda one: passing(ctx, one))), *deletions]
+        return [CallApi(title, lambda cluster: freed(cluster, lambda item: passing(ctx, item))), *deletions]
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
-        found = staying(ctx)
-        below = [one for one in ctx.facts.one(owned(stage))["owned"] if one["data"]]
-        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
-        told = "; ".join(
+        present = staying(ctx)
+        below = [dependent for dependent in ctx.facts.one(owned(stage))["owned"] if dependent["data"]]
+        things = frozenset(f"{thing['kind']} {thing['name']} ({thing['uid']})" for thing in (*present, *below))
+        descriptions = "; ".join(
             [
-                *(dws_objects.describe(dict(one)) for one in found),
-                *(dws_objects.describe_owned(dict(one)) for one in below),
+                *(dws_objects.describe(dict(item)) for item in present),
+                *(dws_objects.describe_owned(dict(dependent)) for dependent in below),
             ]
         )
-        return [Removal(f"persistent storage, permanently and with all data on it: {told}", things)] if found else []
+        return (
+            [Removal(f"persistent storage, permanently and with all data on it: {descriptions}", things)]
+            if present
+            else []
+        )
 
     return Step(
         fact.step,
@@ -171,7 +173,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         lambda ctx: fact.api(read) if due(ctx) else Constant(NOTHING),
         lambda ctx: [],
         change,
-        read=lambda ctx, found: [dws_objects.describe(one) for one in found["data"]],
+        read=lambda ctx, storage: [dws_objects.describe(item) for item in storage["data"]],
         removes=takes,
         hint="its storage driver has to free it: check that driver's log, then run the same command again to continue",
     )
@@ -184,7 +186,7 @@ FREED = 60.0
 def freed(cluster: Cluster, passing: Callable[[Mapping[str, Any]], bool]) -> bytes:
     """Return when none of what is `passing` is there any more. Raises Refused where something stays."""
     ends = time.monotonic() + FREED
-    while left := [one for one in read(cluster)["data"] if passing(one)]:
+    while left := [item for item in read(cluster)["data"] if passing(item)]:
         wait = ends - time.monotonic()
         if wait <= 0:
             raise Refused(*_since(left, ()))
@@ -192,12 +194,12 @@ def freed(cluster: Cluster, passing: Callable[[Mapping[str, Any]], bool]) -> byt
     return b""
 
 
-def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:
+def _since(present: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:
     fix = f"run the same command again: the names, or the number, for {OPTION} have changed"
-    new = [one for one in found if one["uid"] not in agreed]
+    new = [item for item in present if item["uid"] not in agreed]
     return [
-        Finding(_finding(one), f"{dws_objects.describe(dict(one))}; it appeared while this run was running", fix)
-        for one in new
+        Finding(_finding(item), f"{dws_objects.describe(dict(item))}; it appeared while this run was running", fix)
+        for item in new
     ]
 
 

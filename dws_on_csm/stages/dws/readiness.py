@@ -99,13 +99,13 @@ def _pods_status(have: Value) -> str:
 # --- the minimum: the controller, and one pod of the webhook
 
 
-def _read_minimum(ctx: StepContext, found: Value) -> Value:
-    some = not found[names.WEBHOOK].startswith(("0 ", "missing"))
-    serves = some and complete(found[names.CONTROLLER])
+def _read_minimum(ctx: StepContext, state: Value) -> Value:
+    serving = not state[names.WEBHOOK].startswith(("0 ", "missing"))
+    serves = serving and complete(state[names.CONTROLLER])
     return {
-        names.CONTROLLER: found[names.CONTROLLER],
-        names.WEBHOOK: "one or more" if some else found[names.WEBHOOK],
-        "because": "" if serves else found["because"],
+        names.CONTROLLER: state[names.CONTROLLER],
+        names.WEBHOOK: "one or more" if serving else state[names.WEBHOOK],
+        "because": "" if serves else state["because"],
     }
 
 
@@ -116,8 +116,8 @@ def _want_minimum(ctx: StepContext) -> Value:
 # --- all of them
 
 
-def _read_available(ctx: StepContext, found: Value) -> Value:
-    return {key: value for key, value in found.items() if key not in ("stuck", "answers")}
+def _read_available(ctx: StepContext, state: Value) -> Value:
+    return {key: value for key, value in state.items() if key not in ("stuck", "answers")}
 
 
 def _want_available(ctx: StepContext) -> Value:

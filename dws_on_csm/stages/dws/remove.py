@@ -151,7 +151,9 @@ def _paths(ctx: StepContext) -> dict[str, str]:
     except NotYetKnown:
         return installed.TRACES | _CLOSED
     stays = ("Namespace", "CustomResourceDefinition")
-    own = {manifests.label(one): manifests.api_path(one) for one in objects if one["kind"] not in stays}
+    own = {
+        manifests.label(manifest): manifests.api_path(manifest) for manifest in objects if manifest["kind"] not in stays
+    }
     return own | installed.TRACES | _CLOSED
 
 
@@ -175,7 +177,7 @@ def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
 
 
 def _crd(cluster: Cluster, plural: str, crd: installed.Crd) -> dict[str, Any]:
-    objects = [installed.name(one) for one in installed.objects(cluster, plural, crd)]
+    objects = [installed.name(item) for item in installed.objects(cluster, plural, crd)]
     return {
         "served": ", ".join(sorted(crd["served"])),
         **({"objects": objects} if objects else {}),
@@ -243,7 +245,9 @@ def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = F
 def _own_labels(ctx: StepContext) -> list[str]:
     """Labels of the objects of DWS's own kinds in its manifests: they come and go with it."""
     return [
-        dws_objects.label(one) for one in manifests.objects(ctx) if one["apiVersion"].partition("/")[0] == names.GROUP
+        dws_objects.label(manifest)
+        for manifest in manifests.objects(ctx)
+        if manifest["apiVersion"].partition("/")[0] == names.GROUP
     ]
 
 

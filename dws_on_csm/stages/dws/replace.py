@@ -29,7 +29,7 @@ def checks(stage: str) -> tuple[Check, ...]:
         return checks_of_use
     limit = in_use.limit(_on_the_master)
     return (
-        *(limit if one.name == limit.name else one for one in checks_of_use),
+        *(limit if check.name == limit.name else check for check in checks_of_use),
         stuck_crds.check(due),
         owned.check(due),
     )

@@ -49,8 +49,8 @@ def check(due: Callable[[StepContext], bool]) -> Check:
 
 def agreed(ctx: StepContext) -> bool:
     """Whether somebody typed the names, or the number, of all data that the preflight found."""
-    found = ctx.facts.one(FACT)
-    return not _objections(ctx, found)
+    data = ctx.facts.one(FACT)
+    return not _objections(ctx, data)
 
 
 def _objections(ctx: StepContext, data: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
@@ -77,7 +77,7 @@ def step(stage: str) -> Step:
         lambda ctx: fact.api(_read) if there(ctx) else Constant({"crds": {}, "data": []}),
         lambda ctx: {},
         change,
-        read=lambda ctx, found: found["crds"],
+        read=lambda ctx, stuck: stuck["crds"],
         settle_seconds=lambda site: 30.0,
         status_text=_stuck_status,
         removes=lambda ctx, have, want: _removals(ctx, stage, ctx.facts.one(fact)),
@@ -93,18 +93,19 @@ def there(ctx: StepContext) -> bool:
 def _read(cluster: Cluster) -> Stuck:
     crds = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
     kinds = {plural: installed.objects(cluster, plural, crd) for plural, crd in crds.items()}
-    released = {plural: [one for one in some if _of_dws(_finalizers(one))] for plural, some in kinds.items()}
+    released = {plural: [item for item in items if _of_dws(_finalizers(item))] for plural, items in kinds.items()}
     return {
         "crds": {
             plural: {
                 "version": crds[plural]["storage"],
                 "objects": {
-                    installed.name(one): {"finalizers": _finalizers(one), "uid": dws_objects.uid(one)} for one in some
+                    installed.name(item): {"finalizers": _finalizers(item), "uid": dws_objects.uid(item)}
+                    for item in items
                 },
             }
-            for plural, some in kinds.items()
+            for plural, items in kinds.items()
         },
-        "data": dws_objects.data({plural: some for plural, some in released.items() if plural != "workflows"}),
+        "data": dws_objects.data({plural: items for plural, items in released.items() if plural != "workflows"}),
     }
 
 
@@ -119,20 +120,20 @@ def _of_dws(finalizers: Sequence[str]) -> bool:
 def _clear_all(crds: Value) -> Sequence[Action]:
     """Clear DWS's finalizers. Its webhooks are deleted first: a webhook without pods rejects every change of a Workflow."""
     waiting = [
-        (f"{plural}.{crd['version']}.{names.GROUP}", name, one)
+        (f"{plural}.{crd['version']}.{names.GROUP}", name, item)
         for plural, crd in crds.items()
-        for name, one in crd["objects"].items()
-        if _of_dws(one["finalizers"])
+        for name, item in crd["objects"].items()
+        if _of_dws(item["finalizers"])
     ]
     webhooks = [Delete(path) for label, path in installed.TRACES.items() if "WebhookConfiguration" in label]
-    return [*webhooks, *(_clear(*one) for one in waiting)] if waiting else []
+    return [*webhooks, *(_clear(*arguments) for arguments in waiting)] if waiting else []
 
 
-def _clear(resource: str, name: str, one: Mapping[str, Any]) -> RunScript:
+def _clear(resource: str, name: str, item: Mapping[str, Any]) -> RunScript:
     """Clear DWS's finalizers of this very object: with its uid in the patch the API server changes no other object."""
     space, _, short = name.partition("/")
-    others = [finalizer for finalizer in one["finalizers"] if not finalizer.startswith(names.GROUP)]
-    patch = json.dumps({"metadata": {"uid": one["uid"], "finalizers": others}})
+    others = [finalizer for finalizer in item["finalizers"] if not finalizer.startswith(names.GROUP)]
+    patch = json.dumps({"metadata": {"uid": item["uid"], "finalizers": others}})
     words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
     return RunScript(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
 
@@ -142,7 +143,7 @@ def _stuck_status(have: Value) -> str:
     sentences = []
     for plural, crd in have.items():
         objects = [
-            f"{name} (finalizers {', '.join(one['finalizers']) or 'none'})" for name, one in crd["objects"].items()
+            f"{name} (finalizers {', '.join(item['finalizers']) or 'none'})" for name, item in crd["objects"].items()
         ]
         sentences.append(f"CRD {plural} is being deleted" + (f" and waits for {', '.join(objects)}" if objects else ""))
     return "; ".join(sentences)
@@ -151,7 +152,7 @@ def _stuck_status(have: Value) -> str:
 def _removals(ctx: StepContext, stage: str, stuck: Stuck) -> Sequence[Removal]:
     """The objects to release, for the confirmation: each by name, a Workflow with its job."""
     every, jobs = in_use.found(ctx, stage)
-    words = {workflows.label(one): workflows.describe(one, jobs) for one in every}
+    words = {workflows.label(workflow): workflows.describe(workflow, jobs) for workflow in every}
     crds = stuck["crds"]
     objects = [
         words.get(name, f"Workflow {name}") if plural == "workflows" else f"{plural} {name}"
@@ -159,8 +160,8 @@ def _removals(ctx: StepContext, stage: str, stuck: Stuck) -> Sequence[Removal]:
         for name in crd["objects"]
     ]
     things = frozenset(
-        f"{plural} {name} ({one['uid']})" for plural, crd in crds.items() for name, one in crd["objects"].items()
+        f"{plural} {name} ({item['uid']})" for plural, crd in crds.items() for name, item in crd["objects"].items()
     )
     why = "an undeploy deleted it only in part, and nothing can complete that any more: its finalizer is cleared, which removes it"
-    more = "".join(f"; {dws_objects.describe(dict(one))}{LEAK}" for one in stuck["data"])
+    more = "".join(f"; {dws_objects.describe(dict(item))}{LEAK}" for item in stuck["data"])
     return [Removal(f"{'; '.join(objects)}: {why}{more}", things)] if objects else []

@@ -117,9 +117,9 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
 def _in_use(ctx: StepContext) -> dict[str, list[str]]:
     """Namespace -> the controllers that this run may change and whose kubeconfig names it."""
     used: dict[str, list[str]] = {}
-    for host, found in ctx.facts.known(KUBECONFIG).items():
-        if "mode" in found and ctx.site.active(host):
-            used.setdefault(found.get("namespace") or "default", []).append(host)
+    for host, file in ctx.facts.known(KUBECONFIG).items():
+        if "mode" in file and ctx.site.active(host):
+            used.setdefault(file.get("namespace") or "default", []).append(host)
     return used
 
 

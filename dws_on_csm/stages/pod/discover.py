@@ -91,9 +91,9 @@ def pod_of(ctx: StepContext) -> Pod | None:
     return next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None)
 
 
-def without_mode_in_pod(ctx: StepContext, told: dict[str, Value]) -> dict[str, Value]:
+def without_mode_in_pod(ctx: StepContext, file: dict[str, Value]) -> dict[str, Value]:
     """The facts of a file; in a pod without mode and owner, which its volume decides."""
-    return {key: value for key, value in told.items() if not (pod_of(ctx) and key in ("mode", "owner"))}
+    return {key: value for key, value in file.items() if not (pod_of(ctx) and key in ("mode", "owner"))}
 
 
 def settle_seconds(otherwise: float) -> Callable[[Site], float]:
@@ -233,9 +233,9 @@ _MARKS = (
 
 def managed_by(meta: Mapping[str, Any]) -> str:
     """The release or delivery that manages the object with this metadata, by its marks; "" for none."""
-    for where, key, what in _MARKS:
+    for where, key, manager_kind in _MARKS:
         if name := (meta.get(where) or {}).get(key):
-            return f"{what} {name.partition(':')[0]}"  # Argo CD's mark has the object's own name after it
+            return f"{manager_kind} {name.partition(':')[0]}"  # Argo CD's mark has the object's own name after it
     if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
         return "Helm"
     # Argo CD may know an object by a label that others use too: the writers show it then

@@ -29,8 +29,8 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
         cluster.patch(path, {"data": dict(keys)})
         return b""
 
-    said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
-    title = f"{', '.join(said)} in ConfigMap {discover.config_map(ctx)['name']}"
+    changes = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
+    title = f"{', '.join(changes)} in ConfigMap {discover.config_map(ctx)['name']}"
     return [record_read_files(ctx), CallApi(title, ask, objects=(path,)), refresh(ctx, pod)]
 
 

@@ -127,7 +127,7 @@ def _read_cluster(cluster: Cluster) -> ClusterState:
     nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
     return {
         "kubernetes": version.get("gitVersion", ""),
-        "cert_manager": [one["version"] for one in served["versions"]],
+        "cert_manager": [version["version"] for version in served["versions"]],
         "workers": [node["metadata"]["name"] for node in nodes if _schedulable(node)],
     }
 

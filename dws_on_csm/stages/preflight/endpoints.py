@@ -22,8 +22,8 @@ def _look_registry(ctx: StepContext) -> ShellLook:
 
 def _parse_registry(out: bytes) -> dict[str, str]:
     """How TLS is, and what is wrong, as templates/master/registry.py says it. Raises ValueError, KeyError."""
-    told = json.loads(out)
-    return {"tls": told["tls"], "problem": told.get("problem", ""), "text": told.get("text", "")}
+    answer = json.loads(out)
+    return {"tls": answer["tls"], "problem": answer.get("problem", ""), "text": answer.get("text", "")}
 
 
 def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:

@@ -13,7 +13,7 @@ def check(stages: Sequence[Stage], name: str, role: str) -> Check:
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         # a repair does not change the other hosts of the role
-        return [found for stage in needed for found in _wrong(ctx, stage)] if ctx.site.active(ctx.host) else ()
+        return [finding for stage in needed for finding in _wrong(ctx, stage)] if ctx.site.active(ctx.host) else ()
 
     return Check("needs", role, lambda ctx: Constant(None), judge)
 
@@ -23,7 +23,7 @@ def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
     direct = {stage.name: set(stage.builds_on) for stage in stages}
     every = set(direct[name])
     for _ in stages:
-        every |= {need for one in every for need in direct.get(one, ())}
+        every |= {need for stage_name in every for need in direct.get(stage_name, ())}
     return [stage for stage in stages if stage.name in every]
 
 
@@ -35,10 +35,10 @@ def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
             yield Finding("needs-not-right", text, f"run `fab -H {ctx.host} repair {stage.name}`, or `invoke install`")
 
 
-def _right(ctx: StepContext, step: Step, found: Value) -> bool:
+def _right(ctx: StepContext, step: Step, value: Value) -> bool:
     """Whether a step is as wanted, or that is unknown yet."""
     try:
-        return bool(step.have(ctx, found) == step.want(ctx))
+        return bool(step.have(ctx, value) == step.want(ctx))
     except NotYetKnown:
         return True
     except Refused:

@@ -89,15 +89,15 @@ def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     """
     seen = {host: state for host, state in ctx.facts.all(CONTROLLER).items() if state["host"]}
     mine = _named(ctx, ctx.host, controller.state(ctx))
-    foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
+    foreign = [entry for entry in mine if not any(_is(state, entry) for state in seen.values())]
     unseen = [host.name for host in ctx.site.controllers if host.name not in seen]
-    foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]
-    if any(not any(_spelled(name, one) for one in mine) for name in unseen):
+    foreign = [entry for entry in foreign if not any(_spelled(name, entry) for name in unseen)]
+    if any(not any(_spelled(name, entry) for entry in mine) for name in unseen):
         return [], []  # a host that did not respond may be any of them; that alone is reported, and ends the run
     # a controller that none of these entries names may be one of the others under another name
-    unclear = any(not any(_is(found, one) for one in mine) for found in seen.values())
-    doubted = [one for one in foreign if unclear or any(_reached(found, one) for found in seen.values())]
-    return [one for one in foreign if one not in doubted], doubted
+    unclear = any(not any(_is(state, entry) for entry in mine) for state in seen.values())
+    doubted = [entry for entry in foreign if unclear or any(_reached(state, entry) for state in seen.values())]
+    return [entry for entry in foreign if entry not in doubted], doubted
 
 
 def _named(ctx: StepContext, host: str, state: Controller) -> list[Entry]:
@@ -116,10 +116,10 @@ def check(takes: bool, effect: str = "") -> Check:
     """
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        sure, unsure = ([one for one in some if one not in _before(ctx)] for some in left_out(ctx))
+        sure, unsure = ([entry for entry in unlisted if entry not in _before(ctx)] for unlisted in left_out(ctx))
         return [
-            *(_taken(ctx, one) if takes else _missed(ctx, one, effect) for one in sure),
-            *(_unclear(ctx, one, takes, effect) for one in unsure),
+            *(_taken(ctx, entry) if takes else _missed(ctx, entry, effect) for entry in sure),
+            *(_unclear(ctx, entry, takes, effect) for entry in unsure),
         ]
 
     return Check("controllers", "controller", lambda ctx: Constant(None), judge)
@@ -175,7 +175,7 @@ def _taken(ctx: StepContext, entry: Entry) -> Finding:
 
 
 def _unclear(ctx: StepContext, entry: Entry, takes: bool, effect: str) -> Finding:
-    what = "its slurmctld would lose files that it uses" if takes else effect or _UNSTORED
+    effect_text = "its slurmctld would lose files that it uses" if takes else effect or _UNSTORED
     text = f"{_entry_text(ctx, entry)}, but no controller of the site file has this name; it may still be one of them"
     fix = f"if it is another host, {_add(ctx, entry)}; if it is one of them, accept: [controllers-unclear]"
-    return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)
+    return Finding("controllers-unclear", f"{text}; if it is another host, {effect_text}", fix)

@@ -52,40 +52,44 @@ def parse(out: bytes) -> Value:
     return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links}
 
 
-def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, folders: Value) -> Sequence[Finding]:
     """Findings for each file or folder that others can write, and for each link that root must not follow."""
     seen = ctx.facts.known(CONTROLLER).get(ctx.host)
     allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
     fix = "replace the link by the file itself, or let only root write the folder (`chown root`, `chmod go-w`)"
-    linked = [Finding("slurm-file-link", f"on {ctx.host}: {reason}", fix) for reason in found["links"]]
-    files = (one for row in found["files"] if (one := _file(ctx, row, found, allowed)))
-    return [*linked, *files, *(one for row in found["folders"] if (one := _folder(ctx, row, found, allowed)))]
+    linked = [Finding("slurm-file-link", f"on {ctx.host}: {reason}", fix) for reason in folders["links"]]
+    files = (finding for row in folders["files"] if (finding := _file(ctx, row, folders, allowed)))
+    return [
+        *linked,
+        *files,
+        *(finding for row in folders["folders"] if (finding := _folder(ctx, row, folders, allowed))),
+    ]
 
 
-def _file(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _file(ctx: StepContext, row: Value, folders: Value, allowed: set[str]) -> Finding | None:
     _, user, _, _, path = row
-    if not (others := _others(row, found, allowed)):
+    if not (others := _others(row, folders, allowed)):
         return None
     text = f"{path} on {ctx.host} can be written by {others}, who could make slurmctld, and slurmd on all nodes, run any program"
     return Finding("slurm-file-writable", text, _fix(path, "SlurmUser" if user not in allowed else ""))
 
 
-def _folder(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _folder(ctx: StepContext, row: Value, folders: Value, allowed: set[str]) -> Finding | None:
     lies_in, user, _, mode, path = row
-    if (not lies_in and mode & STICKY) or not (others := _others(row, found, allowed)):
+    if (not lies_in and mode & STICKY) or not (others := _others(row, folders, allowed)):
         return None
     text = f"{path} on {ctx.host} can be written by {others}, who could replace slurm.conf or the plugin there"
     owner = "" if user in allowed else "SlurmUser" if lies_in else "root"
     return Finding("slurm-folder-writable", text, _fix(path, owner))
 
 
-def _others(row: Value, found: Value, allowed: set[str]) -> str:
+def _others(row: Value, folders: Value, allowed: set[str]) -> str:
     """Who can write it besides root and SlurmUser, in words; "" for nobody. A group without other members does not count."""
     _, user, group, mode, path = row
     others = [user] if user not in allowed else []
-    more = set(found["members"].get(group, ())) - allowed if mode & 0o020 else set()
+    more = set(folders["members"].get(group, ())) - allowed if mode & 0o020 else set()
     others += [f"group {group} ({', '.join(sorted(more))})"] if more else []
-    others += ["users in its ACL"] if path in found["acls"] else []
+    others += ["users in its ACL"] if path in folders["acls"] else []
     others += ["everybody"] if mode & 0o002 else []
     return ", ".join(others)
 

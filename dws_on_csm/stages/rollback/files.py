@@ -51,18 +51,18 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
         script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
         return ShellLook(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
 
-    def read(ctx: StepContext, found: Value) -> Value:
+    def read(ctx: StepContext, file: Value) -> Value:
         known = mine(ctx)
-        return _comparable(found, known.sum == ABSENT) if found and known else found
+        return _comparable(file, known.sum == ABSENT) if file and known else file
 
     def want(ctx: StepContext) -> Value:
         known = mine(ctx)
         return read(ctx, _as_wanted(known)) if known else None
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        known, found = mine(ctx), ctx.facts.all(fact)[ctx.host]
+        known, file = mine(ctx), ctx.facts.all(fact)[ctx.host]
         assert known is not None
-        if (found["sum"] if found else ABSENT) not in known.left:
+        if (file["sum"] if file else ABSENT) not in known.left:
             raise Refused(unchanged.file_changed(ctx, path, goal))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
@@ -78,26 +78,26 @@ def _names(paths: Collection[str]) -> dict[str, str]:
 
 
 def _parse(out: bytes) -> Value:
-    told = lines(out)
-    if not told:
+    printed = lines(out)
+    if not printed:
         return {}
-    mode, owner = told[0].split(" ")
-    found = {"mode": mode, "owner": owner, "sum": told[1]}
-    content = [line.removeprefix("text ") for line in told[2:]]
-    return {**found, "text": snapshot.decoded(base64.b64decode(content[0]))} if content else found
+    mode, owner = printed[0].split(" ")
+    file = {"mode": mode, "owner": owner, "sum": printed[1]}
+    content = [line.removeprefix("text ") for line in printed[2:]]
+    return {**file, "text": snapshot.decoded(base64.b64decode(content[0]))} if content else file
 
 
-def _comparable(found: Mapping[str, str], goes: bool) -> Value:
+def _comparable(file: Mapping[str, str], goes: bool) -> Value:
     """A file's facts with its text, or with its checksum where the text must not be shown or the file goes."""
-    left_out = "text" if goes else "sum" if "text" in found else ""
-    return {key: value for key, value in found.items() if key != left_out}
+    left_out = "text" if goes else "sum" if "text" in file else ""
+    return {key: value for key, value in file.items() if key != left_out}
 
 
 def _as_wanted(known: FileSnapshot) -> Value:
     if known.sum == ABSENT:
         return {}
-    found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
-    return found if known.text is None else {**found, "text": snapshot.decoded(known.text)}
+    file = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
+    return file if known.text is None else {**file, "text": snapshot.decoded(known.text)}
 
 
 def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:

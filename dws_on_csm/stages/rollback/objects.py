@@ -44,7 +44,7 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
         lambda ctx: fact.api(lambda cluster: {known.label: _observed(cluster, known, own) for known in things}),
         want,
         change,
-        read=lambda ctx, found: {label: observed["text"] for label, observed in found.items()},
+        read=lambda ctx, objects: {label: observed["text"] for label, observed in objects.items()},
         settle_seconds=lambda site: 30.0,
         status_text=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
         removes=lambda ctx, have, want: _object_removals(things, have),
@@ -64,12 +64,12 @@ THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
 def _observed(cluster: Cluster, known: ObjectSnapshot, own: Collection[str]) -> Observed:
-    found = cluster.get(known.path)
-    text = THERE if found and known.before is None else _object_text(found)
+    content = cluster.get(known.path)
+    text = THERE if content and known.before is None else _object_text(content)
     if text == THERE and known.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
         text = STAYS + ", ".join(others)
-    version = found["metadata"]["resourceVersion"] if found else ""
-    return {"text": text, "sum": kube_objects.fingerprint(found), "version": version}
+    version = content["metadata"]["resourceVersion"] if content else ""
+    return {"text": text, "sum": kube_objects.fingerprint(content), "version": version}
 
 
 def _object_text(content: Mapping[str, Any] | None) -> str:
@@ -82,8 +82,8 @@ def _object_text(content: Mapping[str, Any] | None) -> str:
 
 
 def _change(known: ObjectSnapshot, seen: Observed, run: str) -> Sequence[Action]:
-    def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
-        if kube_objects.fingerprint(found) != seen["sum"]:
+    def still(cluster: Cluster, content: Mapping[str, Any]) -> None:
+        if kube_objects.fingerprint(content) != seen["sum"]:
             raise Refused(unchanged.object_changed(known, run))
         if known.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
             text = f"{known.label} now contains objects of others: {', '.join(others)}"
@@ -96,8 +96,8 @@ def _change(known: ObjectSnapshot, seen: Observed, run: str) -> Sequence[Action]
     recreated = bool(version) and known.before["kind"].endswith("RoleBinding")
     if version and not recreated:
         return [_write(known, "replace", known.path, version)]
-    made = _write(known, "create", known.path.rpartition("/")[0], "")
-    return [Delete(known.path, recheck=still), made] if recreated else [made]
+    creation = _write(known, "create", known.path.rpartition("/")[0], "")
+    return [Delete(known.path, recheck=still), creation] if recreated else [creation]
 
 
 def _write(known: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:
@@ -147,8 +147,8 @@ def saved(first: str) -> tuple[Check | Step, ...]:
         objects = ctx.facts.one(FORMER)
         return LACKING.api(lambda cluster: kept_configuration.missing(cluster, objects))
 
-    def due(ctx: StepContext, found: Value) -> Value:
-        coming = {dws_objects.label(item) for item in found}
+    def due(ctx: StepContext, pending_objects: Value) -> Value:
+        coming = {dws_objects.label(item) for item in pending_objects}
         return [label for label in ctx.facts.one(LACKING) if label not in coming]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:

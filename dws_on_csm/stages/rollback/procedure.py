@@ -56,9 +56,11 @@ def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stag
     around = [stage.name for stage in every if stage.name in taking]
     if not around:
         return (*every, close_dws.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
-    made = [replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every]
-    made.insert(1, close_dws.stage(around))
-    return (*made, close_dws.last(made, close_dws.NAME, *([rollout.ROLLED] if goal.pods else ())))
+    closed = [
+        replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every
+    ]
+    closed.insert(1, close_dws.stage(around))
+    return (*closed, close_dws.last(closed, close_dws.NAME, *([rollout.ROLLED] if goal.pods else ())))
 
 
 def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
@@ -145,13 +147,13 @@ def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     # a Workflow, or the end of a namespace, may have come since the preflight was judged
     spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
     files = rollback_files.files(goal, "plugin", "controller", {conf})
-    made = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
+    files_stages = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
     if goal.off:  # a job may have come since the preflight was judged
         daemons = (_guarded(goal, daemons[0]), *daemons[1:])
-        made = tuple(_guarded(goal, stage) for stage in made)
+        files_stages = tuple(_guarded(goal, stage) for stage in files_stages)
     nodes = rollback_files.files(goal, "computes", "compute", set())
-    order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
+    order = (*files_stages, *daemons) if all(goal.enabled.values()) else (*daemons, *files_stages)
     fresh = (replace(ACCESS, needs=(), steps=(*spaces, rbac.CLUSTER_CHECK, kubeconfig.STEP)),) if goal.renew else ()
     return _in_sequence((*fresh, *order, *nodes))
 
@@ -183,10 +185,10 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
     def of(ctx: StepContext) -> Step:
         return activate.DAEMON if goal.enabled.get(ctx.host) else gone
 
-    def read(ctx: StepContext, found: Value) -> Value:
+    def read(ctx: StepContext, daemon: Value) -> Value:
         step_read = of(ctx).read
         assert step_read is not None
-        return step_read(ctx, found)
+        return step_read(ctx, daemon)
 
     def start(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         step_change = of(ctx).change
@@ -205,9 +207,9 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
         "pod",
         slurmctld.look,
         lambda ctx: {"answers": True, "not read": []},
-        read=lambda ctx, found: {
-            "answers": slurmctld.answers(found),
-            "not read": slurmctld.unread(ctx.site, found),
+        read=lambda ctx, daemon: {
+            "answers": slurmctld.answers(daemon),
+            "not read": slurmctld.unread(ctx.site, daemon),
         },
         settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
         status_text=activate.daemon_status,

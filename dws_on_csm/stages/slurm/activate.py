@@ -70,8 +70,8 @@ def current_text(ctx: StepContext) -> str:
 
 def enabled(ctx: StepContext) -> bool:
     """Whether slurm.conf or its includes set the burst buffer. Raises NotYetKnown if slurm.conf wasn't read."""
-    said = _setting(ctx, current_text(ctx))
-    return said is not None and slurmctld.is_lua(said.value)
+    setting = _setting(ctx, current_text(ctx))
+    return setting is not None and slurmctld.is_lua(setting.value)
 
 
 def _setting(ctx: StepContext, text: str) -> slurm_conf.Setting | None:
@@ -85,10 +85,10 @@ def _want_conf(ctx: StepContext) -> Value:
 
 def wanted_text(ctx: StepContext, text: str) -> str:
     """`text` with the burst buffer enabled; unchanged where it or its includes enable it already."""
-    said = _setting(ctx, text)
-    if said and slurmctld.is_lua(said.value):
+    setting = _setting(ctx, text)
+    if setting and slurmctld.is_lua(setting.value):
         return text
-    for finding in foreign.other_type(ctx, said):
+    for finding in foreign.other_type(ctx, setting):
         raise Refused(finding)
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
@@ -104,10 +104,10 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
     return [transaction.action(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, want, back=have)]
 
 
-def _title(ctx: StepContext, what: str) -> str:
+def _title(ctx: StepContext, change: str) -> str:
     unit = ctx.site.slurm.service
     then = f"roll out {rollout.workload(ctx)}" if discover.pod_of(ctx) else f"restart {unit}"
-    return f"{what}, {then}; undo unless slurmctld responds within {ctx.site.deadlines.slurmctld:.0f} s"
+    return f"{change}, {then}; undo unless slurmctld responds within {ctx.site.deadlines.slurmctld:.0f} s"
 
 
 def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
@@ -176,22 +176,22 @@ def _runs_elsewhere(ctx: StepContext, key: Literal["id", "text"]) -> bool:
 
 def _restart_aborts_plugin(ctx: StepContext) -> bool:
     """Whether this run restarts a slurmctld that has the burst buffer: that kills the plugin's running functions."""
-    found = slurmctld.state(ctx)
-    return bool(found["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, found)))
+    daemon = slurmctld.state(ctx)
+    return bool(daemon["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, daemon)))
 
 
 AWAITED_STATES = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
 """States of a Workflow that Slurm's plugin waits for. If a restart kills it, the job loses its data or is held."""
 
 
-def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_hooks(ctx: StepContext, existing: Value) -> Sequence[Finding]:
     if not _restart_aborts_plugin(ctx):
         return ()
-    if found is None:
+    if existing is None:
         raise NotYetKnown("slurm")
     busy = [
         workflow
-        for workflow in found
+        for workflow in existing
         if workflow["desired"] in AWAITED_STATES and not workflow["ready"] and not workflow["deleting"]
     ]
     fix = "run again when `invoke workflows` shows all of them ready; users can submit jobs meanwhile"
@@ -200,8 +200,8 @@ def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _describe_moving_workflow(host: str, workflow: workflows.Workflow) -> str:
     whose = f" of job {workflow['job']}" if workflow["job"] else ""
-    what = f"Workflow {workflows.label(workflow)}{whose} is moving to {workflow['desired']}"
-    return f"{what}: restarting slurmctld on {host} would abort that, and the job would lose its data"
+    move = f"Workflow {workflows.label(workflow)}{whose} is moving to {workflow['desired']}"
+    return f"{move}: restarting slurmctld on {host} would abort that, and the job would lose its data"
 
 
 def _look_hooks(ctx: StepContext) -> Look:

@@ -60,7 +60,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     """
     at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
     again = replace(open_dws.STEP, repeat_text="reopened at the end, also where this run fails")
-    needs = tuple(one.name for one in every)
+    needs = tuple(stage.name for stage in every)
     return Stage(open_dws.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
 
@@ -71,7 +71,7 @@ def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Loo
         role,
         look,
         lambda ctx: "none",
-        read=lambda ctx, found: found if transaction.RUNNING in str(found) else "none",
+        read=lambda ctx, state: state if transaction.RUNNING in str(state) else "none",
         settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
         status_text=lambda have: "" if have == "none" else f"slurmctld is still restarting: {have}",
         hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}`",

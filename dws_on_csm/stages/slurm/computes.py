@@ -85,8 +85,8 @@ def wanted(ctx: StepContext) -> str:
 def configless(ctx: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld, so that copies of their own do not matter."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
-    said = controller.setting(controller.state(first)["files"], ctx.site, "SlurmctldParameters")
-    return said is not None and "enable_configless" in said.value.lower()
+    setting = controller.setting(controller.state(first)["files"], ctx.site, "SlurmctldParameters")
+    return setting is not None and "enable_configless" in setting.value.lower()
 
 
 # --- compared
@@ -171,7 +171,11 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 def _closed_group(ctx: StepContext, owner: str) -> bool:
     """Whether the group in `owner` (USER:GROUP) is root's, or is named like SlurmUser: users are in no such group."""
-    users = {found["user"] for found in ctx.facts.all(facts.CONTROLLER).values() if found["uid"]}
+    users = {
+        controller_state["user"]
+        for controller_state in ctx.facts.all(facts.CONTROLLER).values()
+        if controller_state["uid"]
+    }
     return owner.partition(":")[2] in {"root", *users}
 
 

@@ -73,25 +73,25 @@ def setting(files: Mapping[str, str], site: Site, key: str) -> slurm_conf.Settin
 # --- what stands in the way
 
 
-def judge(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """The findings on this controller that would make an install fail."""
     conf = ctx.site.slurm.conf
-    if not found["program"]:
+    if not have["program"]:
         text = f"slurmctld is not installed on {ctx.host}"
         return (
             Finding("slurm-missing", text, "correct controllers in the site file: list the hosts where slurmctld runs"),
         )
-    if elsewhere := found.get("elsewhere"):
+    if elsewhere := have.get("elsewhere"):
         return (_elsewhere(ctx, elsewhere),)
-    if conf not in found["files"]:
+    if conf not in have["files"]:
         return (
             Finding(
                 "slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder in the site file"
             ),
-            *(_user_findings(ctx, found) if found["lacks"] else ()),
+            *(_user_findings(ctx, have) if have["lacks"] else ()),
         )
-    looked = (*_service_findings(ctx, found), *_plugin_findings(ctx, found), *_conf_findings(ctx, found))
-    return [*looked, *_user_findings(ctx, found), *_kubectl_findings(ctx, found)]
+    looked = (*_service_findings(ctx, have), *_plugin_findings(ctx, have), *_conf_findings(ctx, have))
+    return [*looked, *_user_findings(ctx, have), *_kubectl_findings(ctx, have)]
 
 
 def _elsewhere(ctx: StepContext, named: Sequence[str]) -> Finding:
@@ -105,15 +105,15 @@ def _elsewhere(ctx: StepContext, named: Sequence[str]) -> Finding:
     return Finding("slurm-conf-elsewhere", text, fix)
 
 
-def _service_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def _service_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     unit, host = ctx.site.slurm.service, ctx.host
-    if found["LoadState"] == "not-found":
+    if have["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
         return (
             Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
         )
-    enabled = slurmctld.is_lua(_burst_buffer_type(ctx, found))
-    if not found["main"] and not enabled:
+    enabled = slurmctld.is_lua(_burst_buffer_type(ctx, have))
+    if not have["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
         return (
             Finding(
@@ -125,42 +125,42 @@ def _service_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     return ()
 
 
-def _burst_buffer_type(ctx: StepContext, found: Controller) -> str:
-    said = setting(found["files"], ctx.site, activate.KEY)
-    return said.value if said else ""
+def _burst_buffer_type(ctx: StepContext, have: Controller) -> str:
+    configured = setting(have["files"], ctx.site, activate.KEY)
+    return configured.value if configured else ""
 
 
-def _plugin_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
-    versions = {"plugin": ctx.site.versions.plugin, "slurm": found["version"]}
-    versions |= {"dws": ctx.site.versions.dws, "lua": min(found["linked"], default="")}
+def _plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+    versions = {"plugin": ctx.site.versions.plugin, "slurm": have["version"]}
+    versions |= {"dws": ctx.site.versions.dws, "lua": min(have["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
-    if not found["library"]:
-        text = f"Slurm {found['version']} on {ctx.host} lacks burst_buffer_lua.so"
+    if not have["library"]:
+        text = f"Slurm {have['version']} on {ctx.host} lacks burst_buffer_lua.so"
         fix = "install the package that contains it, or build Slurm where Lua's development files are installed"
         seen.append(Finding("bb-plugin-missing", text, fix))
-    if found["unread"]:
-        text = f"{found['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
-        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(found['unread'])}`"
+    if have["unread"]:
+        text = f"{have['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
+        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(have['unread'])}`"
         seen.append(Finding("hooks-unknown", text, fix))
     return seen
 
 
-def _conf_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def _conf_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     seen = []
     conf = ctx.site.slurm.conf
-    if found["unreadable"]:
-        text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
+    if have["unreadable"]:
+        text = f"{conf} on {ctx.host} includes {', '.join(have['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
-    seen += foreign.other_type(ctx, setting(found["files"], ctx.site, activate.KEY))
+    seen += foreign.other_type(ctx, setting(have["files"], ctx.site, activate.KEY))
     seen += foreign.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
-    return [*seen, *_position_findings(ctx, found), *_not_loaded(ctx, found)]
+    return [*seen, *_position_findings(ctx, have), *_not_loaded(ctx, have)]
 
 
-def _position_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def _position_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     pings = slurmctld.state(ctx)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
-    text = f"{ctx.host} calls itself {found['host']}, and no SlurmctldHost of slurm.conf has that name"
+    text = f"{ctx.host} calls itself {have['host']}, and no SlurmctldHost of slurm.conf has that name"
     return (
         Finding(
             "not-a-controller",
@@ -170,45 +170,45 @@ def _position_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]
     )
 
 
-def _not_loaded(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def _not_loaded(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
-    if slurmctld.is_lua(_burst_buffer_type(ctx, found)) or not (
+    if slurmctld.is_lua(_burst_buffer_type(ctx, have)) or not (
         changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
     ):
         return ()
     conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.state(ctx))
     if keys is not None and {key.lower() for key in keys} <= {activate.KEY.lower()}:
         return ()  # an activation corrects our own line
-    if changed == [conf] and activate.checksum_with_setting(found["files"][conf]) == slurmctld.state(ctx)["activated"]:
+    if changed == [conf] and activate.checksum_with_setting(have["files"][conf]) == slurmctld.state(ctx)["activated"]:
         return ()
-    what = f" ({', '.join(keys)})" if keys else ""
-    text = f"{', '.join(changed)} on {ctx.host} changed after slurmctld read it{what}; a restart would load the change"
+    keys_text = f" ({', '.join(keys)})" if keys else ""
+    text = f"{', '.join(changed)} on {ctx.host} changed after slurmctld read it{keys_text}; a restart would load the change"
     fix = f"restart {ctx.site.slurm.service} on {ctx.host} and check that it responds; or undo the change; "
     fix += "or, if this run may load it, set accept: [slurm-conf-not-loaded] in the site file"
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
-def _user_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
+def _user_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """Nothing runs as a SlurmUser that slurm.conf may name wrongly: it could be any account."""
-    if found["uid"]:
+    if have["uid"]:
         return ()
-    why = f"on {ctx.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is not a user of this host'}"
-    if found["lacks"] == "open":
+    why = f"on {ctx.host}: {have['why'] or 'SlurmUser=' + have['user'] + ' is not a user of this host'}"
+    if have["lacks"] == "open":
         folder = ctx.site.slurm.folder
         fix = f"make root or SlurmUser the owner and only writer of {folder} and of all files that slurm.conf includes "
         fix += f"(`chown root {folder} {folder}/slurm.conf; chmod go-w {folder} {folder}/slurm.conf`); "
         fix += "or start slurmctld: its process shows who SlurmUser is"
         return (Finding("slurm-user-open", why, fix),)
     fix = "correct SlurmUser, or create that user: it becomes the kubeconfig's owner"
-    if found["lacks"] == "unreadable":
+    if have["lacks"] == "unreadable":
         fix = "correct the Include lines: root must be able to read slurm.conf and all files that it includes"
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
-    if found["kubectl"]:
+def _kubectl_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+    if have["kubectl"]:
         return ()
-    text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({found['path']})"
+    text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({have['path']})"
     return (Finding("kubectl-missing", text, _kubectl_fix(ctx)),)
 
 

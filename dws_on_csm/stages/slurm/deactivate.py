@@ -15,7 +15,7 @@ from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
 
 
-def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, state: Value) -> Sequence[Finding]:
     """Refuse unless the run has all controllers: one that is left out may share the files that are removed."""
     left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     if not left_out:
@@ -39,11 +39,11 @@ def _want_conf(ctx: StepContext) -> Value:
     return text
 
 
-def _read_daemon(ctx: StepContext, found: Value) -> Value:
+def _read_daemon(ctx: StepContext, daemon: Value) -> Value:
     """Whether slurmctld responds, and what it has not read; one that does not run reads slurm.conf when it starts."""
-    unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, found)]
-    loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
-    return {"answers": slurmctld.answers(found) or not found["main"], "not read": [*unread, *loaded]}
+    unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, daemon)]
+    loaded = ["burst_buffer_lua.so is still loaded"] if daemon["loaded"] else []
+    return {"answers": slurmctld.answers(daemon) or not daemon["main"], "not read": [*unread, *loaded]}
 
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -96,9 +96,9 @@ def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Remov
     """The files; and those among them that this tool did not install, each by its content: their burst buffer goes with them."""
     kept = "saved on the master, except the kubeconfig" if discover.pod_of(ctx) else "saved there as before-images"
     own = [
-        replace(one, words=f"BEWARE: {one.words}")
+        replace(removal, words=f"BEWARE: {removal.words}")
         for name in (names.PLUGIN_LUA, names.PLUGIN_CONF)
-        for one in foreign.removals(ctx, name)
+        for removal in foreign.removals(ctx, name)
     ]
     return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
 

@@ -51,8 +51,8 @@ def foreign(name: str, text: str) -> bool:
         directive = slurm_conf.value(text, "Directive")
         says = any(line.partition("#")[0].strip() for line in text.split("\n"))
         return says and (directive is None or directive.value != "DW")
-    said = _COMMENT.sub("", text)
-    return text.startswith(NOT_SHOWN) or (bool(said.strip()) and not _DWS.search(said))
+    code = _COMMENT.sub("", text)
+    return text.startswith(NOT_SHOWN) or (bool(code.strip()) and not _DWS.search(code))
 
 
 def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence[Finding]:
@@ -60,8 +60,8 @@ def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence
     if setting is None or slurm_conf.burst_buffers(setting.value) in ((), ("burst_buffer/lua",)):
         return ()
     where = setting.file or ctx.site.slurm.conf
-    what = f"{where} on {ctx.host} has BurstBufferType={setting.value}"
-    return (_other(what, "remove that line and restart slurmctld"),)
+    problem = f"{where} on {ctx.host} has BurstBufferType={setting.value}"
+    return (_other(problem, "remove that line and restart slurmctld"),)
 
 
 def other_files(ctx: StepContext, *file_names: str) -> Sequence[Finding]:
@@ -70,17 +70,19 @@ def other_files(ctx: StepContext, *file_names: str) -> Sequence[Finding]:
     if not seen:
         return ()
     folder = ctx.site.slurm.folder
-    what = " and ".join(
+    problem = " and ".join(
         f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(file)})" for name, file in seen
     )
     moved = " and ".join(f"{folder}/{name}" for name, _ in seen)
     return (
-        _other(what, f"remove BurstBufferType from slurm.conf, restart slurmctld, and move {moved} to another folder"),
+        _other(
+            problem, f"remove BurstBufferType from slurm.conf, restart slurmctld, and move {moved} to another folder"
+        ),
     )
 
 
-def _other(what: str, fix: str) -> Finding:
-    text = f"{what}, and Slurm supports one burst buffer only: jobs that use it would lose their storage"
+def _other(problem: str, fix: str) -> Finding:
+    text = f"{problem}, and Slurm supports one burst buffer only: jobs that use it would lose their storage"
     return Finding("other-burst-buffer", text, f"once no job needs that burst buffer, {fix}; then run again")
 
 

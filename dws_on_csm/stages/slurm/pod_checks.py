@@ -29,8 +29,8 @@ def judge(ctx: StepContext, have: PodState) -> Sequence[Finding]:
     assert pod is not None
     if not have["pod"]:
         return ()  # reported when it was connected to
-    found = [*_workload_findings(ctx, pod, have), *_folder_findings(ctx, have), *_kept_findings(ctx, pod, have)]
-    return [*found, *_state_findings(ctx, have)]
+    findings = [*_workload_findings(ctx, pod, have), *_folder_findings(ctx, have), *_kept_findings(ctx, pod, have)]
+    return [*findings, *_state_findings(ctx, have)]
 
 
 def _workload_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
@@ -77,8 +77,8 @@ def _state_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     seen = ctx.facts.known(CONTROLLER).get(ctx.host)
     if not seen:
         return  # the check `controller` reports it
-    said = controller.setting(seen["files"], ctx.site, "StateSaveLocation")
-    state = said.value if said else STATE
+    setting = controller.setting(seen["files"], ctx.site, "StateSaveLocation")
+    state = setting.value if setting else STATE
     kept_in = _lasting(state, have["mounts"])
     if kept_in == SAME:
         return
@@ -94,7 +94,9 @@ def _state_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
 
 def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     """What the next pod finds at a path, by the innermost mount that contains it."""
-    above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
+    above = [
+        (at.rstrip("/"), lifetime) for at, lifetime in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")
+    ]
     return max(above, key=lambda mount: len(mount[0]))[1] if above else "inside the container"
 
 
@@ -107,9 +109,9 @@ def _template(ctx: StepContext, have: PodState) -> str:
 
 
 def _kept_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
-    for resource, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
+    for resource, noun in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
         if resource and resource["manager"]:
-            kind = resource.get("kind", what)
+            kind = resource.get("kind", noun)
             text = f"{kind} {pod.namespace}/{resource['name']} is managed by {resource['manager']}, which will revert changes"
             text += " made here"
             yield Finding(

@@ -47,10 +47,10 @@ def shell(ctx: StepContext) -> str:
 
 def owner(ctx: StepContext) -> str:
     """SlurmUser's uid and gid as chown takes them, "UID:GID". Raises Refused where SlurmUser is unknown."""
-    found = ctx.facts.all(KUBECONFIG)[ctx.host]
-    numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
+    file = ctx.facts.all(KUBECONFIG)[ctx.host]
+    numbers = (file.get("slurm_uid", ""), file.get("slurm_group", ""))
     if not all(re.fullmatch("[0-9]+", number, re.ASCII) for number in numbers):
-        why = found.get("slurm_why") or f"SlurmUser on {ctx.host} is unknown"
+        why = file.get("slurm_why") or f"SlurmUser on {ctx.host} is unknown"
         raise Refused(Finding("slurm-user-unknown", why, "correct SlurmUser in slurm.conf"))
     return ":".join(numbers)
 

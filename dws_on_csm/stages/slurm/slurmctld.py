@@ -61,19 +61,19 @@ def look(ctx: StepContext) -> ShellLook:
 
 def parse(out: bytes) -> Daemon:
     """Parse the look's lines. Raises ValueError."""
-    told = parse_pairs(out, "replace")
-    single = first_values(told)
-    changed = [text.split(" ", 1) for text in all_values(told, "changed")]
+    pairs = parse_pairs(out, "replace")
+    single = first_values(pairs)
+    changed = [text.split(" ", 1) for text in all_values(pairs, "changed")]
     return {
         "main": single.get("main", ""),
         "started": float(single.get("started") or 0),
         "loaded": single.get("loaded") == "yes",
         "changed": {path: float(at) for at, path in changed},
-        "named": [text.split(" ") for text in all_values(told, "named")],
-        "pings": [text.split(" ") for text in all_values(told, "ping")],
+        "named": [text.split(" ") for text in all_values(pairs, "named")],
+        "pings": [text.split(" ") for text in all_values(pairs, "ping")],
         "type": single.get("type", ""),
-        "was": _texts(all_values(told, "was")),
-        "now": _texts(all_values(told, "is")),
+        "was": _texts(all_values(pairs, "was")),
+        "now": _texts(all_values(pairs, "is")),
         "same": single.get("same") == "yes",
         "activated": single.get("activated", ""),
     }

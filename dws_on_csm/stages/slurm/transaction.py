@@ -61,8 +61,8 @@ def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, bac
 
 
 def _log_path(ctx: StepContext, text: str) -> str:
-    said = slurm_conf.value(text, "SlurmctldLogFile", included_files(ctx), ctx.site.slurm.folder)
-    return said.value if said else ""
+    setting = slurm_conf.value(text, "SlurmctldLogFile", included_files(ctx), ctx.site.slurm.folder)
+    return setting.value if setting else ""
 
 
 def content(text: str) -> bytes:

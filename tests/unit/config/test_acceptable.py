@@ -23,7 +23,7 @@ MADE = {
     "{prefix}-mode": ["plugin-mode", "burst-buffer-conf-mode"],
     "row.name": [row.name for row in compatibility.TABLE if not row.remedy],
     "name": ["workflows-more", "jobs-more"],
-    "_finding(one)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
+    "_finding(item)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
 }
 """The source text of a name that is put together -> the names that it makes."""
 
