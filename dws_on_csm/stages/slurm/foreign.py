@@ -74,11 +74,8 @@ def other_files(ctx: StepContext, *file_names: str) -> Sequence[Finding]:
         f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(file)})" for name, file in seen
     )
     moved = " and ".join(f"{folder}/{name}" for name, _ in seen)
-    return (
-        _other(
-            problem, f"remove BurstBufferType from slurm.conf, restart slurmctld, and move {moved} to another folder"
-        ),
-    )
+    fix = "if slurm.conf sets BurstBufferType, remove that line and restart slurmctld; "
+    return (_other(problem, f"{fix}move {moved} to another folder"),)
 
 
 def _other(problem: str, fix: str) -> Finding:
