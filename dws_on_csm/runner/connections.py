@@ -24,7 +24,7 @@ from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachab
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, openssh, sudo
 from dws_on_csm.transport.fabric_link import FabricLink
-from dws_on_csm.transport.openssh import OpenSshLink
+from dws_on_csm.transport.openssh import OpenSshJumps, OpenSshLink
 from dws_on_csm.transport.questions import Ask
 from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.route import Route, route
@@ -60,9 +60,10 @@ def roles(site: Site) -> dict[str, tuple[str, ...]]:
 class Sessions(dict[str, RemoteShell | Unreachable]):
     """The hosts of a run by name: a connection, or why there is none."""
 
-    def __init__(self, jumps: Jumps) -> None:
+    def __init__(self, jumps: Jumps, answers: Ask | None = None) -> None:
         super().__init__()
         self.jumps = jumps
+        self.openssh_jumps = OpenSshJumps(answers, jumps.waiting)
         self.waited: set[str] = set()
         """The hosts, and jump hosts, of which a person was told that they wait."""
         self.notes: dict[str, list[str]] = {}
@@ -93,13 +94,14 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
     @property
     def connections(self) -> int:
         """Connections opened, those to jump hosts included."""
-        return sum(session.connects for session in self.open()) + len(self.jumps)
+        return sum(session.connects for session in self.open()) + len(self.jumps) + len(self.openssh_jumps)
 
     def close(self) -> None:
         """Closes all connections."""
         for session in self.open():
             session.close()
         self.jumps.close()
+        self.openssh_jumps.close()
 
 
 def ask_terminal(question: sudo.Question) -> str:
@@ -193,12 +195,12 @@ def connect_all(
             sessions.waited.add(host)
             (waiting or announce)(host, words, seconds)
 
-        sessions = Sessions(Jumps(tell))
+        sessions = Sessions(Jumps(tell), answers)
         found = [_either(host, partial(_awaited, future)) for host, future in zip(hosts, resolving, strict=True)]
         ways = _within_limit(hosts, found, limit, connecting)
         password = sudo.Password(ask)
         unopened = [
-            _either(host, partial(_session, site, host, way, password, sessions.jumps, answers))
+            _either(host, partial(_session, site, host, way, password, sessions))
             for host, way in zip(hosts, ways, strict=True)
         ]
         opening = [pool.submit(opened, session) for session in unopened]
@@ -223,21 +225,19 @@ def _notes(sessions: Sessions, ways: Sequence[Route | Unreachable]) -> dict[str,
     return notes
 
 
-def _session(
-    site: Site, host: Host, way: Route | Unreachable, password: sudo.Password, jumps: Jumps, answers: Ask | None
-) -> Session:
+def _session(site: Site, host: Host, way: Route | Unreachable, password: sudo.Password, sessions: Sessions) -> Session:
     if isinstance(way, Unreachable):
         raise way
-    environment, password_ = _environment(site, host), password if host.sudo else None
+    links, environment, password_ = _links(way, sessions), _environment(site, host), password if host.sudo else None
     if host.role == "master":
-        return MasterSession(host.name, _links(way, jumps, answers), environment, password_, site.master.context)
-    return Session(host.name, _links(way, jumps, answers), environment, password_)
+        return MasterSession(host.name, links, environment, password_, site.master.context)
+    return Session(host.name, links, environment, password_)
 
 
-def _links(way: Route, jumps: Jumps, answers: Ask | None) -> Links:
-    second = OpenSshLink(way.way, answers, jumps.waiting) if way.way else None
+def _links(way: Route, sessions: Sessions) -> Links:
+    second = OpenSshLink(way.way, sessions.openssh_jumps) if way.way else None
     if way.destination:
-        return Links(FabricLink(way.destination, jumps), second)
+        return Links(FabricLink(way.destination, sessions.jumps), second)
     assert second
     return Links(second, note=way.why)
 

@@ -7,10 +7,12 @@ master connection that the person has opened. That is used, and never ended here
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,6 +71,7 @@ class Way:
     strict      unknown host keys are refused; else ssh_config decides
     control     the person's own control socket, if there is one
     agent       the agent is forwarded
+    jump        the jump host that is the last on the way; None also where ssh itself is to find the way
     """
 
     name: str
@@ -77,13 +80,14 @@ class Way:
     strict: bool
     control: Path | None
     agent: bool
+    jump: Way | None = None
 
 
 class OpenSshLink:
-    """The connection to a host. `ask` None: nobody can be asked, and ssh does not try."""
+    """The connection to a host. `jumps`: those to jump hosts, which hosts share, and who can be asked."""
 
-    def __init__(self, way: Way, ask: Ask | None, notice: Notice) -> None:
-        self._way, self._ask, self._notice = way, ask, notice
+    def __init__(self, way: Way, jumps: OpenSshJumps) -> None:
+        self._way, self._jumps = way, jumps
         self._master: _Master | None = None
         self._socket = way.control
 
@@ -91,12 +95,18 @@ class OpenSshLink:
         """Connects and logs in within `seconds`, not counting questions to a person. Raises Unreachable."""
         if self._socket and self._usable(self._socket, seconds):
             return
-        self._master = _Master(self._way, self._ask, self._notice)
+        through = self._jumps.control(self._way, seconds)
+        self._master = _Master(self._way, through, self._jumps.ask, self._jumps.notice)
         try:
             self._socket = self._master.open(seconds)
         except BaseException:
             self._master.close()
             raise
+
+    @property
+    def control(self) -> Path | None:
+        """The control socket, once there is a connection."""
+        return self._socket
 
     def _usable(self, control: Path, seconds: float) -> bool:
         """Whether the person's own master connection works; its process may not know yet that the host is gone."""
@@ -129,11 +139,57 @@ class OpenSshLink:
             self._master.close()
 
 
+class OpenSshJumps:
+    """Connections to jump hosts. Each jump host is tried once, and asks for a code once, however many hosts are behind it.
+
+    `ask` None: nobody can be asked, and ssh does not try.
+    """
+
+    def __init__(self, ask: Ask | None, notice: Notice) -> None:
+        self.ask, self.notice = ask, notice
+        self._lock = threading.Lock()
+        self._locks: dict[Way, threading.Lock] = {}
+        self._tried: dict[Way, OpenSshLink | Unreachable] = {}
+
+    def control(self, to: Way, seconds: float) -> Path | None:
+        """The control socket of the connection to the jump host of `to`; None without one. Raises Unreachable."""
+        if not to.jump:
+            return None
+        with self._lock:
+            lock = self._locks.setdefault(to.jump, threading.Lock())
+        with lock:  # who has it keeps to a deadline, or waits for a person
+            if to.jump not in self._tried:
+                self._tried[to.jump] = self._connected(to.jump, seconds)
+            link = self._tried[to.jump]
+        if isinstance(link, Unreachable):
+            raise Unreachable(to.name, f"through jump host {link.host}: {link.text}", link.fix)
+        return link.control
+
+    def _connected(self, via: Way, seconds: float) -> OpenSshLink | Unreachable:
+        link = OpenSshLink(via, self)
+        try:
+            link.open(seconds)
+        except Unreachable as error:
+            return error
+        return link
+
+    def __len__(self) -> int:
+        return len(self._links())
+
+    def _links(self) -> list[OpenSshLink]:
+        return [link for link in self._tried.values() if isinstance(link, OpenSshLink)]
+
+    def close(self) -> None:
+        """Ends all connections that were opened here."""
+        for link in self._links():
+            link.close()
+
+
 class _Master:
     """A process of ssh that holds a connection, with its control socket in a folder of this user alone."""
 
-    def __init__(self, way: Way, ask: Ask | None, notice: Notice) -> None:
-        self._way, self._ask, self._notice = way, ask, notice
+    def __init__(self, way: Way, through: Path | None, ask: Ask | None, notice: Notice) -> None:
+        self._way, self._through, self._ask, self._notice = way, through, ask, notice
         self._folder = _folder()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when ssh has failed
         self._questions: Questions | None = None
@@ -175,6 +231,7 @@ class _Master:
         options = [f"ControlPath={control}", "ControlMaster=yes", *QUIET, *KEEP]
         options += [f"ConnectTimeout={max(1, int(seconds))}", f"BatchMode={'no' if self._ask else 'yes'}"]
         options += ["StrictHostKeyChecking=yes"] if way.strict else []
+        options += [f"ProxyCommand={_proxy(way.jump, self._through)}"] if way.jump and self._through else []
         named = [word for option in options for word in ("-o", option)]
         return ["ssh", *way.words, "-N", "-T", *named, *(("-l", way.user) if way.user else ()), "--", way.name]
 
@@ -222,6 +279,12 @@ class _Master:
                 process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._errors.close()
+
+
+def _proxy(via: Way, control: Path) -> str:
+    """The ProxyCommand that goes through the connection to a jump host. It never logs in itself."""
+    words = ("ssh", *via.words, "-S", str(control), "-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-W")
+    return " ".join(shlex.quote(word).replace("%", "%%") for word in words) + f" '[%h]:%p' -- {shlex.quote(via.name)}"
 
 
 def _folder() -> Path:

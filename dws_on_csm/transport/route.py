@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dws_on_csm.model.errors import NoLogin
+from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import mux, ssh_config
 from dws_on_csm.transport.openssh import Way
 from dws_on_csm.transport.ssh_config import Destination, Query, Settings
@@ -41,7 +41,7 @@ def route(query: Query, deadline: float, jumps: dict[Query, Destination], transp
     settings = ssh_config.read(query, deadline)
     if transport == "fabric":
         return Route(ssh_config.resolve(query, deadline, jumps, settings=settings), None)
-    way = _way(query, settings)
+    way = _way(query, settings, deadline, jumps)
     if transport == "openssh":
         return Route(None, way)
     if way.control:
@@ -59,20 +59,27 @@ def route(query: Query, deadline: float, jumps: dict[Query, Destination], transp
     return Route(to, way)
 
 
-def _way(query: Query, settings: Settings) -> Way:
-    control = settings.control
-    forwarded = settings.first("forwardagent", "no") not in ("no", "false")
-    strict = settings.first("stricthostkeychecking", "ask") not in ("accept-new", "no", "false", "off")
-    options = ("-o", "ForkAfterAuthentication=no") if settings.all("forkafterauthentication") else ()
+def _way(query: Query, settings: Settings, deadline: float, jumps: dict[Query, Destination]) -> Way:
     config = ("-F", str(query.config)) if query.config else ()
-    return Way(
-        query.name,
-        query.user,
-        (*config, *options),
-        strict,
-        control if control and _is_open(control) else None,
-        forwarded,
-    )
+    options = ("-o", "ForkAfterAuthentication=no") if settings.all("forkafterauthentication") else ()
+    words = (*config, *options)
+    strict = settings.first("stricthostkeychecking", "ask") not in ("accept-new", "no", "false", "off")
+    forwarded = settings.first("forwardagent", "no") not in ("no", "false")
+    jump: Way | None = None
+    with suppress(Unreachable):  # ssh goes its own way, and says what is wrong on it
+        if hop := ssh_config.jump(query, settings, deadline, jumps):
+            jump = _to_jump(hop, words)
+    return Way(query.name, query.user, words, strict, _open(settings.control), forwarded, jump)
+
+
+def _to_jump(hop: Destination, words: tuple[str, ...]) -> Way:
+    before = _to_jump(hop.jump, words) if hop.jump else None
+    port = ("-p", str(hop.port))
+    return Way(hop.name, hop.user, (*words, *port), hop.strict == "ask", _open(hop.control), False, before)
+
+
+def _open(control: Path | None) -> Path | None:
+    return control if control and _is_open(control) else None
 
 
 def _is_open(control: Path) -> bool:

@@ -146,8 +146,8 @@ def resolve(
     settings = settings or read(query, deadline)
     _refuse_unsupported(query.name, settings)
     try:
-        jump = _jump(query, settings, deadline, {} if jumps is None else jumps, depth)
-        return _destination(query, settings, jump, partial(_token_of_ssh, query, deadline))
+        hop = jump(query, settings, deadline, {} if jumps is None else jumps, depth)
+        return _destination(query, settings, hop, partial(_token_of_ssh, query, deadline))
     except UnknownToken as error:
         fix = f"write the value out for this host, {OWN_CONFIG}"
         text = f"ssh_config: {error} has no value here"
@@ -189,10 +189,13 @@ def _refuse_unsupported(name: str, settings: Settings) -> None:
         raise NoLogin(name, text, fix, f"ssh_config sets {keyword}")
 
 
-def _jump(
-    query: Query, settings: Settings, deadline: float, jumps: dict[Query, Destination], depth: int
+def jump(
+    query: Query, settings: Settings, deadline: float, jumps: dict[Query, Destination], depth: int = 0
 ) -> Destination | None:
-    """The last of the jump hosts. The hosts named before it lead to it; without them its own settings do."""
+    """The last of the jump hosts. The hosts named before it lead to it; without them its own settings do.
+
+    Raises what resolve() raises.
+    """
     *before, last = settings.first("proxyjump").split(",")
     if not last:
         return None

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.errors import Lost, Unreachable
 from dws_on_csm.model.events import Done
 from dws_on_csm.runner import connections
 from dws_on_csm.transport import mux, openssh
@@ -285,6 +285,8 @@ def test_ways_that_ssh_knows(tmp_path: Path, server: Server, one: One) -> None:
     """Jump hosts, a ProxyCommand and Match hold through ssh, too."""
     with running(tmp_path / "jump") as jump:
         assert works(one(server.config("ProxyJump jump") + jump.config(name="jump")))
+        far = jump.config(name="127.0.0.1")
+        assert works(one(server.config(f"ProxyJump jump,root@127.0.0.1:{jump.port}") + jump.config(name="jump") + far))
         (tmp_path / "other").write_text(jump.config(name="jump"))
         assert works(one(server.config(f"ProxyCommand ssh -F {tmp_path / 'other'} -W %h:%p jump")))
 
@@ -297,6 +299,18 @@ def test_failures_are_told_in_the_words_of_ssh(server: Server, refused: Refused)
     assert "Host key verification failed" in strange.text
     assert "debug1" not in strange.text
     assert "Permission denied" in refused(server.config().replace(str(server.key), "none")).text
+
+
+@OPENSSH
+def test_a_jump_host_that_fails_is_named_and_tried_once(tmp_path: Path, server: Server, connect: Connect) -> None:
+    """All hosts behind a jump host that refuses are told so, with its name."""
+    with running(tmp_path / "jump") as jump:
+        near = jump.config(name="near").replace(str(jump.key), "none")
+        sessions = connect(server.config("ProxyJump near", name="host*") + near, "host1", "host2")
+    for error in sessions.values():
+        assert isinstance(error, Unreachable)
+        assert "through jump host near: ssh failed: root@127.0.0.1: Permission denied" in error.text
+    assert len(sessions.openssh_jumps._tried) == 1
 
 
 def test_both_causes_are_told(server: Server, refused: Refused) -> None:
@@ -398,6 +412,21 @@ def test_a_second_factor_is_asked_for(tmp_path: Path, options: tuple[str, ...]) 
     assert said.count(b"works") == 2, said
     assert sorted(re.findall(rb"(host\d): .*assword: ", said)) == [b"host1", b"host2"]
     assert PASSWORD.encode() not in said
+
+
+def test_a_jump_host_asks_once(tmp_path: Path, server: Server) -> None:
+    """A jump host with a second factor is logged in to once, and asks once, however many hosts are behind it."""
+    with hosting(tmp_path / "two", options=TWO_FACTORS) as jump:
+        near = jump.config("User operator", name="near")
+        (tmp_path / "ssh_config").write_text(server.config("ProxyJump near", name="host*") + near)
+        pid, terminal = on_terminal(tmp_path / "ssh_config", "root", "host1", "host2", "host3")
+        said = read(terminal, b"assword: ")
+        os.write(terminal, PASSWORD.encode() + b"\n")
+        said += read(terminal, b"")
+        assert os.waitpid(pid, 0)[1] == 0
+        os.close(terminal)
+    assert said.count(b"works") == 3, said
+    assert re.findall(rb"(\S+): .*assword: ", said) == [b"near"]
 
 
 def test_a_person_can_decline(tmp_path: Path) -> None:
