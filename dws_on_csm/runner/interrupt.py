@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM. The first stops the run: nothing more begins, and scripts on the hosts are ended. The second one ends this
-process at once."""
+"""Ctrl-C, SIGTERM, and the end of the terminal (SIGHUP). The first stops the run: nothing more begins, and scripts on the hosts are
+ended. The second one ends this process at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import termios
 import threading
@@ -48,6 +49,8 @@ class Interrupts:
 
     def __call__(self, number: int, frame: object) -> None:
         """Handle a signal: in the main thread, which may hold any lock. So this only starts threads."""
+        if number == signal.SIGHUP:
+            _forget_terminal()
         before, self._came = self._came, True
         if self._watched is None or before:
             self._leave()
@@ -81,9 +84,15 @@ class Interrupts:
 
 @contextmanager
 def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
-    """Handle Ctrl-C and SIGTERM while the `with` lasts; `last_words` is called where this process ends at once."""
+    """Handle Ctrl-C, SIGTERM and SIGHUP while the `with` lasts; `last_words` is called where this process ends at once.
+
+    A SIGHUP that is ignored (nohup) stays so: then the run continues without its terminal.
+    """
     interrupts = Interrupts(last_words)
-    before = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupts) for number in numbers}
     try:
         yield interrupts
     finally:
@@ -129,8 +138,25 @@ def _attributes() -> list[Any] | None:
         return None
 
 
+def _forget_terminal() -> None:
+    """Read from and write to /dev/null from now on in place of the terminal, which is gone: reading and writing there fail."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        if _hung_up(number):
+            os.dup2(null, number)
+    os.close(null)
+
+
+def _hung_up(number: int) -> bool:
+    """Whether this stream is a terminal that is gone: it is a device, and no longer says that it is a terminal (as /dev/null)."""
+    try:
+        return stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number)
+    except OSError:
+        return False
+
+
 def _give_back(attributes: list[Any] | None) -> None:
-    if attributes is not None:
+    if attributes is not None and os.isatty(0):
         termios.tcsetattr(0, termios.TCSANOW, attributes)
     if sys.stdout.isatty():
         os.write(1, SHOW_CURSOR.encode())

@@ -95,7 +95,10 @@ sole() (
 
 # no_acl PATH: whether what its mode gives to the group is the group's alone. With an ACL it is given to all whom that names; and
 # what a file server has of ACLs is not always seen.
-no_acl() { case $(LC_ALL=C ls -ld -- "$1")/$(stat -f -c %T -- "$1") in ??????????+* | */nfs*) return 1 ;; esac; }
+no_acl() { case $(LC_ALL=C ls -ld -- "$1")/$(stat -f -c %T -- "$1") in ??????????+* | */nfs* | /* | */) return 1 ;; esac; }
+
+# as_root: whether root runs this script. Also where that is unknown, because a program cannot be started: then checks are made.
+as_root() { case $(id -u) in 0 | '') ;; *) false ;; esac; }
 
 # reader NUMBER FILE: as whom FILE is read on behalf of that account, whom it is meant for: as root only if it is root's alone.
 # Else it could be a link to what only root may read. Nobody reads it where the account is root, or is not known ("").

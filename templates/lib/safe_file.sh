@@ -23,7 +23,7 @@ inspect_folder() {
     [ $# = 8 ] || return 1
     id=$1 above=$5 who="$2 $3" here=no group=$4
     # with an ACL, the group's mode applies to everybody whom it names; the ACLs of a file server are not always visible
-    case $who in *[2367]?) case $(LC_ALL=C ls -ld .)/$(stat -f -c %T .) in ??????????+* | */nfs*) group=acl ;; esac ;; esac
+    case $who in *[2367]?) case $(LC_ALL=C ls -ld .)/$(stat -f -c %T .) in ??????????+* | */nfs* | /* | */) group=acl ;; esac ;; esac
     case $who,$group in
     '0 '*[2367]?,[!0]* | '0 '*[2367],*)
         if [ ! -w . ]; then here=yes; else case $who in '0 '[1357]???) ;; *) chain=no ;; esac fi

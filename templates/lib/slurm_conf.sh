@@ -127,7 +127,7 @@ who_is_slurm() {
     elif ! account "${slurm_name:-root}"; then
         slurm_lacks=unknown
         slurm_why="SlurmUser=$slurm_name is not a user of this host"
-    elif [ "$(id -u)" = 0 ] && ! vouched "$as_number"; then
+    elif as_root && ! vouched "$as_number"; then
         slurm_lacks=open
         open=$(closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"
         slurm_why="$slurm_why, which is not trusted: others than root and that user can write $open"

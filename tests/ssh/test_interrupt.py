@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -148,6 +149,18 @@ def test_sigterm_is_like_ctrl_c(start: Start, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, out, _ = ended(process)
     assert process.returncode == summary(out)["exit"] == 1 and "Still running: m: second.hard" in out
+
+
+def test_the_end_of_the_terminal_stops_a_run_as_ctrl_c_does(start: Start, tmp_path: Path) -> None:
+    """The ssh session of the operator drops: the run ends in order, with its last stages, and its journal says how."""
+    master, slave = pty.openpty()
+    process = start(f"touch {tmp_path / 'at'}; sleep 400", stdin=slave, stdout=slave, stderr=slave)
+    until((tmp_path / "at").exists)
+    os.close(slave)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(HANG) == 1
+    assert str(journal(tmp_path)[-1]["message"]).startswith("Stopped.")
 
 
 def test_before_anything_was_begun_the_first_leaves(start: Start, server: Server, tmp_path: Path) -> None:
