@@ -48,6 +48,8 @@ STATE_ALONE = "works in /var/lib/dws-on-csm, which is root's alone"
 CLUSTER = "works on the cluster and the registry, through pipes and in folders of root's"
 FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
 APART = {
+    "engine/cluster_lease._IDENTITY": "reads the master's name and id, which are root's",
+    "transport/openssh.SUPERVISE": "runs on the operator's own machine, as the operator",
     "controller/activation_look.sh": STATE_ALONE,
     "master/closing.py": CLUSTER,
     "master/dependents.py": CLUSTER,
