@@ -4,7 +4,8 @@ set -eu
 missing=
 for pair in sshd=openssh-server ssh=openssh-client sudo=sudo openssl=openssl lua5.4=lua5.4 git=git make=make curl=curl unshare=util-linux \
     setpriv=util-linux nsenter=util-linux ps=procps jq=jq ip=iproute2 bash=bash strace=strace setfacl=acl \
-    update-ca-certificates=ca-certificates; do
+    update-ca-certificates=ca-certificates zsh=zsh tcsh=tcsh bsd-csh=csh fish=fish ksh93=ksh93u+m mksh=mksh tmux=tmux \
+    script=bsdutils google-authenticator=libpam-google-authenticator; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing="$missing ${pair#*=}"
 done
 [ -n "$missing" ] || exit 0

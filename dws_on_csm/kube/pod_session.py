@@ -82,13 +82,13 @@ class PodSession(RemoteShell):
         )
         raise Unreachable(self.host, f"no pod {where}", fix)
 
-    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
+    def _command(self, rights: Rights, seconds: float, token: str, stays: bool) -> str:
         settings = {"namespace": self._pod.namespace, "pod": self._name(), "container": self._pod.container}
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
         script = exports(self._kubectl_environment).replace("\n", "; ")
         script += _EXEC.format(context=context, limit=int(seconds + GRACE) + 30, **quoted)
-        words = login_shell.clean(login_shell.script_code(seconds, GRACE, token, marked))
+        words = login_shell.clean(login_shell.script_code(seconds, GRACE, token, stays))
         return login_shell.login_command(token, (script, "sh", token, *words), rights)
 
     def _unstarted(self, exchange: Exchange) -> Unreachable:

@@ -30,16 +30,15 @@ STRAY = 5.0
 
 @dataclass(frozen=True)
 class ExecRequest:
-    """What to run: the remote `command`, which prints `token` when it starts, the script (`body`) that it reads, its stdin.
+    """What to run: the remote `command`, which prints `token` when it starts, and its input: a script and that one's input.
 
     Nothing is sent before `token` has come, except what `answer` returns: the answer to sudo's question, see sudo.Dialog.
-    `login`: the seconds that the login shell has to start the command. `stay`: the script's stdin stays open after `data`.
+    `login`: the seconds that the login shell has to start the command. `stay`: the input stays open.
     """
 
     token: str
     command: str
-    body: bytes
-    data: bytes
+    input: bytes
     line: LineSink | None
     answer: sudo.Answer | None = None
     login: float = LOGIN
@@ -51,7 +50,8 @@ class Exchange:
     """What came of a request. `whole`: it ended before its deadline; `code` is None where the channel has no exit code.
 
     A request was given up before its script was sent where one of these is set: `overdue` ("login": the login shell has not
-    started the command; "script": nothing has started the script; "stdout": it has, and its output goes elsewhere), `refused`
+    started the command; "script": nothing has started the script; "stdout": it has, and its output goes elsewhere; "stderr": that
+    goes into stdout), `refused`
     (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo wanted.
     """
 
@@ -103,7 +103,7 @@ def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadlin
     began = time.monotonic()
     try:
         exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
-        if exchange.out.started:
+        if exchange.out.started and not exchange.given_up:
             exchange.whole = _read(channel, exchange, time.monotonic() + deadline, lambda: True)
     finally:
         _finish(channel, exchange, writer)
@@ -119,7 +119,7 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
     began = time.monotonic()
     try:
         exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
-        if exchange.out.started:
+        if exchange.out.started and not exchange.given_up:
             waits = time.monotonic() + deadline
             exchange.whole = _read(channel, exchange, waits, lambda: ready_line(exchange, ready) is None)
     finally:
@@ -203,8 +203,8 @@ class _Start:
     def feed(self) -> bool:
         """Does what is due after a read. False: the script was sent, or the request was given up."""
         exchange = self._exchange
-        if exchange.out.started:
-            self._writer.send(self._request.body, self._request.data)
+        if exchange.out.started and exchange.out.logins < 2:
+            self._writer.send(self._request.input)
             self._writer.end()
             return False
         reached = "script" if exchange.err.started else exchange.reached
@@ -224,6 +224,8 @@ class _Start:
 
     def _overdue(self) -> str:
         waited = time.monotonic() - self._since
+        if self._exchange.out.logins > 1:
+            return "stderr"
         if self._exchange.err.started:
             return "stdout" if waited > STRAY else ""
         if self._exchange.reached:

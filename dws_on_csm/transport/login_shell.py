@@ -15,6 +15,7 @@ too, take them unchanged in single quotes. BSD's csh takes at most a thousand by
 
 from __future__ import annotations
 
+import base64
 import shlex
 import zlib
 
@@ -27,8 +28,8 @@ KEPT = ("USER", "LOGNAME", "SUDO_USER", "SSH_AUTH_SOCK", "SLURM_CONF")
 """What a script has of the login's environment (or sudo's) where that has it; besides HOME and SHELL. SSH_AUTH_SOCK is a
 forwarded agent, SLURM_CONF tells Slurm's programs where slurm.conf is (as templates/lib/as.sh does)."""
 
-LAST_LINE = "#whole"
-"""A script's last line: `$(...)` drops line ends, so the script may not end with one."""
+CHECKED = 4_000_000
+"""Bytes of a script's input that are checked with it; of a larger input the rest is the script's to check."""
 
 TORN = "arrived incomplete"
 """What a script that differs from what was sent is reported with, behind the token, in place of being run."""
@@ -39,29 +40,30 @@ _LOGIN = 'echo "$1 login $SHELL"; echo "$1 login $SHELL" >&2; '
 _EXEC = 'shift; exec "$@"'
 _RIGHTS = f'echo "$1 rights" >&2; shift; {_CLEAN}'
 _ON_TERMINAL = 'exec 3<&0 4>&1 5>&2; exec script -qec "exec $2 <&3 >&4 2>&5" /dev/null </dev/null >/dev/null 2>&1'
-_MARKED = (
-    'timeout -k {grace} "$2" sh -c "$3" sh "$1"; set -- "$1" "$?"; echo "$1 ends $2"; echo "$1 ends $2" >&2; exit "$2"'
-)
-_UNMARKED = 'exec timeout -k {grace} "$2" sh -c "$3" sh "$1"'
-_READ = (
-    'echo "$1 $PPID"; echo "$1 $PPID" >&2; read -r sum; s=$(head -c "${sum#* }"); '
-    'if [ "$(printf %s "$s" | cksum)" = "$sum" ]; then shift; eval "$s"; '
-    f'else echo "$1 {TORN}" >&2; exit 125; fi'
-)
+_BEGUN = 'echo "$1 $PPID"; echo "$1 $PPID" >&2; '
+_TAKEN = 'read -r sum len n; s=$(head -c "$len" 2>/dev/null); if [ "$(printf %s "$s" | cksum)" = "$sum $len" ]; then '
+_LOST = f'else echo "$1 {TORN}" >&2; exit 125; fi'
+# Reads from the channel, and passes on what is whole: the script's length, the script, and its input. Another process that the
+# login has left behind may read from the channel, too, but not from the pipe to the script.
+_PASS = f'{_TAKEN}echo "$n"; printf %s "$s" | base64 -d; exec cat; fi'
+_RUN = f'{_BEGUN}if read -r n; then s=$(head -c "$n"); shift; eval "$s"; {_LOST}'
+_RUN_STAYING = f'{_BEGUN}{_TAKEN}shift; eval "$(printf %s "$s" | base64 -d)"; {_LOST}'
+_BOUNDED = 'timeout -k "$2" "$3" sh -c "$4" sh "$1"'
+_MARKED = f'sh -c "$5" | {_BOUNDED}; set -- "$1" "$?"; echo "$1 ends $2"; echo "$1 ends $2" >&2; exit "$2"'
 
 Code = tuple[str, ...]
 """The arguments of `sh -c`: a program, its name, the token, and what else it gets."""
 
 
-def script_code(seconds: float, grace: float, token: str, marked: bool = True) -> Code:
-    """The code that reads a script from stdin, see checked(), and runs it for at most `seconds`; one that ignores the signal
+def script_code(seconds: float, grace: float, token: str, stays: bool = False) -> Code:
+    """The code that reads a script and its input, see checked(), and runs it for at most `seconds`; one that ignores the signal
     TERM then is killed after `grace` more.
 
-    It writes `token PGID` to both outputs when it is ready for the script, and, if `marked`, `token ends CODE` behind
-    everything that the script wrote.
+    It writes `token PGID` to both outputs when it is ready for the script, and `token ends CODE` behind all that the script
+    wrote. If the script `stays`, the input is the channel itself, and nothing is written behind the script's output.
     """
-    code = (_MARKED if marked else _UNMARKED).format(grace=f"{grace:g}")
-    return (code, "sh", token, f"{seconds:.3f}", _READ)
+    limits = "sh", token, f"{grace:g}", f"{seconds:.3f}"
+    return (f"exec {_BOUNDED}", *limits, _RUN_STAYING) if stays else (_MARKED, *limits, _RUN, _PASS)
 
 
 def clean(code: Code) -> tuple[str, ...]:
@@ -77,13 +79,17 @@ def login_command(token: str, code: Code, rights: sudo.Rights) -> str:
     if words := rights.words(token):
         words += ("sh", "-c", _RIGHTS, "sh", token, *code)
         code = (_ON_TERMINAL, "sh", token, shlex.join(words)) if rights.terminal else (_EXEC, "sh", token, *words)
-    return shlex.join(("/bin/sh", *clean((_LOGIN + code[0], *code[1:]))[1:]))
+    words = ("/bin/sh", *clean((_LOGIN + code[0], *code[1:]))[1:])
+    return " ".join("'" + word.replace("'", "'\"'\"'") + "'" for word in words)  # a word without quotes may be an alias
 
 
-def checked(script: str) -> bytes:
-    """`script` as script_code() reads it: a line with its checksum and its length, then itself."""
-    body = f"{script}\n{LAST_LINE}".encode()
-    return f"{cksum(body)} {len(body)}\n".encode() + body
+def checked(script: str, data: bytes = b"") -> bytes:
+    """`script` and its input as script_code() reads them: a line with checksum, length, and the script's length; in base64, the
+    script and the input's first CHECKED bytes; and the rest of the input.
+    """
+    body = script.encode()
+    text = base64.b64encode(body + data[:CHECKED])
+    return f"{cksum(text)} {len(text)} {len(body)}\n".encode() + text + data[CHECKED:]
 
 
 def cksum(data: bytes) -> int:

@@ -67,6 +67,7 @@ class Stream:
         self.before = bytearray()
         self.reached = ""
         self.shell = ""
+        self.logins = 0  # how often it says so: twice where one stream leads into the other
         self.since = 0  # where in `before` the bytes begin that came after the last mark
         self.number: int | None = None
         self.started = False
@@ -101,6 +102,7 @@ class Stream:
                 return
             self.reached = mark[2].decode()
             self.shell = self.shell or mark[3].decode(errors="replace")
+            self.logins += mark[2] == b"login"
 
     def _take(self, chunk: bytes) -> None:
         if self.ended is not None:
@@ -148,8 +150,8 @@ class Stream:
         return re.sub(rb"%b [^\n:]*[\n:]" % self._token, b"", bytes(self.before[self.since :]))
 
     def says(self, text: str) -> bool:
-        """Whether the content is the line `TOKEN text` alone."""
-        return self._kept == self._token + f" {text}\n".encode()
+        """Whether the content ends with the line `TOKEN text`."""
+        return self._kept.endswith(self._token + f" {text}\n".encode())
 
     def line(self, head: bytes) -> bytes | None:
         """The rest of the first complete line of the content that begins with `head`; None where there is none yet."""

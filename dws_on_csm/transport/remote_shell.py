@@ -43,9 +43,9 @@ class Result:
     seconds: float
 
 
-def script_body(script: str, environment: Mapping[str, str]) -> bytes:
-    """`script` as it is sent: with its environment, umask and folder before it, and its checksum."""
-    return login_shell.checked(f"{exports(environment)}umask 022\ncd /\n{script}")
+def script_body(script: str, environment: Mapping[str, str], data: bytes = b"") -> bytes:
+    """`script` and its input as they are sent: with the script's environment, umask and folder before it, and a checksum."""
+    return login_shell.checked(f"{exports(environment)}umask 022\ncd /\n{script}\n", data)
 
 
 def exports(environment: Mapping[str, str]) -> str:
@@ -86,7 +86,7 @@ class RemoteShell(ABC):
         """A new channel for `command`. Raises Lost or Unreachable."""
 
     @abstractmethod
-    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
+    def _command(self, rights: Rights, seconds: float, token: str, stays: bool) -> str:
         """The command for sshd that runs a script; see login_shell.script_code()."""
 
     @abstractmethod
@@ -98,7 +98,7 @@ class RemoteShell(ABC):
 
         The script runs as it is (no -eu), in /, with umask 022. After `deadline` seconds it and its children are ended:
         DeadlineExceeded. `line` gets each line of its stdout and stderr as it comes. Raises Lost when the connection
-        breaks; then the script may have read a part of `data` only, so a script checks data before it puts it in place.
+        breaks. Of `data` beyond login_shell.CHECKED bytes the script may then have read a part only, so it checks these itself.
         Raises Unreachable, or SudoRefused, when the script could not be started: then no part of it ran.
         """
 
@@ -118,10 +118,10 @@ class RemoteShell(ABC):
         return self._run(script, b"", deadline, None, aside=True)
 
     def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None, aside: bool = False) -> Result:
-        body = script_body(script, self._environment)
+        body = script_body(script, self._environment, data)
 
         def converse(rights: Rights) -> Exchange:
-            request, exchange = self._request(rights, body, data, deadline, line)
+            request, exchange = self._request(rights, body, deadline, line)
             with nullcontext() if aside else self._listed(exchange):
                 channel.converse(self.channel(request.command), request, exchange, deadline + GRACE + OVERDUE)
             return exchange
@@ -138,7 +138,7 @@ class RemoteShell(ABC):
         opened: list[Channel] = []
 
         def begin(rights: Rights) -> Exchange:
-            request, exchange = self._request(rights, body, b"", lifetime, None, stay=True)
+            request, exchange = self._request(rights, body, lifetime, None, stay=True)
             opened.append(self.channel(request.command))
             channel.begin(opened[-1], request, exchange, deadline, ready.encode())
             return exchange
@@ -188,12 +188,12 @@ class RemoteShell(ABC):
         return exchange
 
     def _request(
-        self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
+        self, rights: Rights, body: bytes, seconds: float, line: LineSink | None, stay: bool = False
     ) -> tuple[ExecRequest, Exchange]:
         token = secrets.token_hex(8)  # tells the script's output from the login's own
-        command = self._command(rights, seconds, token, marked=not stay)
+        command = self._command(rights, seconds, token, stay)
         answer = self._answer if rights.asks else None
-        request = ExecRequest(token, command, body, data, line, answer, self._login, stay)
+        request = ExecRequest(token, command, body, line, answer, self._login, stay)
         return request, Exchange(Stream(token, line), Stream(token, line))
 
     def _answer(self, user: str, text: str) -> Secret:
@@ -204,14 +204,14 @@ class RemoteShell(ABC):
         """What came of a script. Raises Flooded, DeadlineExceeded, Lost, SudoRefused, and Unreachable."""
         if exchange.flood:
             raise Flooded(self.host, exchange.flood)
+        if exchange.overdue in ("stdout", "stderr"):
+            raise unstarted.redirects(self.host, exchange)
         if exchange.out.started:
             return self._outcome(exchange, deadline)
         if exchange.code is None and not exchange.given_up:
-            raise Lost(self.host, "the connection broke before a script began")
+            self._probe()  # raises Lost where the connection broke; here a signal has ended the login shell
         if not exchange.reached:
             raise unstarted.not_started(self.host, exchange)
-        if exchange.overdue == "stdout":
-            raise unstarted.redirects(self.host, exchange.shell)
         if self.password and exchange.reached == "login":
             raise unstarted.sudo_refused(self.host, exchange)
         raise self._unstarted(exchange)

@@ -63,8 +63,8 @@ class Session(RemoteShell):
             self.commands += 1
         return channel
 
-    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
-        code = login_shell.script_code(seconds, remote_shell.GRACE, token, marked)
+    def _command(self, rights: Rights, seconds: float, token: str, stays: bool) -> str:
+        code = login_shell.script_code(seconds, remote_shell.GRACE, token, stays)
         return login_shell.login_command(token, code, rights)
 
     def _unstarted(self, exchange: Exchange) -> Unreachable:

@@ -36,14 +36,23 @@ class Rights:
 
 
 NONE = Rights()
+_SUDO = ("-H", "-u", "root", "--")  # the account's own home, and not an account of runas_default
+
+
+def _asking(token: str) -> tuple[str, ...]:
+    """sudo that reads a password from stdin after a prompt with the account whose password that is: %p, with targetpw, rootpw or
+    runaspw another than the user's. (-p would also replace what PAM's modules ask, as for a code; the variable does not.)
+    """
+    return ("env", f"SUDO_PROMPT={token} asks %p:", "sudo", "-S", *_SUDO)
+
+
 WAYS: tuple[Rights, ...] = (
-    Rights(lambda token: ("sudo", "-n", "-H", "--")),
-    Rights(lambda token: ("sudo", "-S", "-H", "-p", f"{token} asks %p:", "--"), asks=True),
-    Rights(lambda token: ("sudo", "-S", "-H", "-p", f"{token} asks %p:", "--"), asks=True, terminal=True),
+    Rights(lambda token: ("sudo", "-n", *_SUDO)),
+    Rights(_asking, asks=True),
+    Rights(_asking, asks=True, terminal=True),
 )
-"""The ways to call sudo, in the order in which they are tried: it never asks; it reads a password from stdin after a prompt that
-names the account whose password it wants (%p: the user's, or with targetpw, rootpw or runaspw another one); the same with a
-terminal of its own, which requiretty demands, while its input and outputs stay what they are."""
+"""The ways to call sudo, in the order in which they are tried: it never asks; it asks; it asks, and has a terminal of its own,
+which requiretty demands, while its input and outputs stay what they are."""
 REFUSED = 1
 """sudo's own exit code."""
 

@@ -36,23 +36,25 @@ def reads_input(host: str, shell: str) -> Unreachable:
 
 def torn(host: str, shell: str) -> Unreachable:
     """The error where a script did not arrive as it was sent."""
-    text = "a script arrived incomplete, and none of it was run: the login's start-up file read from stdin"
+    text = "a script arrived incomplete, and none of it was run: the login's start-up file read from stdin, or redirects it"
     return Unreachable(host, text, _guard(shell))
 
 
-def redirects(host: str, shell: str) -> Unreachable:
-    """The error where nothing comes on stdout."""
-    text = "the login's start-up file redirects stdout: what commands print does not arrive"
-    return Unreachable(host, text, _guard(shell))
+def redirects(host: str, exchange: Exchange) -> Unreachable:
+    """The error where nothing comes on stdout, or what should come on stderr."""
+    effect = "what commands print does not arrive" if exchange.overdue == "stdout" else "it comes with stdout"
+    text = f"the login's start-up file redirects {exchange.overdue}: {effect}"
+    return Unreachable(host, text, _guard(exchange.shell))
 
 
 def not_started(host: str, exchange: Exchange) -> Unreachable:
     """The error where the login shell did not start the command: it hangs, or it ended before."""
     words = exchange.login_text()
     wrote = f"; it wrote: {words}" if words else ""
-    if exchange.code is None:
+    if not exchange.whole:
         text = f"the login shell has started no command after {exchange.seconds:.0f} s{wrote}"
         return Unreachable(host, text, f"find out what its start-up file waits for: `ssh {host} true`; {_guard('')}")
+    how = "by a signal" if exchange.code is None else f"with exit code {exchange.code}"
     if "restricted" in words:
         fix = (
             f"give the user a login shell without restrictions, or log in as another user (ssh.user): `ssh {host} true`"
@@ -60,7 +62,7 @@ def not_started(host: str, exchange: Exchange) -> Unreachable:
         return Unreachable(host, f"the login shell is a restricted one, which starts no /bin/sh: {words}", fix)
     fix = f"run `ssh {host} true; echo $?`, and `getent passwd` on the host for the user's shell; {_guard('')}"
     text = (
-        f"the login ended with exit code {exchange.code} before it started a command{wrote}; its shell is nologin or false, or a "
+        f"the login ended {how} before it started a command{wrote}; its shell is nologin or false, or a "
         "start-up file exits, or starts another shell (exec)"
     )
     return Unreachable(host, text, fix)
@@ -91,7 +93,7 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
         return SudoRefused(host, f"sudo did not accept the password{whose}: {words}", fix)
     if exchange.question:
         before = f"after the password{whose}" if exchange.asked else "in place of a password"
-        text = f"sudo asks for something that this tool can't answer, {before}: {exchange.question}"
+        text = f"sudo asks for something that this tool can't answer, {before}: {words or exchange.question}"
         return SudoRefused(host, text, f"{other}; or exempt the user from this question in PAM")
     if exchange.overdue:
         fix = f"run `ssh -t {host} sudo true`, and find out what sudo waits for (a name server, PAM), or what redirects stderr"

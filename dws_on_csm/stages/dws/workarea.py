@@ -207,7 +207,7 @@ def _local(given: site_data.Kustomize) -> bytes:
 def _download(site: Site, folder: str, given: site_data.Kustomize) -> RunScript:
     script = f"""
 archive=bin/.download
-with_proxy curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
+with_proxy curl --disable --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
 echo "{given.sha256}  $archive" | sha256sum --check --quiet
 """
     return _unpacked(site, folder, f"download kustomize from {given.source}", script)

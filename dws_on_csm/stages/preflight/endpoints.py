@@ -75,7 +75,7 @@ def _needs_the_api(ctx: StepContext) -> None:
 # Without curl the result is unknown, and the step of the kubeconfig reports a failure later.
 _REACH = """
 command -v curl >/dev/null || exit 0
-if output=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --proto =https \
+if output=$(printf '%s' {ca} | curl --disable --silent --show-error --max-time 10 --proto =https \
     --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1)
 then echo reached; else printf '%s\\n' "$output"; fi
 """

@@ -129,7 +129,7 @@ def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Messa
     server = Flooding(ended, data)
     talk = Exchange(Stream("token", None), Stream("token", None))
     with connected(server) as channel:
-        transport_channel.converse(FabricChannel(channel, "x"), ExecRequest("token", "x", b"", b"", None), talk, HANG)
+        transport_channel.converse(FabricChannel(channel, "x"), ExecRequest("token", "x", b"", None), talk, HANG)
         assert server.over.wait(HANG)
         assert server.sent < MOST and talk.code is None
 
