@@ -32,7 +32,7 @@ from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import run_log
-from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
+from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
 from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
@@ -82,8 +82,13 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     graph = at_work(request.stages, hosts_by_role)
     emit(Opened(journal.run, options.shown, hosts_by_role, graph, request.began, str(site.path.absolute())))
 
+    # not sys.stdout, which a live screen replaces; without one a plan shows its end alone
+    silent = options.plan and not select.is_terminal(sys.__stdout__ or sys.stdout)
+
     def waiting(host: str, words: str, seconds: float) -> None:
         emit(Awaiting(host, "connect", "ssh", words, seconds, time.time()))
+        if silent:
+            announce(host, words, seconds)
 
     sessions = connect(site, site.hosts(), waiting, request.display.paused)
     try:

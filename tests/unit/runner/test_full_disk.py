@@ -466,7 +466,7 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
         "engine.site_lock",
     ):
         monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(run, "connect", lambda site, hosts, waiting: Connected(LocalHost(tmp_path)))
+    monkeypatch.setattr(run, "connect", lambda site, hosts, *how: Connected(LocalHost(tmp_path)))
     monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: {"master": ("one",), "submitter": ()})
     monkeypatch.setattr(run, "Journal", partial(Journal, folder=disk.folder / "runs"))
