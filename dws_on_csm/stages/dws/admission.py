@@ -1,8 +1,9 @@
 """Objects of DWS in the cluster, compared with what the API server makes of their manifests.
 
-Admission policies may rewrite an object (an image's registry or digest) or add to it (a securityContext, labels). So an object that
-differs from its manifest is compared with the API server's answers to server-side dry runs of that manifest: as an update of the
-object, and as a creation, since a policy may act on one of them only. What admission did is no difference.
+Admission policies may rewrite an object (an image's registry or digest) or add to it (a securityContext, labels). So an object
+that differs from its manifest is compared with the API server's answers to server-side dry runs of that manifest: as an update of
+the object, and as a creation, since a policy may act on one of them only. A policy may also have changed since: a Deployment that
+was applied from this manifest, and that nobody has written since, is what admission made of it then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class ObjectState(TypedDict):
 
     state    AS_RENDERED, MISSING, DELETED, or the first difference
     refused  why the API server refused a dry run of the manifest; "" where it accepted, or was not asked
-    updated  the first difference that an update would make although it is AS_RENDERED: a policy acted on its creation only
+    updated  the first difference that an update would make although it is AS_RENDERED: a policy acted on its creation only, or then
     """
 
     state: str
@@ -62,16 +63,38 @@ def _after_admission(
     cluster: Cluster, wanted: Mapping[str, Any], have: Mapping[str, Any], difference: str
 ) -> ObjectState:
     """Compare with the answers to dry runs. `difference`: from the manifest itself."""
+    untouched = bool(difference) and _as_applied(wanted, have)
     try:
         created = first_difference(answered(wanted, _creation(cluster, wanted)), have)
         updated = first_difference(answered(wanted, _update(cluster, wanted)), have) if difference else ""
     except ClusterError as error:
-        return {"state": difference or AS_RENDERED, "refused": str(error), "updated": ""}
+        state = AS_RENDERED if untouched or not difference else difference
+        return {"state": state, "refused": str(error), "updated": ""}
     if not difference or not updated:
         return {"state": AS_RENDERED, "refused": "", "updated": ""}
-    if not created:
+    if not created or untouched:
         return {"state": AS_RENDERED, "refused": "", "updated": updated}
     return {"state": updated, "refused": "", "updated": ""}
+
+
+def _as_applied(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
+    """Whether a Deployment was applied from this manifest, and nobody has written its spec since. The API server names admission's
+    changes after whoever sent the request (metadata.managedFields), here `kubectl apply`."""
+    meta = have["metadata"]
+    applied = _last_applied(meta)
+    writers = {
+        entry.get("manager") for entry in meta.get("managedFields") or [] if "f:spec" in (entry.get("fieldsV1") or {})
+    }
+    same = isinstance(applied, dict) and not manifests.difference(wanted, applied)
+    return wanted["kind"] == "Deployment" and same and writers == {APPLIER}
+
+
+def _last_applied(meta: Mapping[str, Any]) -> Any:
+    """The manifest with which an object was applied; None where that is not known."""
+    try:
+        return json.loads((meta.get("annotations") or {}).get(LAST_APPLIED, "null"))
+    except ValueError:
+        return None
 
 
 def _creation(cluster: Cluster, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,13 +142,13 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """The annotation in which `kubectl apply`, and so `make deploy`, keeps the manifest as it was sent, before admission."""
 
 
+APPLIER = "kubectl-client-side-apply"
+"""The manager of what `kubectl apply` writes (kubectl 1.18 and later)."""
+
+
 def images(deployment: Mapping[str, Any]) -> list[str]:
     """The images of a Deployment: those that it has, then those with which it was applied."""
-    annotations = deployment["metadata"].get("annotations") or {}
-    try:
-        applied = json.loads(annotations.get(LAST_APPLIED, "null"))
-    except ValueError:
-        applied = None
+    applied = _last_applied(deployment["metadata"])
     containers: list[Any] = []
     for item in (dict(deployment), applied):
         containers += dws_objects.part(item, "spec", "template", "spec", "containers") or []

@@ -78,9 +78,10 @@ def _not_recreated(why: str) -> Finding:
 
 
 def _policy_of_creations(difference: str) -> Finding:
-    text = f"an admission policy changed {_WEBHOOK} when it was created, but changes no updates: the next `make deploy` would"
+    text = f"an admission policy changed {_WEBHOOK} when it was created, and would not change an update so: `make deploy` would"
     text += f" replace its pods ({difference}), and on three workers such an update never ends"
-    return Finding("policy-of-creations", text, "let the policy act on updates, too")
+    fix = f"let the policy act on updates, too; or, while no Workflow exists, run `kubectl -n {names.NAMESPACE} delete deployment"
+    return Finding("policy-of-creations", text, f"{fix} {names.WEBHOOK}` on the master, and this command again")
 
 
 def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:

@@ -217,8 +217,10 @@ def test_the_cause_of_a_refused_dry_run_is_noted(cluster: tuple[Cluster, Webhook
     def reject(item: dict[str, Any], operation: str) -> None:
         raise Rejected("no image without a digest")
 
-    webhook.policy = with_prefix
+    webhook.policy = None
     deploy(server)
+    for name in (names.WEBHOOK, names.CONTROLLER):
+        assert server.kubectl("-n", names.NAMESPACE, "set", "env", f"deployment/{name}", "BY=hand").returncode == 0
     webhook.policy = reject
     seen = states(server)
     for label in (WEBHOOK, CONTROLLER):
@@ -229,5 +231,31 @@ def test_the_cause_of_a_refused_dry_run_is_noted(cluster: tuple[Cluster, Webhook
     assert server.kubectl("apply", "-f", "-", stdin=json.dumps(configuration)).returncode == 0
     assert "policies.example.com" in states(server)[WEBHOOK]["refused"]
     assert server.kubectl("apply", "-f", "-", stdin=json.dumps(webhook.configuration)).returncode == 0
-    webhook.policy = with_prefix
-    assert {state["state"] for state in states(server).values()} == {"as rendered"}
+
+
+@pytest.mark.parametrize("later", [None, with_settings])
+def test_a_policy_that_changed_since_is_no_difference(
+    cluster: tuple[Cluster, Webhook], later: admission_webhook.Policy | None
+) -> None:
+    """Nobody has written the Deployment since it was applied: it is what admission made of the manifest then. An edit counts."""
+    server, webhook = cluster
+    webhook.policy = with_digest
+    deploy(server)
+    webhook.policy = later
+    seen = states(server)
+    assert {state["state"] for state in seen.values()} == {"as rendered"}
+    assert seen[WEBHOOK]["updated"].startswith(admission.TEMPLATE)
+    edit = ("-n", names.NAMESPACE, "set", "image", f"deployment/{names.WEBHOOK}", "*=registry.local/other:1")
+    assert server.kubectl(*edit).returncode == 0
+    assert {label for label, state in states(server).items() if state["state"] != "as rendered"} == {WEBHOOK}
+
+
+def test_a_manifest_that_somebody_else_applied_is_a_difference(cluster: tuple[Cluster, Webhook]) -> None:
+    """It was not applied from DWS's own manifest."""
+    server, webhook = cluster
+    webhook.policy = None
+    deploy(server)
+    other = copy.deepcopy(MANIFESTS[WEBHOOK])
+    containers(other)[0]["image"] = "registry.local/other:1"
+    assert server.kubectl("apply", "-f", "-", stdin=json.dumps(other)).returncode == 0
+    assert states(server)[WEBHOOK]["state"].startswith(admission.TEMPLATE)
