@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dws_on_csm.config.site import Site
+from dws_on_csm.domain import certificates
 from dws_on_csm.runner import repeat
+from dws_on_csm.stages.access import signing
 
 NEW_CERTIFICATE = "run `invoke certs.rotate`"
 """It has expired, expires soon, or is of another CA. A rotation tests each new certificate before it replaces the old one."""
+
+
+def new_certificate(pem: bytes, ca: bytes) -> str:
+    """The fix for a certificate that ends, or has ended. One that ends with its CA needs a new CA first, unless `ca` has one that
+    ends later: that signs the next one."""
+    signer = certificates.signer(pem, ca)
+    ends = [certificates.read(part).until for part in certificates.bundle(ca)]
+    with_ca = signer is not None and signer.until <= certificates.read(pem).until
+    return signing.RENEW_CA if signer and with_ca and signer.until >= max(ends) else NEW_CERTIFICATE
+
 
 NEW_NAME = "run `invoke install` to change it; then `invoke certs.revoke` removes all rights of the old name"
 """It is for another name than the site file's: a rotation keeps the name, and refuses."""

@@ -17,7 +17,7 @@ from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Check, Fact, Stage
 from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
-from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoked_names, rotate
+from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoked_names, rotate, signing
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Kubeconfig
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import slurm_user
@@ -156,7 +156,8 @@ def status_of(site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Colle
         serial=certificate.serial,
         signed=signer is not None if ca else None,
     )
-    problems = list(_problems(site, status, certificate, signer, revoked))
+    new = certificate_fixes.new_certificate(pem, ca)
+    problems = list(_problems(site, status, certificate, signer, revoked, new))
     if permissions != slurm_user.NEEDED:
         problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.rights(site)))
     return replace(status, problems=tuple(problems))
@@ -168,6 +169,7 @@ def _problems(
     certificate: certificates.Certificate,
     signer: certificates.Certificate | None,
     revoked: Collection[str],
+    new: str,
 ) -> Iterator[Problem]:
     if status.signed is None:
         yield Problem(
@@ -177,13 +179,13 @@ def _problems(
         yield Problem("the cluster's present CA did not sign the certificate", certificate_fixes.NEW_CERTIFICATE)
     elif signer.days_left < certificate.days_left:
         text = f"the cluster's CA expires on {signer.until:%Y-%m-%d}, before the certificate"
-        yield Problem(text, "renew the cluster's CA, then run `invoke certs.rotate`", bad=False)
+        yield Problem(text, signing.RENEW_CA, bad=False)
     if certificate.common_name != site.access.common_name:
         yield _other_name(site, certificate.common_name, revoked)
     if status.days_left is not None and status.days_left < kubeconfig.WARN:
         low = status.days_left <= site.access.renew_below
         text = "the certificate has expired" if status.days_left < 0 else "the certificate expires soon"
-        yield Problem(text, certificate_fixes.NEW_CERTIFICATE, bad=low)
+        yield Problem(text, new, bad=low)
 
 
 def _other_name(site: Site, name: str, revoked: Collection[str]) -> Problem:

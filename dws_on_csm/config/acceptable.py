@@ -62,7 +62,7 @@ _REASONS: Mapping[str, str] = {
         slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
-        api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off
+        api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
         certificate-expired certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
         kubeconfig-namespace kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
         plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -86,19 +88,52 @@ def common_name(pem: bytes) -> str:
         return ""
 
 
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def bundle(text: bytes) -> tuple[bytes, ...]:
+    """The different certificates (PEM) in a file of several, in its order, without what is between them.
+
+    What is not a certificate is left out: Go's crypto/x509 (AppendCertsFromPEM), which reads such files for the API server and for
+    kubectl, does so too.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    pems: dict[bytes, None] = {}
+    for block in _BLOCK.findall(text):
+        with suppress(ValueError):
+            pems[x509.load_pem_x509_certificate(block).public_bytes(serialization.Encoding.PEM)] = None
+    return tuple(pems)
+
+
 def signer(pem: bytes, ca: bytes) -> Certificate | None:
-    """The certificate in `ca` that signed `pem`, by signature and names; None where none did."""
+    """The certificate in `ca` that signed `pem`, by signature and names; None where none did. Of several, for instance of a CA that
+    was renewed with its key, the one that ends last."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
     certificate = x509.load_pem_x509_certificate(pem)
-    for issuer in x509.load_pem_x509_certificates(ca):
+    issuers = []
+    for part in bundle(ca):
+        issuer = x509.load_pem_x509_certificate(part)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             continue
-        return _parsed(issuer)
-    return None
+        issuers.append(_parsed(issuer))
+    return max(issuers, key=lambda issuer: issuer.until, default=None)
+
+
+def within_ca(pem: bytes, ca: bytes) -> Certificate:
+    """The certificate `pem`, ending with the CA that signed it where that ends earlier: the API server accepts it no longer.
+
+    Raises ValueError where `pem` is not a certificate.
+    """
+    certificate, issuer = read(pem), signer(pem, ca)
+    if issuer is None or issuer.until >= certificate.until:
+        return certificate
+    return replace(certificate, until=issuer.until, days_left=issuer.days_left)
 
 
 def signed_by(pem: bytes, ca: bytes) -> bool:

@@ -16,7 +16,11 @@ class ClusterState(TypedDict):
 
 
 class ApiServer(TypedDict):
-    """The cluster in the administrator's kubeconfig: its name, its server's URL, the CA that it trusts; and the cluster's CA."""
+    """The cluster in the administrator's kubeconfig: its name, and its server's URL.
+
+    ca      the certificates of the cluster's CA (PEM): several while it is being renewed
+    trusts  those in the administrator's kubeconfig, and those of the CA
+    """
 
     name: str
     server: str

@@ -81,7 +81,7 @@ ANSWERS = """until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2;
 REFUSED: dict[str, Case] = {
     "a host that nobody knows": Case(1, "slurmctl9", {"controllers": [{"host": "slurmctl1"}, {"host": "slurmctl9"}]}),
     "no git on the master": Case(3, "tools-missing", **away(MASTER, "/usr/bin/git")),
-    "no CA key": Case(3, "master-file-missing", **away(MASTER, "/etc/kubernetes/pki/ca.key")),
+    "no CA key": Case(3, "nobody-signs", **away(MASTER, "/etc/kubernetes/pki/ca.key")),
     "no kubectl on a controller": Case(3, "kubectl-missing", **away(BACKUP, "/usr/bin/kubectl")),
     "a refused password": Case(
         3,

@@ -90,26 +90,26 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
 def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
     """The certificate in the kubeconfig: missing, expired, of another name or CA."""
     host = ctx.host
+    cas = [master["ca"].encode() for master in ctx.facts.known(API_SERVER).values()]
     try:
-        certificate = certificates.read(pem)
+        certificate = certificates.within_ca(pem, b"".join(cas))
     except ValueError:
         text = f"{names.KUBECONFIG} on {host} has no readable certificate, so {SBATCH_FAILS}"
         yield Finding("certificate-missing", text, fix)
         return
-    until = f"{certificate.until:%Y-%m-%d %H:%M} UTC"
+    until, new = f"{certificate.until:%Y-%m-%d %H:%M} UTC", certificate_fixes.new_certificate(pem, b"".join(cas))
     if certificate.days_left < 0:
         text = f"the plugin's certificate on {host} expired on {until}, so {SBATCH_FAILS}"
-        yield Finding("certificate-expired", text, certificate_fixes.NEW_CERTIFICATE)
+        yield Finding("certificate-expired", text, new)
     elif certificate.days_left < kubeconfig.WARN:
         text = f"the plugin's certificate on {host} expires in {certificate.days_left} days, on {until}; "
         text += f"from then on {SBATCH_FAILS}"
-        yield Finding("certificate-ends-soon", text, certificate_fixes.NEW_CERTIFICATE)
+        yield Finding("certificate-ends-soon", text, new)
     if certificate.common_name != ctx.site.access.common_name:
         text = f"the plugin's certificate on {host} is for {certificate.common_name}, "
         text += f"but access.common_name in the site file is {ctx.site.access.common_name}"
         yield Finding("certificate-foreign", text, certificate_fixes.NEW_NAME)
-    masters = ctx.facts.known(API_SERVER)
-    if any(not certificates.signed_by(pem, master["ca"].encode()) for master in masters.values()):
+    if any(not certificates.signed_by(pem, ca) for ca in cas):
         text = f"the plugin's certificate on {host} is not signed by this cluster's CA: "
         text += f"the API server rejects it, so {SBATCH_FAILS}"
         yield Finding("certificate-foreign", text, certificate_fixes.NEW_CERTIFICATE)

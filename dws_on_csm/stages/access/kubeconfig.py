@@ -75,7 +75,7 @@ def read(ctx: StepContext, file: Kubeconfig) -> Value:
     cluster = ctx.facts.one(API_SERVER)
     state = {
         "certificate": _judged(certificate(file), cluster["ca"].encode(), ctx),
-        "valid": _valid(file),
+        "valid": _valid(ctx, file),
         "server": file.get("server", ""),
         "trusts": "the cluster's CA" if trusted(ctx, file) else "another CA",
         "namespace": file.get("namespace", "default"),
@@ -109,15 +109,17 @@ def proven_name(ctx: StepContext, file: Certified) -> str:
 
 
 def trusted(ctx: StepContext, file: Kubeconfig) -> bool:
-    """Whether it has the CA of the admin's kubeconfig; True where that was not read."""
+    """Whether it trusts the certificates of the cluster's CA, and no others; True where those were not read."""
+    trusts = set(certificates.bundle(_decoded(file.get("certificate-authority-data", ""))))
     seen = ctx.facts.known(API_SERVER).values()
-    return all(_decoded(file.get("certificate-authority-data", "")) == cluster["trusts"].encode() for cluster in seen)
+    return all(trusts == set(certificates.bundle(server["trusts"].encode())) for server in seen)
 
 
-def _valid(file: Kubeconfig) -> Value:
-    """The end of its certificate; None if it has none."""
+def _valid(ctx: StepContext, file: Kubeconfig) -> Value:
+    """The end of its certificate, or of the CA that signed it where that is earlier; None if it has none."""
+    cluster = ctx.facts.one_or_none(API_SERVER)
     try:
-        seen = certificates.read(certificate(file))
+        seen = certificates.within_ca(certificate(file), cluster["ca"].encode() if cluster else b"")
     except ValueError:
         return None
     return {"until": f"{seen.until:%Y-%m-%d}", "days left": seen.days_left}
@@ -146,7 +148,7 @@ FITS = "of this cluster's CA"
 def wanted(ctx: StepContext) -> Value:
     """The wanted state of the kubeconfig; its certificate may be any that is valid long enough."""
     seen = ctx.facts.known(KUBECONFIG).get(ctx.host)
-    valid, least = seen and _valid(seen), ctx.site.access.renew_below
+    valid, least = seen and _valid(ctx, seen), ctx.site.access.renew_below
     state = {
         "certificate": FITS,
         "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
@@ -193,6 +195,8 @@ def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
     if left <= least:
         text = f"the new certificate is valid for {left} days, but one with {least} days or less is renewed (access.renew_below)"
         fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
+        if ctx.site.access.via == "ca":
+            fix = signing.RENEW_CA
         raise Refused(Finding("certificate-short", text, fix))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dws_on_csm.domain import names, plugin_role
+from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
@@ -215,13 +215,15 @@ none."""
 
 
 def _parse_cluster(out: bytes) -> ApiServer:
-    first, _, ca = out.decode().partition("\n")
-    name, server, data = [*first.split(" "), "", "", ""][:3]
-    return {"name": name, "server": server, "trusts": base64.b64decode(data).decode() or ca, "ca": ca}
+    first, _, text = out.partition(b"\n")
+    name, server, data = [*first.decode().split(" "), "", "", ""][:3]
+    ca = certificates.bundle(text)
+    trusts = certificates.bundle(base64.b64decode(data) + b"\n" + text)
+    return {"name": name, "server": server, "trusts": b"".join(trusts).decode(), "ca": b"".join(ca).decode()}
 
 
 def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    if have["server"].startswith("https://") and "BEGIN CERTIFICATE" in have["ca"]:
+    if have["server"].startswith("https://") and have["ca"]:
         return ()
     text = f"{ctx.site.master.kubeconfig} has no https server, or {ctx.site.master.pki}/ca.crt is not a certificate"
     return (Finding("cluster-unclear", text, "set master.kubeconfig, master.context and master.pki"),)

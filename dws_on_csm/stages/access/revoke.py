@@ -16,9 +16,9 @@ from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names
+from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names, signing
 from dws_on_csm.stages.access.revocation_proof import Gone
-from dws_on_csm.stages.access.rotate import BEFORE, SIGNING, before, proven_names
+from dws_on_csm.stages.access.rotate import BEFORE, before, proven_names
 from dws_on_csm.stages.dws import in_use, workflow_namespace
 from dws_on_csm.stages.facts import Binding, Certified
 from dws_on_csm.stages.slurm import pod_checks
@@ -40,7 +40,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     first = (
         revoked_names.CHECK,
         rbac.AUTHORITY_CHECK,
-        SIGNING,
+        signing.CHECK,
         workflow_namespace.CHECK,
         pod_checks.KNOWN,
         BEFORE,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates
-from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Look, NotYetKnown, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from dws_on_csm.stages.dws import workflow_namespace
@@ -42,31 +41,6 @@ def _judge_before(ctx: StepContext, have: Kubeconfig) -> Sequence[Finding]:
     return (Finding("other-name", text, "run `invoke install`: it changes the name, with a new key and certificate"),)
 
 
-def _look_signing(ctx: StepContext) -> Look:
-    if ctx.site.access.via == "csr":
-        return ApiLook(lambda cluster: None if cluster.get(signing.VERSION) else "api")
-    key = shlex.quote(f"{ctx.site.master.pki}/ca.key")
-    script = f"command -v openssl >/dev/null || echo openssl; [ -r {key} ] || echo key"
-    return ShellLook(script, lambda out: out.decode().split()[0] if out.strip() else None)
-
-
-def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    key = f"{ctx.site.master.pki}/ca.key"
-    findings = {
-        "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
-        "openssl": (f"openssl is not installed on {ctx.host}", "install it, or let the cluster sign: --via csr"),
-        "key": (
-            f"{key} can't be read on {ctx.host}",
-            "correct master.pki, or let the cluster sign: --via csr",
-        ),
-    }
-    return (Finding("nobody-signs", *findings[have]),) if have else ()
-
-
-SIGNING = Check("signing", "master", _look_signing, _judge_signing)
-"""The signer of access.via is available."""
-
-
 # --- rotation
 
 
@@ -75,7 +49,9 @@ def stages(site: Site) -> tuple[Stage, ...]:
     step = replace(kubeconfig.STEP, read=_read, want=_want, status_text=validity_text(site), hint=_HINT)
     return (
         Stage(
-            "preflight", (), (SIGNING, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before))
+            "preflight",
+            (),
+            (signing.CHECK, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before)),
         ),
         Stage("access", ("preflight",), (rbac.CLUSTER_CHECK, workflow_namespace.CHECK, step), serial=True),
         replace(verify.STAGE, needs=("access",)),
@@ -119,8 +95,10 @@ def validity_text(site: Site) -> Callable[[Value], str]:
 def _capped(site: Site) -> str:
     """Why a certificate is valid for less than access.days."""
     if site.access.via == "ca":
-        return "it was signed before access.days was changed"
-    return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
+        return "the cluster's CA ends then, or it was signed before access.days was changed"
+    return (
+        "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager, or its CA ends then)"
+    )
 
 
 def proven_names(ctx: StepContext, files: Iterable[Certified]) -> set[str]:

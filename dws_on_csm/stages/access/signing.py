@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import certificates
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, CallApi, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import StepContext
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Check, Fact, Finding, Look, StepContext
 
 BACKDATED_SECONDS = 300
 """A certificate is valid from this many seconds before now, so that an API server whose clock is behind accepts it."""
@@ -33,6 +36,7 @@ def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], S
         return CallApi(f"request {title}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
     script = render.script(
         "lib/temporary.sh",
+        "master/ca.sh",
         "master/sign.sh",
         pki=ctx.site.master.pki,
         serial=certificates.serial(),
@@ -48,6 +52,83 @@ def _times(days: int) -> dict[str, str]:
 def _fed(script: str, csr: bytes) -> str:
     """The script with the request as its standard input: nothing in it is secret."""
     return f"sign() {{\n{script}}}\nsign <<'CSR'\n{csr.decode().strip()}\nCSR\n"
+
+
+# --- whether it can be signed, before the run begins
+
+
+class Signing(TypedDict):
+    """The second in which the CA of access.via ends (0 where that is not known), or why nobody signs."""
+
+    ends: int
+    why: str
+
+
+FACT: Fact[Signing] = Fact("preflight", "signing")
+
+_LOOK = """
+command -v openssl >/dev/null || { echo "why openssl is not installed"; exit 0; }
+[ -r "$pki/ca.key" ] || { echo "why $pki/ca.key cannot be read"; exit 0; }
+[ -r "$pki/ca.crt" ] || { echo "why $pki/ca.crt cannot be read"; exit 0; }
+if why=$(signing_ca); then signing_ca; echo "ends $ca_ends"; else printf 'why %s\\n' "$why"; fi
+"""
+
+
+def _look(ctx: StepContext) -> Look:
+    if ctx.site.access.via == "csr":
+        why = "the cluster does not serve certificates.k8s.io/v1"
+        return FACT.api(lambda cluster: {"ends": 0, "why": "" if cluster.get(VERSION) else why})
+    script = render.script("master/ca.sh", pki=ctx.site.master.pki) + _LOOK
+    return FACT.shell(script, _parse)
+
+
+def _parse(out: bytes) -> Signing:
+    values = {word: text for word, _, text in (line.partition(" ") for line in lines(out, "replace"))}
+    return {"ends": 0, "why": values["why"]} if "why" in values else {"ends": int(values["ends"]), "why": ""}
+
+
+RENEW_CA = "renew the cluster's CA, then run `invoke certs.rotate`"
+
+
+def _judge(ctx: StepContext, have: Signing) -> Sequence[Finding]:
+    if have["why"]:
+        fix = "sign with the CA's key: access.via: ca (for certs.rotate: --via ca)"
+        if ctx.site.access.via == "ca":
+            fix = "correct that, or master.pki, or let the cluster sign: access.via: csr (for certs.rotate: --via csr)"
+        return (Finding("nobody-signs", f"{ctx.host} cannot sign certificates: {have['why']}", fix),)
+    days, least = _ca_days(have), ctx.site.access.renew_below
+    if not have["ends"] or days > least:
+        return ()
+    if days < 0:
+        text = f"the cluster's CA in {ctx.site.master.pki} ended on {_ca_end(have)}"
+        return (Finding("ca-ends-soon", text, RENEW_CA),)
+    text = f"the cluster's CA ends on {_ca_end(have)}, in {days} days, and so does every certificate of it;"
+    text += f" one with {least} days or less is renewed in every run (access.renew_below)"
+    fix = f"{RENEW_CA}; until then, set access.renew_below to less than {days}"
+    return (Finding("ca-ends-soon", text, fix if days else RENEW_CA),)
+
+
+def _note(ctx: StepContext, have: Signing) -> str:
+    """What a run says of a CA that ends before a new certificate would."""
+    asked = ctx.site.access.days
+    if have["why"] or not have["ends"] or _ca_days(have) >= asked:
+        return ""
+    return (
+        f"the cluster's CA ends on {_ca_end(have)}, in {_ca_days(have)} days: new certificates end then,"
+        f" not after {asked} days (access.days)"
+    )
+
+
+def _ca_days(have: Signing) -> int:
+    return math.floor((have["ends"] - time.time()) / 86400)
+
+
+def _ca_end(have: Signing) -> str:
+    return f"{datetime.fromtimestamp(have['ends'], UTC):%Y-%m-%d}"
+
+
+CHECK = Check(FACT.step, "master", _look, _judge, note=_note)
+"""The signer of access.via is available, and lasts long enough."""
 
 
 # --- the CertificateSigningRequest API

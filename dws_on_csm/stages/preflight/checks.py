@@ -33,7 +33,6 @@ while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
 for one in "$folder" /var/lib/containers /var/lib; do
     [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
 done
-[ -r {pki}/ca.key ] || echo "lacks-key {pki}/ca.key"
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
 for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo "open-file $one"; done
 """
@@ -78,8 +77,7 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
         findings.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
-    needed = ("lacks-file",) if ctx.site.access.via == "csr" else ("lacks-key", "lacks-file")
-    findings += [_unreadable(rest) for word, rest in words if word in needed]
+    findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
     findings += [_open(rest) for word, rest in words if word == "open-file"]
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < REQUIRED_KB)
     findings += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
@@ -91,7 +89,7 @@ def _uid(host: str) -> Finding:
 
 
 def _unreadable(path: str) -> Finding:
-    fix = "set master.pki and master.kubeconfig to the paths of these files on the master"
+    fix = "set master.kubeconfig to the path of this file on the master"
     return Finding("master-file-missing", f"{path} cannot be read on the master", fix)
 
 

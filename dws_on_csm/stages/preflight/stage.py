@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import revoked_names
+from dws_on_csm.stages.access import revoked_names, signing
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
 from dws_on_csm.stages.preflight import checks, endpoints, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
@@ -25,6 +25,7 @@ STAGE = Stage(
         unlisted_controllers.CHECK,
         writable_folders.CHECK,
         endpoints.API,
+        signing.CHECK,
         computes.CHECK,
         verify.USER,
     ),

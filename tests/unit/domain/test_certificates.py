@@ -25,7 +25,7 @@ def signed(
     (folder / "ca.crt").write_bytes(ca.certificate)
     (folder / "ca.key").write_bytes(ca.key)
     settings = {"pki": str(folder), "serial": serial or certificates.serial(), "before": "300", "days": str(days)}
-    script = "set -eu\numask 077\n" + render.script("lib/temporary.sh", "master/sign.sh", **settings)
+    script = "set -eu\numask 077\n" + render.script("lib/temporary.sh", "master/ca.sh", "master/sign.sh", **settings)
     return subprocess.run(["sh", "-c", script], input=csr, capture_output=True, check=False, timeout=30)
 
 

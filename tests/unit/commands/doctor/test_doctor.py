@@ -117,7 +117,7 @@ def test_a_certificate_of_another_ca_is_reported_where_the_ca_is_known() -> None
     other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443", "trusts": ""}
     seen = StepContext(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
     assert told(rules_access.file(seen, found)) == ["certificate-foreign"]
-    seen = StepContext(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": "another one"}}}), HOST)
+    seen = StepContext(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": other["ca"]}}}), HOST)
     assert told(rules_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
 
 
