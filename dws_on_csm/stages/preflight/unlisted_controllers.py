@@ -130,7 +130,7 @@ CHECK = check(takes=False)
 
 def looking(effect: str) -> tuple[Check, Check]:
     """The same for a command that changes nothing else there: the look at each controller, and the check."""
-    return replace(controller.CHECK, judge=lambda ctx, have: ()), check(takes=False, effect=effect)
+    return replace(controller.CHECK, judge=controller.judge_place), check(takes=False, effect=effect)
 
 
 _UNSTORED = "jobs with #DW lines would run there without storage"

@@ -86,8 +86,8 @@ def _preflight(goal: RollbackTarget) -> Stage:
     if goal.dws != "leave" or goal.things or goal.pods:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
     if goal.slurm or goal.pods or any(goal.files.values()):
-        judge = deactivate.judge if goal.off else known.get("controller", _CONTROLLER_UNJUDGED).judge  # type: ignore[union-attr]
-        known |= {"pod": pod_checks.KNOWN, "controller": replace(_CONTROLLER_UNJUDGED, judge=judge)}
+        judge = deactivate.judge if goal.off else known.get("controller", _CONTROLLER_PLACED).judge  # type: ignore[union-attr]
+        known |= {"pod": pod_checks.KNOWN, "controller": replace(_CONTROLLER_PLACED, judge=judge)}
         known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked_names.CHECK.name: revoked_names.CHECK}
@@ -126,7 +126,7 @@ def _crds(goal: RollbackTarget) -> bool:
     return any(known.before is None and known.path.startswith(installed.CRDS) for known in goal.things)
 
 
-_CONTROLLER_UNJUDGED = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
+_CONTROLLER_PLACED = Check(controller.CHECK.name, "controller", controller.look, controller.judge_place)
 
 
 def _base(goal: RollbackTarget) -> Stage:

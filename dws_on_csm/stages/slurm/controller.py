@@ -81,8 +81,8 @@ def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
         return (
             Finding("slurm-missing", text, "correct controllers in the site file: list the hosts where slurmctld runs"),
         )
-    if elsewhere := have.get("elsewhere"):
-        return (_elsewhere(ctx, elsewhere),)
+    if elsewhere := judge_place(ctx, have):
+        return elsewhere
     if conf not in have["files"]:
         return (
             Finding(
@@ -94,15 +94,17 @@ def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     return [*looked, *_user_findings(ctx, have), *_kubectl_findings(ctx, have)]
 
 
-def _elsewhere(ctx: StepContext, named: Sequence[str]) -> Finding:
-    """slurmctld reads another slurm.conf than this run would edit. Nothing else in that file matters then."""
+def judge_place(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+    """The finding where slurmctld reads another slurm.conf than this run would; nothing else of that file matters then."""
+    if not (named := have.get("elsewhere")):
+        return ()
     text = f"slurmctld on {ctx.host} reads {' and '.join(named)}, but slurm.folder in the site file makes it {ctx.site.slurm.conf}"
     paths = {name.rpartition(" (")[0] for name in named}
     path = PurePosixPath(paths.pop())
     fix = "start slurmctld with one slurm.conf, in its arguments and its unit, and set slurm.folder to its folder"
     if not paths and path.is_absolute() and path.name == "slurm.conf":
         fix = f"set slurm.folder to {path.parent} in the site file; or start slurmctld with {ctx.site.slurm.conf}"
-    return Finding("slurm-conf-elsewhere", text, fix)
+    return (Finding("slurm-conf-elsewhere", text, fix),)
 
 
 def _service_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:

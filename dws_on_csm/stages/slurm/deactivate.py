@@ -15,13 +15,16 @@ from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
 
 
-def judge(ctx: StepContext, state: Value) -> Sequence[Finding]:
-    """Refuse unless the run has all controllers: one that is left out may share the files that are removed."""
+def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    """Refuse unless slurmctld reads the slurm.conf that the run edits, and the run has all controllers: one that is left out may
+    share the files that are removed.
+    """
+    placed = controller.judge_place(ctx, have)
     left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     if not left_out:
-        return ()
+        return placed
     text = f"{', '.join(left_out)} would keep using burst-buffer files that this run removes"
-    return (Finding("controllers-left-out", text, "omit --limit where you pass --slurm"),)
+    return (*placed, Finding("controllers-left-out", text, "omit --limit where you pass --slurm"))
 
 
 # --- slurm.conf and the daemon

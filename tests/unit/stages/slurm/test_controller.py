@@ -13,7 +13,9 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.facts import Single
-from dws_on_csm.stages.slurm import controller, slurmctld
+from dws_on_csm.stages.preflight import unlisted_controllers
+from dws_on_csm.stages.rollback import procedure
+from dws_on_csm.stages.slurm import controller, deactivate, slurmctld
 
 SITE = load(DEFAULT)
 CONF = "/etc/slurm/slurm.conf"
@@ -138,6 +140,16 @@ def test_a_slurm_conf_that_slurmctld_does_not_read_is_refused(
     assert seen.name == "slurm-conf-elsewhere" and seen.name in acceptable.WHY_NOT
     assert all(named in seen.text for named in elsewhere) and f"makes it {CONF}" in seen.text
     assert seen.fix.startswith(fix)
+
+
+def test_every_command_that_uses_slurm_conf_refuses_another_one() -> None:
+    """An undeploy, a rollback and new certificates too: SlurmUser could be another one there, and the files lie elsewhere."""
+    place = StepContext(SITE, Facts(), "slurmctl")
+    have = GOOD | {"elsewhere": ["/opt/slurm/etc/slurm.conf (as slurmctld reports)"]}
+    judges = (deactivate.judge, unlisted_controllers.looking("")[0].judge, procedure._CONTROLLER_PLACED.judge)
+    for judge in judges:
+        assert [finding.name for finding in judge(place, have)] == ["slurm-conf-elsewhere"]
+        assert list(judge(place, GOOD)) == []
 
 
 def test_a_slurm_conf_without_end_is_refused() -> None:
