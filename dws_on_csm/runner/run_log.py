@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dws_on_csm.engine.host_script import fenced
@@ -88,7 +88,8 @@ def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, at_once: int 
         past_runs.add_records(known, master, lines(_run(reach, master, fenced(run, past_runs.script()))))
     except RemoteError as error:
         return [_sentence(error)]
-    oldest, gone = outlived(list(known.values()), keep)
+    own = known[run].controllers if run in known else ()
+    oldest, gone = outlived(list(known.values()), keep, own)
     data = "".join(f"{name}\n" for name in (oldest or "-", *gone)).encode()
     # where no run has left anything, the fence must not leave anything either
     script = f"[ -d {STATE} ] || exit 0\n{fenced(run, _PRUNE.format(state=STATE))}"
@@ -114,18 +115,23 @@ def _sentence(error: Exception) -> str:
     return f"Not all hosts have a record of how this run ended: {text}" if isinstance(error, LockLost) else text
 
 
-def outlived(known: Sequence[PastRun], keep: int) -> tuple[str, list[str]]:
+def outlived(known: Sequence[PastRun], keep: int, controllers: Collection[str] = ()) -> tuple[str, list[str]]:
     """Of the runs that the master knows: the oldest one to keep ("": keep all), and the younger ones to remove all the same.
 
     The newest `keep` runs that changed something are kept, and separately as many of those that changed nothing. If a rollback
     among them did not complete, the run that it undoes is kept too, and all since then. A run that the master does not know is
-    kept elsewhere until it is older than all of these. Ids are times: they sort.
+    kept elsewhere until it is older than all of these. Runs of another Slurm's site file (none of its
+    controllers is one of `controllers`) are kept: that site's own runs remove them. Ids are times: they sort.
     """
-    lasting = sorted((run for run in known if run.lasts), key=lambda run: run.id)
-    idle = sorted(run.id for run in known if not run.lasts)
+    other = [run for run in known if controllers and run.controllers and run.controllers.isdisjoint(controllers)]
+    own = [run for run in known if run not in other]
+    lasting = sorted((run for run in own if run.lasts), key=lambda run: run.id)
+    idle = sorted(run.id for run in own if not run.lasts)
     if len(lasting) < keep or any(run.unread for run in lasting[-keep:]):  # which run that one undoes is unknown
         return "", idle[:-keep]
-    return min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)]), idle[:-keep]
+    oldest = min([lasting[-keep].id, *_unfinished(lasting[-keep:], own)])
+    older = [run.id for run in lasting if run.id < oldest] if other else []
+    return min([oldest, *(run.id for run in other)]), [*idle[:-keep], *older]
 
 
 def _unfinished(kept: Sequence[PastRun], known: Sequence[PastRun]) -> list[str]:

@@ -68,11 +68,12 @@ def _run(
     undoes: int = 0,
     code: int = 0,
     without: Sequence[str] = (),
+    controllers: Sequence[str] = (),
 ) -> None:
     """A complete run: opened on the master, working on some hosts, recorded on those that it reached; old runs are removed."""
     run, stage, _, name = _id(number), *step.partition(".")
     opened = {"run": run, "task": "install", "by": "joe@admin", "at": float(number), "installed": None}
-    opened |= {"undoes": _id(undoes) if undoes else "", "without": list(without)}
+    opened |= {"undoes": _id(undoes) if undoes else "", "without": list(without), "controllers": list(controllers)}
     folder = hosts["master"].folder / "state" / "before" / run
     folder.mkdir(parents=True)
     (folder / ".opened").write_text(json.dumps(opened) + "\n")
@@ -125,6 +126,18 @@ def test_proofs_push_no_before_images_out(hosts: Mapping[str, LocalHost]) -> Non
     for name in ("master", "ctl1"):
         assert _kept(hosts[name]) == [_id(1), _id(6), _id(7)]
     assert (hosts["ctl1"].folder / "state" / "before" / _id(1) / "etc").exists()
+
+
+def test_a_run_removes_no_record_of_another_slurm_s_site(hosts: Mapping[str, LocalHost]) -> None:
+    """Two site files on one master, each with its own keep_runs; a site whose list of controllers changed is still the same."""
+    for number in (1, 2, 3):
+        _run(hosts, number, on=("ctl2",), keep=3, controllers=("ctl2", "ctl3"))
+    for number in (4, 5, 6):
+        _run(hosts, number, keep=1, controllers=("ctl1",))
+    assert _kept(hosts["ctl2"]) == [_id(1), _id(2), _id(3)]
+    assert _kept(hosts["master"]) == [_id(1), _id(2), _id(3), _id(6)] and _kept(hosts["ctl1"]) == [_id(6)]
+    _run(hosts, 7, on=("ctl2",), keep=1, controllers=("ctl2",))
+    assert _kept(hosts["ctl2"]) == [_id(7)] and _kept(hosts["master"]) == [_id(6), _id(7)]
 
 
 def test_what_the_master_does_not_know_stays_until_it_is_too_old(hosts: Mapping[str, LocalHost]) -> None:
