@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -185,6 +186,10 @@ class Login:
             self._agent = Agent(self._to.agent, self._deadline_at, self._tell)
             return self._agent.keys()
         except AgentError as error:
+            if error.late:
+                fix = f"check whether `SSH_AUTH_SOCK={shlex.quote(self._to.agent)} ssh-add -l` answers; restart the agent, "
+                text = f"timed out: the agent {self._to.agent} did not list its keys within {self._seconds:.0f} s"
+                raise self._failed(text, f"{fix}or set `IdentityAgent none` in ssh_config") from error
             self.tried.append(f"agent {self._to.agent} ({error})")
             return []
 

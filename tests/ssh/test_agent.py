@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -140,6 +141,23 @@ def test_a_key_that_is_too_slow_has_timed_out(server: Server, refused: Refused, 
     assert "timed out: id of the agent did not sign within" in error.text
     assert "refused" not in error.text
     assert "deadlines.connect" in error.fix
+
+
+def test_an_agent_that_hangs_is_told(
+    server: Server, refused: Refused, agent: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that never lists its keys is what timed out, not the host."""
+    there, over = agent(), threading.Event()
+
+    def hang(agent: FakeAgent, request: bytes) -> bytes:
+        over.wait(HANG)
+        return b""
+
+    monkeypatch.setattr(FakeAgent, "answer", hang)
+    error = refused(_config(server, there, identity=server.key), deadlines=Deadlines(connect=3))
+    over.set()
+    assert f"timed out: the agent {there.path} did not list its keys within" in error.text
+    assert "ssh-add -l" in error.fix
 
 
 def test_certificate_file_with_the_key_in_the_agent(certified: tuple[Server, Path], one: One, agent: Start) -> None:
