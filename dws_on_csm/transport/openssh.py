@@ -7,6 +7,7 @@ master connection that the person has opened. That is used, and never ended here
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dws_on_csm.model.errors import Lost, Unreachable
 from dws_on_csm.model.printable import plain_line
@@ -68,7 +70,7 @@ class Way:
 
     name, user  as in the site file; user "": as ssh_config says
     words       further words for ssh, such as -F and the ssh_config
-    strict      unknown host keys are refused; else ssh_config decides
+    strict      "yes": unknown host keys are refused; "accept-new": they are added. One that has changed is always refused
     control     the person's own control socket, if there is one
     agent       the agent is forwarded
     jump        the jump host that is the last on the way; None also where ssh itself is to find the way
@@ -77,7 +79,7 @@ class Way:
     name: str
     user: str
     words: tuple[str, ...]
-    strict: bool
+    strict: Literal["yes", "accept-new"]
     control: Path | None
     agent: bool
     jump: Way | None = None
@@ -230,7 +232,7 @@ class _Master:
         way = self._way
         options = [f"ControlPath={control}", "ControlMaster=yes", *QUIET, *KEEP]
         options += [f"ConnectTimeout={max(1, int(seconds))}", f"BatchMode={'no' if self._ask else 'yes'}"]
-        options += ["StrictHostKeyChecking=yes"] if way.strict else []
+        options += [f"StrictHostKeyChecking={way.strict}"]
         options += [f"ProxyCommand={_proxy(way.jump, self._through)}"] if way.jump and self._through else []
         named = [word for option in options for word in ("-o", option)]
         return ["ssh", *way.words, "-N", "-T", *named, *(("-l", way.user) if way.user else ()), "--", way.name]
@@ -288,6 +290,7 @@ def _proxy(via: Way, control: Path) -> str:
 
 
 def _folder() -> Path:
-    """A new folder of this user alone, with a path short enough for sockets in it."""
+    """A new folder of this user alone, whose path is short enough for sockets in it and needs no quotes in ssh's options."""
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="dws-", dir=base if len(os.fsencode(base)) < LONGEST_PATH else "/tmp"))  # noqa: S108
+    plain = re.fullmatch(r"[A-Za-z0-9/._-]+", base) and len(base) < LONGEST_PATH
+    return Path(tempfile.mkdtemp(prefix="dws-", dir=base if plain else "/tmp"))  # noqa: S108  # mkdtemp makes it private

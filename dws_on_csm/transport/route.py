@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Literal
 from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import mux, ssh_config
 from dws_on_csm.transport.openssh import Way
-from dws_on_csm.transport.ssh_config import Destination, Query, Settings
+from dws_on_csm.transport.ssh_config import Destination, Query, Settings, Strict
 
 Transport = Literal["auto", "fabric", "openssh"]
 
-LOGINS = ("pkcs11provider", "hostbasedauthentication")
-"""Settings of ssh_config by which only ssh itself logs in, and which nobody sets without a reason. With GSSAPIAuthentication, which
-many distributions set for all, Fabric's keys are tried first."""
+SMARTCARD = "pkcs11provider"
+"""The setting of ssh_config by which only ssh itself logs in, and that nobody sets without a reason. GSSAPIAuthentication and
+HostbasedAuthentication are set for all hosts of many sites; with these, Fabric's keys are tried first."""
+_STRICT: Mapping[Strict, Literal["yes", "accept-new"]] = {"ask": "yes", "accept-new": "accept-new", "no": "accept-new"}
 ANSWER = 2.0  # seconds in which a master process on this machine answers
 
 
@@ -50,9 +52,8 @@ def route(query: Query, deadline: float, jumps: dict[Query, Destination], transp
         to = ssh_config.resolve(query, deadline, jumps, settings=settings)
     except NoLogin as why:
         return Route(None, way, why.short)
-    for keyword in LOGINS:
-        if settings.first(keyword, "no") not in ("no", "none", "false"):
-            return Route(None, way, f"ssh_config sets {keyword}")
+    if settings.first(SMARTCARD, "none") != "none":
+        return Route(None, way, "ssh_config sets PKCS11Provider")
     for hop in (*to.hops(),)[1:]:
         if hop.control and _is_open(hop.control):
             return Route(None, way, f"the master connection of its jump host {hop.name} is open")
@@ -63,19 +64,20 @@ def _way(query: Query, settings: Settings, deadline: float, jumps: dict[Query, D
     config = ("-F", str(query.config)) if query.config else ()
     options = ("-o", "ForkAfterAuthentication=no") if settings.all("forkafterauthentication") else ()
     words = (*config, *options)
-    strict = settings.first("stricthostkeychecking", "ask") not in ("accept-new", "no", "false", "off")
     forwarded = settings.first("forwardagent", "no") not in ("no", "false")
     jump: Way | None = None
     with suppress(Unreachable):  # ssh goes its own way, and says what is wrong on it
         if hop := ssh_config.jump(query, settings, deadline, jumps):
             jump = _to_jump(hop, words)
-    return Way(query.name, query.user, words, strict, _open(settings.control), forwarded, jump)
+    return Way(
+        query.name, query.user, words, _STRICT[ssh_config.strict(settings)], _open(settings.control), forwarded, jump
+    )
 
 
 def _to_jump(hop: Destination, words: tuple[str, ...]) -> Way:
     before = _to_jump(hop.jump, words) if hop.jump else None
     port = ("-p", str(hop.port))
-    return Way(hop.name, hop.user, (*words, *port), hop.strict == "ask", _open(hop.control), False, before)
+    return Way(hop.name, hop.user, (*words, *port), _STRICT[hop.strict], _open(hop.control), False, before)
 
 
 def _open(control: Path | None) -> Path | None:

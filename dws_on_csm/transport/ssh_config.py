@@ -208,6 +208,11 @@ def jump(
     return jumps[hop]
 
 
+def strict(settings: Settings) -> Strict:
+    """StrictHostKeyChecking; its `yes` and `ask` are one to a tool that asks nothing about host keys."""
+    return _STRICT.get(settings.first("stricthostkeychecking"), "ask")
+
+
 def _destination(query: Query, settings: Settings, jump: Destination | None, other: Tokens) -> Destination:
     hostname, port, alias = settings.first("hostname"), settings.first("port", "22"), settings.first("hostkeyalias")
     tokens = _tokens(query.name, hostname, settings.first("user"), port, alias, other)
@@ -225,7 +230,7 @@ def _destination(query: Query, settings: Settings, jump: Destination | None, oth
         forward_agent=settings.enabled("forwardagent"),
         key_names=(alias,) if alias else _key_names(hostname.lower(), int(port)),
         known_hosts=tuple(_home(file) for file in files if file != "none"),
-        strict=_STRICT.get(settings.first("stricthostkeychecking"), "ask"),
+        strict=strict(settings),
         hash_names=settings.enabled("hashknownhosts"),
         rsa_bits=int(settings.first("requiredrsasize", "1024")),
         algorithms={key: tuple(settings.first(key).split(",")) for key in _ALGORITHMS if settings.first(key)},

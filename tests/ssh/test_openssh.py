@@ -78,7 +78,13 @@ def person(config: str, folder: Path, user: str = "root") -> Iterator[Path]:
 
 def test_plain_hosts_use_no_ssh(server: Server, one: One) -> None:
     """A host that Fabric reaches has no process of ssh, also with what distributions set for all hosts."""
-    session = one(server.config("GSSAPIAuthentication yes", "ControlMaster auto", "ControlPath ~/.ssh/cm-%C"))
+    lines = (
+        "GSSAPIAuthentication yes",
+        "HostbasedAuthentication yes",
+        "ControlMaster auto",
+        "ControlPath ~/.ssh/cm-%C",
+    )
+    session = one(server.config(*lines))
     assert isinstance(session.link, FabricLink)
     assert session.note == ""
 
@@ -116,7 +122,6 @@ def test_without_ssh_the_lists_of_both_sides_are_told(tmp_path: Path, refused: R
 SETTINGS = {
     "PKCS11Provider": "PKCS11Provider /nonexistent.so",
     "Ciphers": "Ciphers chacha20-poly1305@openssh.com",
-    "HostbasedAuthentication": "HostbasedAuthentication yes",
     "BindInterface": "BindInterface lo",
 }
 
@@ -161,6 +166,22 @@ def test_host_keys_that_only_ssh_can_check(tmp_path: Path, one: One, refused: Re
         command = f"KnownHostsCommand /bin/cat {server.known_hosts()}"
         session = one(server.config(command, "UserKnownHostsFile /dev/null"))
         assert session.note == "only ssh checks host keys by KnownHostsCommand"
+
+
+@OPENSSH
+@pytest.mark.parametrize("strict", ["accept-new", "no"])
+def test_new_host_keys_are_added_and_changed_ones_refused(
+    tmp_path: Path, server: Server, one: One, refused: Refused, strict: str
+) -> None:
+    """A new host's key is added where ssh_config says so; a changed one is refused even with StrictHostKeyChecking no."""
+    file = tmp_path / "known"
+    config = server.config(f"UserKnownHostsFile {file}", f"StrictHostKeyChecking {strict}")
+    assert works(one(config))
+    assert server.host_key in file.read_text()
+    other = keygen(tmp_path / "other").with_suffix(".pub").read_text()
+    file.write_text(f"[127.0.0.1]:{server.port} {other}")
+    error = refused(config)
+    assert "Host key verification failed" in error.text
 
 
 def listens(server: Server) -> bool:
@@ -278,6 +299,17 @@ def test_a_master_process_that_dies_is_told(server: Server, one: One) -> None:
 
 
 # --- ways to a host
+
+
+@OPENSSH
+@pytest.mark.parametrize("name", ["with blank", "with%percent", "long" * 30])
+def test_any_folder_for_temporary_files(
+    tmp_path: Path, server: Server, one: One, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where TMPDIR is no path for a control socket, another folder is used."""
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+    assert works(one(server.config()))
 
 
 @OPENSSH
