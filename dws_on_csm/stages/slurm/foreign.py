@@ -38,7 +38,7 @@ CONF_FILE: Fact[PluginFile | None] = Fact("plugin", "conf")
 NOT_SHOWN = "-- (this file "
 """How templates/controller/plugin_file.sh begins its text for a file whose content it does not print: its origin is unknown."""
 
-_COMMENT = re.compile("--.*")
+_COMMENT = re.compile(r"--(?:\[(=*)\[)?")
 _DWS = re.compile(
     r"(?:dataworkflowservices\.github\.io|dws\.cray\.hpe\.com)\b|^[ \t]*function[ \t]+DWS[ \t]*[:.]", re.MULTILINE
 )
@@ -51,8 +51,21 @@ def foreign(name: str, text: str) -> bool:
         directive = slurm_conf.value(text, "Directive")
         says = any(line.partition("#")[0].strip() for line in text.split("\n"))
         return says and (directive is None or directive.value != "DW")
-    code = _COMMENT.sub("", text)
+    code = _without_comments(text)
     return text.startswith(NOT_SHOWN) or (bool(code.strip()) and not _DWS.search(code))
+
+
+def _without_comments(lua: str) -> str:
+    """A Lua text without comments, those over several lines (--[[ ]], --[==[ ]==]) included. Strings are not told from code."""
+    code, at = list[str](), 0
+    while comment := _COMMENT.search(lua, at):
+        code.append(lua[at : comment.start()])
+        closing = "\n" if comment[1] is None else f"]{comment[1]}]"
+        end = lua.find(closing, comment.end())
+        if end < 0:
+            return "".join(code)
+        at = end if closing == "\n" else end + len(closing)
+    return "".join([*code, lua[at:]])
 
 
 def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence[Finding]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from dws_on_csm.commands.history import rollback_target
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Put
 from dws_on_csm.model.step import Facts, Refused, Step, StepContext
+from dws_on_csm.stages import cancel
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.slurm import activate, controller, deactivate, foreign, plugin, slurmctld
 from tests.unit import steps
@@ -33,6 +35,11 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
     [
         (names.PLUGIN_LUA, OWN_LUA, True),
         (names.PLUGIN_LUA, OWN_LUA + "-- not workflows.dataworkflowservices.github.io\n", True),
+        (names.PLUGIN_LUA, "--[[ as\nfunction DWS:new()\ndoes --]]\n" + OWN_LUA, True),
+        (names.PLUGIN_LUA, OWN_LUA + "--[==[ ]]\nfunction DWS:new()\n]==]\n", True),
+        (names.PLUGIN_LUA, OWN_LUA + "--[[\nfunction DWS:new()\n", True),
+        (names.PLUGIN_LUA, "--[[ License\n]]\n" + OURS, False),
+        (names.PLUGIN_LUA, "--[[ nothing yet\n]]\n", False),
         (names.PLUGIN_LUA, 'dofile("/opt/site/bb.lua")\n', True),
         (names.PLUGIN_LUA, "-- (this file holds a key, which is not shown)\n", True),
         (names.PLUGIN_LUA, "-- (this file can not be read to its end)\n", True),
@@ -145,6 +152,25 @@ def test_another_burst_buffer_type_is_refused_in_the_same_words(text: str, where
     assert seen.text.startswith(
         f"{where} on slurmctl has BurstBufferType={value}, and Slurm supports one burst buffer only"
     )
+
+
+@pytest.mark.parametrize("value", ["lua", '"lua"', "burst_buffer/lua", "lua,"])
+def test_lua_is_burst_buffer_lua_everywhere(value: str) -> None:
+    """Slurm adds the prefix: nothing is edited or restarted for it, nothing finds it missing, and an undeploy removes it."""
+    text = f"{TEXT}BurstBufferType={value}\n"
+    files = {CONF: text}
+    daemon: Any = RUNNING | {"loaded": True, "type": value.strip('"')}
+    conf = {"slurm.conf": {"slurmctl": {"text": text}}}
+    facts = Facts(
+        {"preflight.controller": {"slurmctl": GOOD | {"files": files}}, slurmctld.FACT.name: {"slurmctl": daemon}}
+        | conf
+    )
+    place = StepContext(SITE, facts, "slurmctl")
+    assert activate.wanted_text(place, text) == text and activate.enabled(place)
+    assert list(controller.judge(place, GOOD | {"files": files})) == [] == list(slurmctld.without(daemon))
+    assert cancel._judge_active(place, {"type": value.strip('"')}) == []
+    assert rollback_target._enables(text)
+    assert deactivate._want_conf(place) == TEXT
 
 
 @pytest.mark.parametrize("name", ["lua", "conf"])
