@@ -26,7 +26,7 @@ from dws_on_csm.stages.dws import (
     workflows,
 )
 from dws_on_csm.stages.dws.workflows import Workflow
-from dws_on_csm.stages.preflight import unlisted_controllers
+from dws_on_csm.stages.preflight import logins, unlisted_controllers
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks
 
@@ -107,7 +107,11 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
         (),
         (
             *(tools, read, installed.CHECK, *checks, theirs),
-            *((pod_checks.KNOWN, limited, unlisted_controllers.check(takes=True)) if slurm else ()),
+            *(
+                (logins.CONTROLLER, logins.COMPUTE, pod_checks.KNOWN, limited, unlisted_controllers.check(takes=True))
+                if slurm
+                else ()
+            ),
         ),
     )
 

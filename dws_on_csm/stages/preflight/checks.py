@@ -13,6 +13,7 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
 from dws_on_csm.stages.facts import CLUSTER, ClusterState
+from dws_on_csm.stages.preflight import logins
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
@@ -71,7 +72,7 @@ def _skew(out: bytes, asked_at: float, answered_at: float) -> float:
 def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
     lacking = [rest for word, rest in words if word == "lacks"]
-    findings = [_uid(ctx.host)] if ["uid", "0"] not in words else []
+    findings = [logins.not_root(ctx.host)] if ["uid", "0"] not in words else []
     if lacking:
         text = f"{ctx.host} lacks {', '.join(lacking)}"
         findings.append(
@@ -82,10 +83,6 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < REQUIRED_KB)
     findings += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
     return [*findings, *clock(ctx.host, have["skew"])]
-
-
-def _uid(host: str) -> Finding:
-    return Finding("not-root", f"the login on {host} is not root", "set user: root for this host, or sudo: true")
 
 
 def _unreadable(path: str) -> Finding:

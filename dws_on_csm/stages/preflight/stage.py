@@ -6,7 +6,7 @@ from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
-from dws_on_csm.stages.preflight import checks, endpoints, unlisted_controllers, writable_folders
+from dws_on_csm.stages.preflight import checks, endpoints, logins, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
 STAGE = Stage(
@@ -21,11 +21,13 @@ STAGE = Stage(
         revoked_names.CHECK,
         *replace.checks("preflight"),
         pod_checks.CHECK,
+        logins.CONTROLLER,
         controller.CHECK,
         unlisted_controllers.CHECK,
         writable_folders.CHECK,
         endpoints.API,
         signing.CHECK,
+        logins.COMPUTE,
         computes.CHECK,
         verify.USER,
     ),

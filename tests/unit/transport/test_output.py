@@ -88,3 +88,23 @@ def test_a_line_is_known_once_it_is_whole() -> None:
 def test_the_last_lines_of_much() -> None:
     """The last lines are found without reading the whole output."""
     assert tail(b"x" * 5_000_000 + b"\nlast\n", lines=1) == ("last",)
+
+
+@pytest.mark.parametrize("cut", range(1, 14))
+def test_what_comes_behind_the_end_is_dropped(cut: int) -> None:
+    """The output ends with the mark, in pieces or whole, also where it looks like one before; the exit code is the mark's."""
+    stream = Stream("token", None)
+    end = b"token ends 7\nbye\n"
+    for piece in (b"token 1\n", b"tok token ends x tok", end[:cut], end[cut:], b"token ends 9\n"):
+        stream.feed(piece)
+    stream.end()
+    assert (stream.content(), stream.ended) == (b"tok token ends x tok", 7)
+
+
+def test_how_far_a_command_comes_is_known() -> None:
+    """The login shell's mark has its path; what follows are the words of what comes next, without the marks."""
+    stream = Stream("token", None)
+    stream.feed(b"welcome\ntoken login /bin/zsh\nsudo says token asks me: this\n")
+    assert (stream.reached, stream.shell, stream.words()) == ("login", "/bin/zsh", b"sudo says  this\n")
+    stream.feed(b"token rights\n")
+    assert (stream.reached, stream.words()) == ("rights", b"")
