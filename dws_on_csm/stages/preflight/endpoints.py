@@ -41,7 +41,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         ),
         "token": Finding(
             "registry-token",
-            f"{registry.host} wants its password sent to another place, to get a token: {text}",
+            f"{registry.host} issues a token only for a password that is sent elsewhere, to {text}",
             "if that host may get the password, and has https, add it to registry.token_hosts; else correct the registry",
         ),
         "podman": Finding(
