@@ -96,11 +96,11 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
 
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
-    """What a plan would change, with hosts of the same difference together."""
+    """What a plan would change, and what it says of things that are right, with hosts of the same difference together."""
     wanted: tuple[Outcome, ...] = ("would change", "unknown")
     groups: dict[object, tuple[Done, list[str]]] = {}
     for done in stage.done:
-        if done.outcome in wanted:
+        if done.outcome in wanted or (done.outcome == "ok" and done.note):
             groups.setdefault((done.step, done.outcome, done.diff, done.note), (done, []))[1].append(done.host)
     return list(groups.values())
 

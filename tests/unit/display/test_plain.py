@@ -121,6 +121,11 @@ def plan_of_nothing(code: int) -> str:
     return out.getvalue()
 
 
+def test_a_plan_shows_what_a_check_says_although_it_is_ok() -> None:
+    """What the site accepts, a TLS that is not verified: a plan is where people read it before they install."""
+    assert "    ✓ slurmctl1  lua  accepted: lua-unseen (" in plan_of_nothing(0)
+
+
 def test_a_plan_that_was_refused_does_not_say_that_there_is_nothing_to_do() -> None:
     """It has not seen what there is to do: only one that ended well may say so."""
     assert "Nothing to do; nothing was changed." in plan_of_nothing(0)
