@@ -24,8 +24,8 @@ _LOOK_ACTIVE = """
 slurm_path
 cd /
 fact type "$(running_setting 60 BurstBufferType)"
-if why=$(obeys "$kubeconfig" 2>&1); then
-    obeys "$kubeconfig"
+if why=$(choose_runner "$kubeconfig" 2>&1); then
+    choose_runner "$kubeconfig"
     make_memory_folder "$runner"
     remove_at_exit "$work"
     runner_kubectl 30 "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||

@@ -19,7 +19,7 @@ from dws_on_csm.stages.pod import discover, files
 
 _LOOK_USER = """
 slurm_path
-account "$user" || { echo unknown; exit 0; }
+find_account "$user" || { echo unknown; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
 (PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || echo folder

@@ -123,7 +123,7 @@ bring_up() {
     : >"$work/touched"
     rm -f -- "$work/through"
     # SlurmUser writes the log, and slurm.conf names it: it is read with SlurmUser's rights
-    log_at=$(counted "$(slurm stat -L -c %s -- "$log" 2>/dev/null)")
+    log_at=$(number_or_zero "$(slurm stat -L -c %s -- "$log" 2>/dev/null)")
     since=$(date +%s)
     until_=$(($(clock) + deadline * 10))
     said=
@@ -132,7 +132,7 @@ bring_up() {
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
         # a running slurmctld may be what shows who SlurmUser is
-        [ -n "$slurm_uid" ] || { who_is_slurm; slurm_path; }
+        [ -n "$slurm_uid" ] || { find_slurm_user; slurm_path; }
         alive || return 1
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))

@@ -13,7 +13,7 @@ over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT
 # log_since SIZE SECONDS: what slurmctld's log got since it had so many bytes; where it is the journal, since that time
 log_since() {
     file=$(log_file)
-    if slurm test -f "$file"; then slurm tail -c "+$(($(counted "$1") + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
+    if slurm test -f "$file"; then slurm tail -c "+$(($(number_or_zero "$1") + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
 }
 
 case $step in
@@ -23,14 +23,14 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
         eval "as_user \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
     id=${id%%;*}
-    numeral "$id" || { echo "sbatch printed no job id" >&2; exit 1; }
+    is_number "$id" || { echo "sbatch printed no job id" >&2; exit 1; }
     echo "id=$id"
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
     if [ -n "$release" ]; then slurm scontrol release "$job"; fi
-    limit=$(($(up) + allowed))
+    limit=$(($(uptime_seconds) + allowed))
     look
-    until [ "$buffer" = "$wanted" ] || over || [ "$(up)" -ge "$limit" ]; do
+    until [ "$buffer" = "$wanted" ] || over || [ "$(uptime_seconds)" -ge "$limit" ]; do
         sleep 0.2 # Slurm reports no event to wait for
         look
     done
@@ -38,20 +38,20 @@ begin) # $release: whether it is held; $wanted: state of its burst buffer that i
     ;;
 cancel) # $words: scancel's options
     file=$(log_file)
-    if slurm test -f "$file"; then echo "size=$(counted "$(slurm stat -L -c %s -- "$file")")"; else echo size=0; fi
+    if slurm test -f "$file"; then echo "size=$(number_or_zero "$(slurm stat -L -c %s -- "$file")")"; else echo size=0; fi
     date +since=%s
     # shellcheck disable=SC2086 # one option or none
     as_user "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
 end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
-    limit=$(($(up) + allowed))
+    limit=$(($(uptime_seconds) + allowed))
     while look; do
         if over && [ "$buffer" = complete ]; then break; fi
         if over && log_since "$size" "$since" | grep -q "JobId=$job slurm_bb_job_teardown killed by signal"; then
             echo killed=yes
             break
         fi
-        [ "$(up)" -lt "$limit" ] || break
+        [ "$(uptime_seconds)" -lt "$limit" ] || break
         sleep 0.3 # nor of this
     done
     answer
@@ -60,7 +60,7 @@ clear) # all jobs of this name, and of names that begin with it and a hyphen
     found=$(slurm timeout 60 squeue --noheader --user="$user" --format='%A %j') || exit 1
     ids=$(printf '%s\n' "$found" | awk -v name="$name" 'NF == 2 && index($2 "-", name "-") == 1 { print $1 }')
     for id in $ids; do
-        numeral "$id" || continue
+        is_number "$id" || continue
         echo "id=$id"
         slurm timeout 60 scancel --hurry --quiet "$id" || :
     done

@@ -77,8 +77,8 @@ named_conf() {
 # process_conf PID: what the process was started with
 process_conf() {
     {
-        of_process "$1" cmdline | tr '\n\0' ' \n' | sed 's/^/argv /'
-        of_process "$1" environ | tr '\n\0' ' \n' | sed 's/^/environ /'
+        read_proc "$1" cmdline | tr '\n\0' ' \n' | sed 's/^/argv /'
+        read_proc "$1" environ | tr '\n\0' ' \n' | sed 's/^/environ /'
     } | named_conf "the running process"
 }
 # unit_conf: what slurmctld would be started with next time

@@ -26,8 +26,8 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
 
 # --- this Slurm's burst_buffer_lua.so: next to the plugins in use, else where packages install it
 {
-    [ -z "$main" ] || of_process "$main" maps | sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' | grep -i slurm | sort -u
-    conf_said PluginDir | tr : '\n'
+    [ -z "$main" ] || read_proc "$main" maps | sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' | grep -i slurm | sort -u
+    conf_value PluginDir | tr : '\n'
     [ -z "$program" ] || ls -d "${program%/*/*}"/lib*/slurm "${program%/*/*}"/lib*/slurm-wlm "${program%/*/*}"/lib/*/slurm-wlm 2>/dev/null
     ls -d /usr/lib64/slurm /usr/lib/slurm /usr/lib/*/slurm-wlm /usr/lib/*/slurm 2>/dev/null
 } | while IFS= read -r place; do
@@ -36,7 +36,7 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
     fact library "$library"
     # It may be another user's, or have become a fifo, or have no end. It is read whole, or not at all: half of it would lack
     # functions. Their names stand in it whole: of the functions that it looks for, and of the Lua that it opens.
-    if content=$(text_of "$(reader "$slurm_uid" "$library")" "$library"); then
+    if content=$(text_of "$(choose_reader "$slurm_uid" "$library")" "$library"); then
         reads() { printf %s "$content" | base64 -d | grep "$@"; }
         reads -azx 'slurm_bb_[a-z_]*' | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
         reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
@@ -54,7 +54,7 @@ interpreters "$runs" | sed 's/^/lua=/'
 guessed=
 if [ -n "$main" ]; then
     searched=$(path_of "$main")
-    [ -n "$searched" ] || of_process "$main" environ >/dev/null ||
+    [ -n "$searched" ] || read_proc "$main" environ >/dev/null ||
         guessed=" (assumed: the environment of slurmctld cannot be read)"
 elif systemd; then
     searched=$(systemctl show-environment | sed -n 's/^PATH=//p')

@@ -4,13 +4,13 @@ slurm_path
 main=$(main_pid)
 echo "main=$main"
 if [ -n "$main" ]; then
-    echo "started=$(started "$main")"
+    echo "started=$(start_time "$main")"
     # Only this proves that the plugin is loaded: scontrol shows slurm.conf as it was read last.
-    ! of_process "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
+    ! read_proc "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
 fi
 # read_so FILE: whether a record says that slurmctld has read the file's present text (pod_noted.sh)
 read_so() {
-    recorded "$main" && sum=$(sum_of "$1") &&
+    is_recorded "$main" && sum=$(sum_of "$1") &&
         grep -qxF "file=$sum $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
 }
 start_files | while IFS= read -r file; do
@@ -30,10 +30,10 @@ if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity
         printf '%s\n' "$is" | sed 's/^was=/is=/'
     fi
 fi
-told=$(pinged)
+told=$(named_pings)
 if [ -n "$told" ]; then
     printf '%s\n' "$told" | sed 's/^/named=/'
-    printf '%s\n' "$told" | located | sed 's/^/ping=/'
+    printf '%s\n' "$told" | mark_local | sed 's/^/ping=/'
 fi
 # Without an answer scontrol would try for as long as MessageTimeout.
 case $told in *\ UP*)

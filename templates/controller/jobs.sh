@@ -5,7 +5,7 @@ slurm_path
 SLURM_TIME_FORMAT=%s
 config=$(slurm timeout 20 scontrol show config 2>/dev/null </dev/null)
 now=$(printf '%s\n' "$config" | sed -n 's/^Configuration data as of //p' | head -n 1)
-numeral "$now" || now=0
+is_number "$now" || now=0
 echo "now=$now"
 # In a federation each cluster numbers its jobs from its own base.
 slurm timeout 20 scontrol show federation 2>/dev/null </dev/null | sed -n 's/^Self:.* ID:\([0-9][0-9]*\).*/cluster=\1/p'

@@ -3,7 +3,7 @@
 # Goes after slurm_conf.sh. Set before: $file ("" for a text of this tool's), $lua, $program (load.lua), $hooks.
 # Lua takes a program that begins with a comment for an option, hence the blank before it.
 loads() {
-    obeys "${file:-/}" && obeys "$lua" || return 1
+    choose_runner "${file:-/}" && choose_runner "$lua" || return 1
     # shellcheck disable=SC2086 # words
     as "$runner" timeout 25 "$lua" -e " $program" /dev/null $hooks
 }

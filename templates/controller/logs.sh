@@ -37,7 +37,7 @@ pick() (
 )
 # rotated logs since then, oldest first, then the present log up to its current end
 before() {
-    ends=$(($(up) + past))
+    ends=$(($(uptime_seconds) + past))
     { as_slurm_user timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
         echo "0 $mark"; } |
         sort -n | while read -r _ one; do
@@ -47,7 +47,7 @@ before() {
 }
 # within COMMAND: run it as SlurmUser, for the rest of the time for past entries
 within() {
-    left=$((ends - $(up)))
+    left=$((ends - $(uptime_seconds)))
     code=124
     if [ "$left" -gt 0 ]; then
         as_slurm_user timeout "$left" "$@" </dev/null
@@ -72,7 +72,7 @@ earlier() {
 }
 
 if [ -n "$log" ] && as_slurm_user test -r "$log" && size=$(as_slurm_user stat -L -c %s -- "$log"); then
-    end=$(counted "$size")
+    end=$(number_or_zero "$size")
     where=$log
 elif [ -z "$log" ] && [ -e "$folder/slurm.conf" ] && [ "$conf_code" != 0 ]; then
     where="nowhere: $folder/slurm.conf cannot be read to its end, so it is unknown where slurmctld writes its log"

@@ -6,7 +6,7 @@ stat -L -c 'mode=%a
 owner=%U:%G
 size=%s bytes' -- "$file"
 fact changed "$(stat -L -c 'changed %y' -- "$file" | cut -d. -f1)"
-reader=$(reader "$slurm_uid" "$file")
+reader=$(choose_reader "$slurm_uid" "$file")
 content=$(text_of "$reader" "$file") || content=$(echo '-- (this file can not be read to its end)' | base64 -w 0)
 if holds_key "$content"; then content=$(echo '-- (this file holds a key, which is not shown)' | base64 -w 0); fi
 printf 'content=%s\n' "$content"

@@ -25,7 +25,7 @@ if [ -e "$folder/slurm.conf" ]; then
     confs=$(conf_files) && set -- "$@" $confs
     # slurmctld, slurmd and Slurm's commands load what is in these
     # shellcheck disable=SC2046 # the same
-    set -- "$@" $(conf_said PluginDir | tr : '\n' | sed -n 's|^/.*|&/burst_buffer_lua.so|p')
+    set -- "$@" $(conf_value PluginDir | tr : '\n' | sed -n 's|^/.*|&/burst_buffer_lua.so|p')
 fi
 for file in "$@"; do
     if ! path=$(real_path "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi

@@ -51,10 +51,10 @@ clear_away() {
         return
     fi
     slurm timeout 30 scancel --hurry --quiet "$job"
-    from=$(up)
+    from=$(uptime_seconds)
     until gone; do
         # complete: Slurm has finished with it, and never tears down what it did not set up
-        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(up)" -ge $((from + patient)) ]; then
+        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(uptime_seconds)" -ge $((from + patient)) ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
             return
         fi
@@ -68,7 +68,7 @@ trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM 
 trap 'exit 141' PIPE
 
 slurm_path
-obeys "$kubeconfig" 2>&1 || exit 1
+choose_runner "$kubeconfig" 2>&1 || exit 1
 make_memory_folder "$runner"
 mkfifo -m 600 "$work/events"
 : >"$work/seen"
@@ -100,8 +100,8 @@ reader=$!
 ) &
 watcher=$!
 # At verbosity 6 kubectl logs each answered request, and no secret.
-limit=$(($(up) + 10))
-until grep -q 'watch=true' "$work/errors" || [ "$(up)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
+limit=$(($(uptime_seconds) + 10))
+until grep -q 'watch=true' "$work/errors" || [ "$(uptime_seconds)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
 # 3. submit the job; cancel one that a killed run left
 slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
@@ -112,7 +112,7 @@ over=
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
     eval "as_user \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
-numeral "$job" || { job= && failed "sbatch printed no job id"; }
+is_number "$job" || { job= && failed "sbatch printed no job id"; }
 printf '%s\n' "submitted job $job as $user"
 if gone; then
     failed "Slurm accepted job $job without a Workflow: slurmctld runs without the plugin or without burst_buffer.conf"
@@ -122,12 +122,12 @@ fi
 bbstat=
 said=0
 resources=
-limit=$(($(up) + allowed))
+limit=$(($(uptime_seconds) + allowed))
 while :; do
     state=$(job_says JobState)
     case $state in
     RUNNING | COMPLETING | COMPLETED | STAGE_OUT)
-        if [ -z "$resources" ]; then resources=yes limit=$(($(up) + 120)); fi
+        if [ -z "$resources" ]; then resources=yes limit=$(($(uptime_seconds) + 120)); fi
         ;;
     BOOT_FAIL | CANCELLED | DEADLINE | FAILED | LAUNCH_FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | REVOKED | TIMEOUT | '')
         failed "job $job ended as '${state:-unknown}': $(job_says Reason)"
@@ -147,11 +147,11 @@ while :; do
     if [ "$(last 2)" = DELETED ]; then break; fi
     if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
     if [ "$state" = COMPLETED ] && gone; then
-        limit=$(($(up) + 10)) # the watch may report that a moment later
-        until [ "$(last 2)" = DELETED ] || [ "$(up)" -ge "$limit" ]; do sleep 0.2; done
+        limit=$(($(uptime_seconds) + 10)) # the watch may report that a moment later
+        until [ "$(last 2)" = DELETED ] || [ "$(uptime_seconds)" -ge "$limit" ]; do sleep 0.2; done
         break
     fi
-    if [ "$(up)" -ge "$limit" ]; then
+    if [ "$(uptime_seconds)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state; its Workflow stays in $(last 4) ($(last 6))"
         fi
@@ -161,9 +161,9 @@ while :; do
     sleep 0.3 # Slurm reports no event to wait for
 done
 took=$(seconds)
-limit=$(($(up) + 30))
+limit=$(($(uptime_seconds) + 30))
 until [ "$(job_says JobState)" = COMPLETED ]; do
-    if [ "$(up)" -ge "$limit" ]; then
+    if [ "$(uptime_seconds)" -ge "$limit" ]; then
         failed "Workflow bb$job is gone, and job $job is $(job_says JobState): $(job_says Reason)"
     fi
     sleep 0.2

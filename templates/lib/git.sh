@@ -5,14 +5,14 @@ export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL=https:ssh:f
 
 # first_writable FOLDER: print the first path in it that others than root can write; nothing if there is none
 first_writable() {
-    if ! roots "$1"; then
+    if ! only_root_writes "$1"; then
         printf '%s\n' "$1"
     else
         of_others=$(find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit)
         by_group=$(find "$1" ! -type l -perm -g+w -print -quit)
         if [ -n "$of_others" ]; then
             printf '%s\n' "$of_others"
-        elif [ -n "$by_group" ] && ! no_acl "$by_group"; then
+        elif [ -n "$by_group" ] && ! has_no_acl "$by_group"; then
             printf '%s\n' "$by_group"
         else
             find "$1" ! -type l -perm -g+w -exec env LC_ALL=C ls -ld -- {} + | sed -n '/^.\{10\}+/{s/^[^/]*//p;q;}'
@@ -32,7 +32,7 @@ check_pin() {
 # check_source SOURCE: whether a repository in a folder of this host can be used: only root can write it, or $commit is pinned
 check_source() {
     case $1 in file://*) ;; *) return 0 ;; esac
-    [ -n "$commit" ] || roots "${1#file://}" || [ ! -e "${1#file://}" ] || {
+    [ -n "$commit" ] || only_root_writes "${1#file://}" || [ ! -e "${1#file://}" ] || {
         printf '%s\n' "others than root can write $1: pin its commit in the site file" >&2
         return 1
     }

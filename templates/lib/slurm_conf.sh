@@ -4,17 +4,17 @@
 LC_ALL=C
 export LC_ALL
 
-# conf_read: sets $conf_found: "file PATH" for slurm.conf and all its includes, each once, then "said KEY VALUE" for some keys (in
+# read_conf: sets $conf_found: "file PATH" for slurm.conf and all its includes, each once, then "said KEY VALUE" for some keys (in
 # lower case, without quotes; the last setting in Slurm's order counts). Sets $conf_code:
 #   0 read, 3 too many files, 4 one of them can't be read, 5 too large altogether; any other: cut off at a limit
 # An Include is at the very beginning of a line; a relative path is relative to slurm.conf's folder, in every file.
 # The writer of slurm.conf decides what it includes, also a device or an endless file: each read has a limit, ends with all that it
 # started, and holds no lock of this script's.
-conf_read() {
+read_conf() {
     conf_code=0
-    conf_found=$(conf_awk 8>&- 9>&-) || conf_code=$?
+    conf_found=$(parse_conf 8>&- 9>&-) || conf_code=$?
 }
-conf_awk() (
+parse_conf() (
     ulimit -v 1000000 2>/dev/null
     export regular reads
     exec timeout --foreground -k 1 30 awk -v folder="$folder" '
@@ -98,22 +98,22 @@ conf_awk() (
         for (name in said) print "said " name " " said[name]
     }' </dev/null
 )
-# conf_said KEY: what KEY is set to; nothing where it isn't set.
-conf_said() { printf '%s\n' "$conf_found" | sed -n "s/^said $(echo "$1" | tr '[:upper:]' '[:lower:]') //p"; }
+# conf_value KEY: what KEY is set to; nothing where it isn't set.
+conf_value() { printf '%s\n' "$conf_found" | sed -n "s/^said $(echo "$1" | tr '[:upper:]' '[:lower:]') //p"; }
 # conf_files: slurm.conf and all that it includes, a path a line.
 conf_files() { printf '%s\n' "$conf_found" | sed -n 's/^file //p'; }
 # log_file: where slurmctld writes its log, a path; nothing where slurm.conf names none.
-log_file() { conf_said SlurmctldLogFile | grep '^/' || :; }
+log_file() { conf_value SlurmctldLogFile | grep '^/' || :; }
 
-# who_is_slurm: sets
+# find_slurm_user: sets
 #   $slurm_uid   SlurmUser's number; "" where it is unknown: then nothing is run as SlurmUser, and nothing of SlurmUser's as root
 #   $slurm_name  its name on this host; slurm.conf's word where it is unknown
 #   $slurm_lacks why it is unknown, in a word: unreadable, unknown, open; $slurm_why the same as a sentence
 # The writer of slurm.conf could name any account as SlurmUser, to run programs with that account's rights: a slurm.conf that
-# others than root can write is trusted only where that gains them nothing (`vouched`).
-who_is_slurm() {
+# others than root can write is trusted only where that gains them nothing (`is_trusted`).
+find_slurm_user() {
     slurm_uid='' slurm_lacks='' slurm_why=''
-    slurm_name=$(conf_said SlurmUser)
+    slurm_name=$(conf_value SlurmUser)
     slurm_name=${slurm_name%%(*}
     if [ "$conf_code" != 0 ]; then
         slurm_lacks=unreadable
@@ -124,47 +124,47 @@ who_is_slurm() {
         4) slurm_why="$slurm_why ($(conf_files | tail -n 1) can't be read)" ;;
         124 | 137) slurm_why="$slurm_why (timed out)" ;;
         esac
-    elif ! account "${slurm_name:-root}"; then
+    elif ! find_account "${slurm_name:-root}"; then
         slurm_lacks=unknown
         slurm_why="SlurmUser=$slurm_name is not a user of this host"
-    elif as_root && ! vouched "$as_number"; then
+    elif as_root && ! is_trusted "$as_number"; then
         slurm_lacks=open
-        open=$(closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"
+        open=$(is_closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"
         slurm_why="$slurm_why, which is not trusted: others than root and that user can write $open"
     else
         slurm_uid=$as_number slurm_name=$as_name
     fi
 }
 
-# vouched NUMBER: whether nobody could have named that account as SlurmUser to gain its rights. This holds where only root and that
+# is_trusted NUMBER: whether nobody could have named that account as SlurmUser to gain its rights. This holds where only root and that
 # account can write what was read, where slurm.conf or its folder belongs to that account in a folder that nobody else can write, or
 # where the host's slurmctld runs as that account. For root only the first holds.
-vouched() {
-    if closed "$1" >/dev/null; then return 0; fi
+is_trusted() {
+    if is_closed "$1" >/dev/null; then return 0; fi
     [ "$1" != 0 ] || return 1
-    owned "$1" "$folder/slurm.conf" || owned "$1" "$folder" || slurmctld_as "$1"
+    is_owned_by "$1" "$folder/slurm.conf" || is_owned_by "$1" "$folder" || slurmctld_runs_as "$1"
 }
 
-# closed NUMBER: whether only root and that account can write slurm.conf and all its includes; if not, prints the first path that
+# is_closed NUMBER: whether only root and that account can write slurm.conf and all its includes; if not, prints the first path that
 # somebody else can write, and its owner. For a missing file the folder counts in which it could be created.
-closed() (
+is_closed() (
     conf_files | while IFS= read -r file; do
         at=$file
         while [ ! -e "$at" ] && [ ! -L "$at" ]; do at=${at%/*} at=${at:-/}; done
-        open=$(sole "$1" "$at") && { [ "$at" = "$file" ] || [ ! -k "$at" ]; } && continue
+        open=$(only_account_writes "$1" "$at") && { [ "$at" = "$file" ] || [ ! -k "$at" ]; } && continue
         at=${open:-$at}
         printf '%s (%s)\n' "$at" "$(stat -c 'owner %U, group %G, %A' -- "$at" 2>/dev/null)"
         exit 1
     done
 )
 
-# owned NUMBER PATH: whether PATH belongs to that account, and only it and root can write the folders above, so that nobody else put
+# is_owned_by NUMBER PATH: whether PATH belongs to that account, and only it and root can write the folders above, so that nobody else put
 # it there. A file with a second hard link does not count: another account may have made the link.
-owned() (
+is_owned_by() (
     path=$2 hops=0
     while :; do
         above=${path%/*}
-        sole "$1" "${above:-/}" >/dev/null || exit 1
+        only_account_writes "$1" "${above:-/}" >/dev/null || exit 1
         [ -L "$path" ] || break
         hops=$((hops + 1))
         [ "$hops" -lt 20 ] || exit 1
@@ -174,29 +174,29 @@ owned() (
     case $(stat -c '%u %h %F' -- "$path" 2>/dev/null) in "$1 1 regular"* | "$1 "*" directory") exit 0 ;; *) exit 1 ;; esac
 )
 
-# slurmctld_as NUMBER: whether the slurmctld that root started runs with that account's rights alone. Anybody can start one, so the
+# slurmctld_runs_as NUMBER: whether the slurmctld that root started runs with that account's rights alone. Anybody can start one, so the
 # unit's main process counts, and in a container the first process.
-slurmctld_as() (
+slurmctld_runs_as() (
     main=1
     [ ! -d /run/systemd/system ] || main=$(systemctl show -p MainPID "${unit:-slurmctld}" 2>/dev/null | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p')
-    [ -n "$main" ] && [ "$(its Uid "$main")" = "$1" ] && is_slurmctld "$main"
+    [ -n "$main" ] && [ "$(single_id Uid "$main")" = "$1" ] && is_slurmctld "$main"
 )
 # is_slurmctld PROCESS: whether its program has that name, and only root can change it. Owners in /proc prove nothing: a process can
 # make them root's.
 is_slurmctld() {
-    lies=$(lies_at "$1")
-    case ${lies##*/} in slurmctld | slurmctld-*) roots "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
+    lies=$(program_file "$1")
+    case ${lies##*/} in slurmctld | slurmctld-*) only_root_writes "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
 }
 
-# obeys FILE: sets $runner to the account for a program that FILE is, or that FILE may name programs to (a kubeconfig): SlurmUser.
+# choose_runner FILE: sets $runner to the account for a program that FILE is, or that FILE may name programs to (a kubeconfig): SlurmUser.
 # Returns 77 with a message where SlurmUser is unknown, or is root and others than root can write FILE: then nothing may be run.
-obeys() {
+choose_runner() {
     runner=$slurm_uid
     case $slurm_uid in
     '') printf '%s\n' "$slurm_why" >&2 ;;
     0)
         runner=root
-        if roots "$1"; then return 0; fi
+        if only_root_writes "$1"; then return 0; fi
         printf 'SlurmUser is root, but others than root can write %s: it is not used\n' "$1" >&2
         ;;
     *) return 0 ;;
@@ -204,5 +204,5 @@ obeys() {
     return 77
 }
 
-conf_read
-who_is_slurm
+read_conf
+find_slurm_user

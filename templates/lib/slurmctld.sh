@@ -15,27 +15,27 @@ main_pid() {
         systemctl show -p MainPID "$unit" | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p'
     else
         for one in $(pgrep -x slurmctld); do
-            ! slurms "$one" || printf '%s %s\n' "$(began "$one")" "$one"
+            ! is_slurms "$one" || printf '%s %s\n' "$(start_ticks "$one")" "$one"
         done | sort -n | sed -n '1s/.* //p'
     fi
 }
 
-# slurms PID: whether a process named slurmctld is Slurm's. Anybody can start a process of that name, and root runs its program and
+# is_slurms PID: whether a process named slurmctld is Slurm's. Anybody can start a process of that name, and root runs its program and
 # trusts its output: it must be root's or SlurmUser's, and only root may be able to change its program.
-slurms() {
+is_slurms() {
     for has in $(sed -n 's/^Uid://p' "/proc/$1/status" 2>/dev/null) none; do
         case $has in 0 | "$slurm_uid") ;; none) break ;; *) return 1 ;; esac
     done
     is_slurmctld "$1"
 }
-# began PID: when the process began, in ticks since boot
-began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# start_ticks PID: when the process began, in ticks since boot
+start_ticks() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
 # program: slurmctld's path: of the process, else from the usual folders. It may belong to another user, so root never runs it:
 # use `slurm PROGRAM -V`.
 program() {
     main=$(main_pid)
-    if [ -n "$main" ] && lies=$(lies_at "$main") && [ -n "$lies" ]; then
+    if [ -n "$main" ] && lies=$(program_file "$main") && [ -n "$lies" ]; then
         printf '%s\n' "$lies"
         return 0
     fi
@@ -52,7 +52,7 @@ slurm_path() {
     as_path=$PATH users_path=$PATH
     for one in ${found:+"${found%/*}" "${found%/*/*}/bin"} $usual; do
         safe=
-        ! roots "$one" || safe=yes
+        ! only_root_writes "$one" || safe=yes
         case $slurm_uid in '' | 0) [ -n "$safe" ] || continue ;; esac
         as_path=$as_path:$one
         case " $usual " in *" $one "*) safe=yes ;; esac
@@ -67,8 +67,8 @@ as_user() { (as_path=$users_path; as "$@"); }
 slurm() {
     for word; do case $word in timeout | -* | [0-9]*) ;; *) break ;; esac; done
     case $slurm_uid$word in
-    0/*) obeys "$word" || return 77 ;;
-    *) obeys / || return 77 ;;
+    0/*) choose_runner "$word" || return 77 ;;
+    *) choose_runner / || return 77 ;;
     esac
     "${runs_as:-as}" "$runner" "$@"
 }
@@ -80,10 +80,10 @@ running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/nu
 # Of 5 MB at most altogether, also where they have grown since slurm.conf was read: these texts are kept in memory and in a file.
 conf_texts() {
     left=6700000
-    whose=$(reader "$slurm_uid" "$folder/slurm.conf")
+    whose=$(choose_reader "$slurm_uid" "$folder/slurm.conf")
     conf_files | while IFS= read -r file; do
         # the writer of slurm.conf decides what it includes: it could be any file
-        if [ "$whose" = root ]; then as_whom=$(reader "$slurm_uid" "$file"); else as_whom=$whose; fi
+        if [ "$whose" = root ]; then as_whom=$(choose_reader "$slurm_uid" "$file"); else as_whom=$whose; fi
         if content=$(text_of "$as_whom" "$file") && [ "${#content}" -le "$left" ]; then
             left=$((left - ${#content}))
             printf '%s=%s %s\n' "$1" "$file" "$content"
@@ -104,13 +104,13 @@ start_files() {
 # with or without its domain, or by several names. For one that doesn't respond scontrol tries for MessageTimeout, at most $patience
 # seconds for all of them.
 patience=30
-pings() { pinged | located; }
-# pinged: the same with names: "NAMES UP|DOWN" a line
-pinged() {
+pings() { named_pings | mark_local; }
+# named_pings: the same with names: "NAMES UP|DOWN" a line
+named_pings() {
     slurm timeout "$patience" scontrol ping 2>/dev/null </dev/null |
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p'
 }
-located() {
+mark_local() {
     while read -r names state; do
         where=there
         for name in "$(uname -n)" "$(uname -n | cut -d. -f1)"; do
@@ -120,10 +120,10 @@ located() {
     done
 }
 
-# started PID: when the process began, in seconds of this host's clock with two decimals. The clock and the time since boot can't be
+# start_time PID: when the process began, in seconds of this host's clock with two decimals. The clock and the time since boot can't be
 # read at once, and seconds may pass between them on a busy host: the closest of several pairs counts.
-started() {
-    ticks=$(began "$1")
+start_time() {
+    ticks=$(start_ticks "$1")
     tries=0
     while [ "$tries" -lt 10 ]; do
         tries=$((tries + 1))
@@ -139,10 +139,10 @@ started() {
 
 # identity PID: a name that no other process has, not even after a reboot
 identity() {
-    [ -z "$1" ] || echo "$(cat /proc/sys/kernel/random/boot_id) $1 $(began "$1")"
+    [ -z "$1" ] || echo "$(cat /proc/sys/kernel/random/boot_id) $1 $(start_ticks "$1")"
 }
-# recorded PID: whether $state has a record of what this slurmctld has read
-recorded() {
+# is_recorded PID: whether $state has a record of what this slurmctld has read
+is_recorded() {
     [ -e "$state/activation" ] || return 1
     ! grep -q '^process=' "$state/activation" || grep -qxF "process=$(identity "$1")" "$state/activation"
 }

@@ -10,7 +10,7 @@ remove_at_exit() {
 # in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh. Anybody can use up /dev/shm: where
 # there is no such folder this shell ends, whoever called, since an empty $work would turn what follows to folders of the system.
 make_memory_folder() {
-    account "$1" || exit 1
+    find_account "$1" || exit 1
     work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) && [ -n "$work" ] || exit 1
     home=$work/home
     if mkdir -m 700 "$home" && owned_home && chmod 711 "$work"; then return 0; fi
@@ -19,7 +19,7 @@ make_memory_folder() {
 }
 owned_home() { [ "$as_number" = "$(id -u)" ] || chown -h "$as_number:$as_group" "$home"; }
 
-# runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`obeys KUBECONFIG` sets it: a kubeconfig may name
+# runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
 # programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of
 # kubectl, or "" for that of `as`.
 runner_kubectl() {

@@ -3,7 +3,7 @@
 # $run where its time is right by this master's clock, and after all runs that are known here; else a new one with the same last
 # digits: the names of runs order them.
 # Set before: $who, $pid, $process (lines that tell the process from all others), $over (a run that is known to have died)
-numeral() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
+is_number() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
 rm -rf lock.new lock.old
 end=$(ending)
 if [ -e lock/holder ]; then
@@ -30,7 +30,7 @@ if [ -e lock/holder ]; then
     former=${former:-?}
 elif [ -e left ] && read -r left_boot left_at left_by <left && [ "$left_boot" = "$boot" ]; then
     since=0
-    if numeral "$left_at" && [ "$left_at" -le "$up" ]; then since=$((up - left_at)); fi
+    if is_number "$left_at" && [ "$left_at" -le "$up" ]; then since=$((up - left_at)); fi
 fi
 
 now=$(date +%s)

@@ -7,7 +7,7 @@
 set -u
 umask 077
 say() { printf '%s\n' "$*" >>"$work/progress"; }
-up() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; } # seconds since this machine started: nobody sets that clock
+uptime_seconds() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; } # seconds since this machine started: nobody sets that clock
 # kube SECONDS ARGUMENTS: kubectl with a limit, since an API server or a kubelet may accept a request and never answer.
 kube() {
     limit=$1
@@ -31,7 +31,7 @@ pod() {
 # bring_up: wait until the workload's new pod runs and slurmctld responds in it. 1: it ends again and again, or can't be started;
 # 2: it did not respond within the deadline.
 bring_up() {
-    ends=$(($(up) + deadline))
+    ends=$(($(uptime_seconds) + deadline))
     (exec timeout --foreground -k 5 "$((deadline + 10))" kubectl ${context:+"$context"} --cache-dir "$work/cache" \
         --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s") >/dev/null 2>&1 &
     status=$!
@@ -48,7 +48,7 @@ bring_up() {
     name=$(pod)
     name=${name%% *}
     say "pod $name is running"
-    left=$((ends - $(up)))
+    left=$((ends - $(uptime_seconds)))
     [ "$left" -gt 5 ] || left=5
     # SlurmUser's container could print without end, and the master's disk is etcd's: only the exit code counts
     printf 'patience_=%s\n%s\n' "$left" "$answers" |
@@ -135,8 +135,8 @@ printf '%s\n' "$edit" >"$work/edit"
 : >"$work/edited"
 edit_objects next || finish 1 "nothing was changed"
 say "$workload rolls out: slurmctld stops, then starts in a new pod"
-began=$(up)
+began=$(uptime_seconds)
 bring_up
 code=$?
 [ "$code" = 0 ] || undo_failed
-finish 0 "slurmctld responds in pod $name after $(($(up) - began)) s"
+finish 0 "slurmctld responds in pod $name after $(($(uptime_seconds) - began)) s"

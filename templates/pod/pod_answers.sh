@@ -1,10 +1,10 @@
 # In slurmctld's own container: wait up to $patience_ seconds until it responds, then record what it has read. Prints nothing.
 # Goes after slurmctld.sh and pod_noted.sh. Set before: $folder, $unit, $state, $patience_.
 slurm_path
-until_=$(($(up) + patience_))
+until_=$(($(uptime_seconds) + patience_))
 patience=10
 until pings | grep -qx 'here UP'; do
-    [ "$(up)" -lt "$until_" ] || exit 1
+    [ "$(uptime_seconds)" -lt "$until_" ] || exit 1
     sleep 0.5
 done
 record_start_files

@@ -131,7 +131,7 @@ def _look_loads(ctx: StepContext) -> Look:
 
 _LOADS = """
 [ -n "$slurm_uid" ] || exit 0
-content=$(text_of "$(reader "$slurm_uid" "$file")" "$file") || { echo "the file cannot be read to its end"; exit 0; }
+content=$(text_of "$(choose_reader "$slurm_uid" "$file")" "$file") || { echo "the file cannot be read to its end"; exit 0; }
 said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-Lua gives no reason}"
 """
 

@@ -38,7 +38,7 @@ file={kubeconfig}
 {slurm_user}
 fact slurm_user "$slurm_name"
 fact slurm_uid "$slurm_uid"
-[ -z "$slurm_uid" ] || fact slurm_group "$(account "$slurm_uid" && echo "$as_group")"
+[ -z "$slurm_uid" ] || fact slurm_group "$(find_account "$slurm_uid" && echo "$as_group")"
 [ -z "$slurm_why" ] || fact slurm_why "$slurm_why"
 [ -e "$file" ] || exit 0
 stat_file 'mode=%a

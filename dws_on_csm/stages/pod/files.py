@@ -87,8 +87,8 @@ def record_read_files(ctx: StepContext) -> RunScript:
 _UNREAD = """
 slurm_path
 main=$(main_pid)
-if [ -n "$main" ] && ! recorded "$main"; then
-    began=$(started "$main")
+if [ -n "$main" ] && ! is_recorded "$main"; then
+    began=$(start_time "$main")
     start_files | while IFS= read -r file; do
         stat -L -c '%.2Z' -- "$file"
     done | awk -v began="$began" '$1 > began { late = 1 } END { exit late }' && record_start_files

@@ -35,7 +35,7 @@ for one in "$folder" /var/lib/containers /var/lib; do
     [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
 done
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
-for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo "open-file $one"; done
+for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || only_root_writes "$one" || echo "open-file $one"; done
 """
 
 

@@ -15,9 +15,9 @@ from dws_on_csm.stages.facts import KUBECONFIG
 # run: nothing is run where SlurmUser is unknown, or is root and others can write the file.
 _CAN_I = """
 can_i() {
-    obeys "$file" && runner_kubectl 20 "$file" auth can-i "$@"
+    choose_runner "$file" && runner_kubectl 20 "$file" auth can-i "$@"
 }
-if obeys "$file" 2>/dev/null; then
+if choose_runner "$file" 2>/dev/null; then
     make_memory_folder "$runner"
     remove_at_exit "$work"
 fi
@@ -27,9 +27,9 @@ fi
 # first second, a moment later than the master.
 _TRY = """
 {slurm_user}{can_i}
-end=$(($(up) + {seconds}))
+end=$(($(uptime_seconds) + {seconds}))
 until said=$(can_i create {workflows} 2>&1); do
-    [ "$(up)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
+    [ "$(uptime_seconds)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
     sleep 0.5
 done
 """

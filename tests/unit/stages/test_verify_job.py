@@ -43,7 +43,9 @@ def script(tmp_path: Path) -> str:
     body = render.script("lib/as.sh", "lib/temporary.sh", "controller/test_job.sh").replace(
         "/dev/shm", f"{tmp_path}/shm"
     )
-    doubles = 'slurm_path() { :; }\nobeys() { runner=root; }\nslurm() { as root "$@"; }\nas_user() { as "$@"; }\n'
+    doubles = (
+        'slurm_path() { :; }\nchoose_runner() { runner=root; }\nslurm() { as root "$@"; }\nas_user() { as "$@"; }\n'
+    )
     return f"set -eu\n{given}{doubles}{body}"
 
 
@@ -148,6 +150,6 @@ esac""",
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    quick = script.replace("$(up) + 10", "$(up) + 1").replace("allowed=x", "allowed=60")
+    quick = script.replace("$(uptime_seconds) + 10", "$(uptime_seconds) + 1").replace("allowed=x", "allowed=60")
     done = subprocess.run(["sh", "-c", quick], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and "states are unknown, because its watch ended early: no space" in done.stdout, done

@@ -151,7 +151,7 @@ RUN = "a[$(touch {})]"
 def test_a_number_of_others_is_never_run(tmp_path: Path, shell: str, word: str, number: str) -> None:
     """What is no plain number counts as 0, wherever sh would count with it."""
     ran = tmp_path / "ran"
-    script = f'{render.script("lib/bounded.sh")}n=$(counted "$1")\necho "$n $((n + 1))"\n'
+    script = f'{render.script("lib/bounded.sh")}n=$(number_or_zero "$1")\necho "$n $((n + 1))"\n'
     answer = subprocess.run(
         [*shell.split(), "-c", script, "sh", word.format(ran)], capture_output=True, text=True, timeout=SOON, check=True
     )
@@ -180,14 +180,14 @@ SET = {
     "allowed", "before", "days", "deadline", "hold", "next_size", "back_size", "past", "patience", "patience_", "slow",
 }  # fmt: skip
 """Settings that Python writes before a script: numbers of the site file's, or of this program's."""
-ASKED = r"\$\((?:clock|now|up|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
+ASKED = r"\$\((?:clock|now|uptime_seconds|number_or_zero .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
 ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
-"""What a variable is given that sh has counted itself, has of its own clock, or has put through `counted`."""
+"""What a variable is given that sh has counted itself, has of its own clock, or has put through `number_or_zero`."""
 APART = {
     ("lib/as.sh", "text"): "its length",
     ("lib/slurmctld.sh", "content"): "its length",
     ("lib/as.sh", "deep"): "a level that roots counts itself",
-    ("lib/bounded.sh", "1"): "what counted judges",
+    ("lib/bounded.sh", "1"): "what number_or_zero judges",
     ("commands/doctor/probes._AT_WORK", "end"): "what `ending` of lock_holder.sh says",
     ("commands/doctor/probes._AT_WORK", "until"): "counted by lock_holder.sh",
     ("commands/doctor/probes._AT_WORK", "up"): "what the kernel says in /proc/uptime",
@@ -195,7 +195,7 @@ APART = {
     ("lib/bounded.sh", "up_"): "what the kernel says in /proc/uptime",
     ("master/lock_holder.sh", "up"): "what the kernel says in /proc/uptime",
     ("master/lock_take.sh", "up"): "what the kernel says in /proc/uptime",
-    ("master/lock_take.sh", "left_at"): "of a file of root's, asked by `numeral` first",
+    ("master/lock_take.sh", "left_at"): "of a file of root's, asked by `is_number` first",
     ("master/lock_take.sh", "now"): "of lock.sh's own clock",
     ("master/lock_take.sh", "until"): "counted by lock_holder.sh",
     ("master/lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
@@ -249,7 +249,7 @@ def unfiltered(name: str, text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_sh_counts_with_its_own_numbers_alone(name: str) -> None:
-    """Each variable in $(( )) and in a test of numbers is sh's own, or Python's, or has been through `counted` or `numeral`."""
+    """Each variable in $(( )) and in a test of numbers is sh's or Python's own, or went through `number_or_zero` or `is_number`."""
     assert unfiltered(name, SCRIPTS[name]) == set()
 
 
@@ -259,7 +259,9 @@ def test_a_number_of_others_is_seen() -> None:
     assert unfiltered("x", 'echo "+$(($1 + 1))"') == {"1"}
     assert unfiltered("x", 'echo "+$(($(slurm stat) + 1))"') == {"an_answer"}
     assert unfiltered("x", 'read -r size\nif [ "$size" -gt 3 ]; then') == {"size"}
-    assert unfiltered("x", 'at=$(counted "$(slurm stat)")\necho $((at + 1)) "$(($(date +%s) + deadline))"') == set()
+    assert (
+        unfiltered("x", 'at=$(number_or_zero "$(slurm stat)")\necho $((at + 1)) "$(($(date +%s) + deadline))"') == set()
+    )
 
 
 # --- who may run for how long
@@ -270,7 +272,7 @@ def test_a_timeout_kills(name: str) -> None:
     """`timeout SECONDS` alone is what `as` and `slurm` take; every other one has -k, so that nobody outlives it."""
     for line in re.sub(r"(?m)^\s*#.*$", "", SCRIPTS[name].replace("\\\n", " ")).splitlines():
         for found in re.finditer(r"(?<![-\w$])timeout(?=\s+[-\"$0-9{])\s+((?:\S+\s+){0,3})", line):
-            theirs = re.search(r"(?:\bas|\bexec_as|\bslurm|\bas_slurm_user)\b[^|;&]*$", line[: found.start()])
+            theirs = re.search(r"(?:\bas|\bexec_as|\bslurm|\bas_slurm_user|\bas_user)\b[^|;&]*$", line[: found.start()])
             words = found[1]
             if theirs:
                 assert re.match(r"\"?[$0-9]", words), line

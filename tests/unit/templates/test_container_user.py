@@ -98,7 +98,7 @@ def test_slurms_programs_and_kubectl_run(container: Host, shell: str) -> None:
     body = """
 slurm_path
 slurm scontrol ping
-obeys "$file" || exit 1
+choose_runner "$file" || exit 1
 make_memory_folder "$runner"
 remove_at_exit "$work"
 runner_kubectl 20 "$file" get pods
@@ -113,7 +113,7 @@ def test_of_a_process_only_its_own_user_is_asked(container: Host, shell: str) ->
     """The environment of slurmctld, which is this user's; for another user's nobody else is tried."""
     with running(SLURM_USER, ["sleep", "100"]) as mine, running("nobody", ["sleep", "100"]) as theirs:
         script = (
-            library(container, "lib/as.sh") + f"of_process {mine} cmdline | tr '\\0' ' '; of_process {theirs} environ"
+            library(container, "lib/as.sh") + f"read_proc {mine} cmdline | tr '\\0' ' '; read_proc {theirs} environ"
         )
         done = run(container, script, shell)
     assert (done.stdout, done.stderr) == ("sleep 100 ", "")
@@ -134,8 +134,8 @@ def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
     """Memory outlives a container: a record of the slurmctld before is none of the present one's."""
     base = library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state="/var/lib/dws-on-csm")
     with running(SLURM_USER, ["sleep", "100"]) as first, running(SLURM_USER, ["sleep", "100"]) as second:
-        noted = f"main_pid() {{ echo {first}; }}\nrecorded {first} || echo none\nrecord_start_files\n"
-        told = f"for one in {first} {second}; do recorded $one && echo yes || echo no; done"
+        noted = f"main_pid() {{ echo {first}; }}\nis_recorded {first} || echo none\nrecord_start_files\n"
+        told = f"for one in {first} {second}; do is_recorded $one && echo yes || echo no; done"
         done = run(container, base + noted + told, shell)
     assert (done.stdout, done.stderr) == ("none\nyes\nno\n", "")
     record = Path(f"/dev/shm/dws-on-csm-{ME.pw_uid}/activation").read_text()

@@ -52,7 +52,7 @@ def test_no_open_file_of_roots_goes_along(hostile_host: Host, shell: str) -> Non
 def test_no_open_file_of_roots_goes_to_what_asks_a_process(hostile_host: Host, shell: str) -> None:
     """As that process's user, where root may not look, as in a container."""
     opened = "".join(f"exec {number}</etc/shadow\n" for number in range(3, 10))
-    asks = "by_its_user $one sh -c '[ \"$(id -u)\" != 0 ] && ls -l /proc/self/fd'\n"
+    asks = "as_process_user $one sh -c '[ \"$(id -u)\" != 0 ] && ls -l /proc/self/fd'\n"
     with running(SLURM_USER, ["sleep", "600"]) as process:
         answer = hostile_host.run(f"{render.script('lib/as.sh')}{opened}one={process}\n{asks}", shell)
     assert "pipe:" in answer.stdout and "shadow" not in answer.stdout
@@ -103,7 +103,7 @@ def test_files_of_root_alone(hostile_host: Host, shell: str) -> None:
         "both": False, "open-file": False, "open-group": False, "etc/link": False, "etc/roots": False,
         "etc/slurm.conf": False, "to-theirs": False, "circle": False, "nowhere": False,
     }  # fmt: skip
-    lines = "".join(f"if roots {top}/{name}; then echo {name}; fi\n" for name in expected)
+    lines = "".join(f"if only_root_writes {top}/{name}; then echo {name}; fi\n" for name in expected)
     told = hostile_host.run(render.script("lib/as.sh") + lines, shell).stdout.split()
     assert told == [name for name, safe in expected.items() if safe]
 
@@ -313,7 +313,7 @@ def test_a_slurmctld_of_others_that_runs_as_root_is_not_run_once_more(hostile_ho
     for name in ("slurmctld", "scontrol"):
         hostile_host.owned(folder / name, f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho slurm 24.05\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "slurmctld", "state": str(hostile_host.top)}
-    said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ echo {folder}/slurmctld; }}\n"
+    said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nprogram_file() {{ echo {folder}/slurmctld; }}\n"
     for templates in (
         ("lib/lua.sh", "controller/controller.sh"),
         ("controller/daemon.sh",),

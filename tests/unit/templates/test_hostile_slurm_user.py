@@ -386,7 +386,7 @@ def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
         f"echo SlurmUser=root >{hostile_host.etc}/slurm.conf",
     ):
         _folder_of_slurm_users(hostile_host)
-        answer = hostile_host.run(f"{script}\n{what}\nslurm_path\nslurm scontrol ping; conf_said SlurmUser")
+        answer = hostile_host.run(f"{script}\n{what}\nslurm_path\nslurm scontrol ping; conf_value SlurmUser")
         assert answer.stdout == f"1\n{SLURM_USER}\n", answer
 
 
@@ -396,7 +396,7 @@ def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
 @SHELLS
 def test_a_process_is_read_with_its_users_rights(hostile_host: Host, shell: str) -> None:
     """Where root may not look, its own user may; not with rights that a set-id program gave to somebody, and not as root."""
-    asked = "by_its_user $pid sh -c '[ \"$(id -u)\" = 0 ] && exit 1; id -u; id -g; id -G'"
+    asked = "as_process_user $pid sh -c '[ \"$(id -u)\" = 0 ] && exit 1; id -u; id -g; id -G'"
     cases = {
         ("--reuid", "1", "--regid", "1"): "1\n1\n1\n",
         ("--ruid", "65534", "--euid", "1", "--regid", "1"): "",
@@ -415,7 +415,7 @@ def test_roots_environment_is_nobody_elses(hostile_host: Host, shell: str) -> No
     hostile_host.program("setpriv", f'env >>"{hostile_host.own}/seen"; exec /usr/bin/setpriv "$@"')
     zombie = subprocess.Popen(["setpriv", "--reuid", "1", "--regid", "1", "--clear-groups", "true"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
-    script = f"{render.script('lib/as.sh')}lies_at {zombie.pid}"
+    script = f"{render.script('lib/as.sh')}program_file {zombie.pid}"
     hostile_host.run(script, shell, {"ROOTS_SECRET": "what-root-has"})
     zombie.wait()
     seen = (hostile_host.own / "seen").read_text()
@@ -518,7 +518,9 @@ def test_a_path_that_a_process_has_is_no_part_of_a_program(hostile_host: Host, s
     for name in ("slurmctld", "lua53"):
         hostile_host.owned(folder / name, "#!/bin/sh\necho Lua 5.4\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ printf '%s\\n' '{folder}/slurmctld'; }}\n"
+    said = (
+        f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nprogram_file() {{ printf '%s\\n' '{folder}/slurmctld'; }}\n"
+    )
     bodies = "\n".join(render.read(name) for name in ("lib/lua.sh", "controller/controller.sh"))
     answer = hostile_host.run(render.script("lib/slurmctld.sh", **settings) + said + bodies, shell)
     assert not (hostile_host.top / "harmed").exists(), answer

@@ -87,7 +87,7 @@ def text(dice: random.Random, files: Sequence[str]) -> str:
 def by_sh(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
     """Key in lower case -> value, for each folder."""
     script = render.script("lib/slurm_conf.sh", folder=str(folders[0]))
-    script += '\nwhile IFS= read -r folder; do conf_read; printf \'dir %s %s\\n%s\\n\' "$conf_code" "$folder" "$conf_found"; done'
+    script += '\nwhile IFS= read -r folder; do read_conf; printf \'dir %s %s\\n%s\\n\' "$conf_code" "$folder" "$conf_found"; done'
     asked = "".join(f"{folder}\n" for folder in folders).encode()
     told = subprocess.run(["sh", "-c", script], input=asked, capture_output=True, timeout=120, check=True).stdout
     values: dict[str, dict[str, str]] = {}
@@ -162,7 +162,7 @@ def test_who_slurm_user_is(tmp_path: Path, files: dict[str, str], user: str, log
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content.encode())
     script = render.script("lib/slurm_conf.sh", folder=str(tmp_path), unit="x")
-    script += '\nclosed() { :; }\nwho_is_slurm\nprintf "%s\\n" "$slurm_name" "$(log_file)"'
+    script += '\nis_closed() { :; }\nfind_slurm_user\nprintf "%s\\n" "$slurm_name" "$(log_file)"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == f"{user}\n{log}\n"
 

@@ -158,14 +158,14 @@ def test_both_readers_agree(tmp_path: Path, awk: str) -> None:
         for name, text in files.items():
             (tmp_path / name).write_bytes(text.encode())
         others = {f"{tmp_path}/{name}": text for name, text in files.items() if name != "slurm.conf"}
-        setting = slurm_conf.value(files["slurm.conf"], "SlurmUser", others)
-        assert said(tmp_path, "conf_said SlurmUser", awk) == (f"{setting.value}\n" if setting else ""), files
+        setting = slurm_conf.value(files["slurm.conf"], "SlurmUser", others, str(tmp_path))
+        assert said(tmp_path, "conf_value SlurmUser", awk) == (f"{setting.value}\n" if setting else ""), files
 
 
 def test_an_include_without_end(tmp_path: Path) -> None:
     """Whoever writes slurm.conf may include a device: reading it ends, and takes little memory."""
     written(tmp_path, {"slurm.conf": "SlurmUser=daemon\nInclude /dev/zero\n"})
-    assert said(tmp_path, "conf_said SlurmUser") == "daemon\n"
+    assert said(tmp_path, "conf_value SlurmUser") == "daemon\n"
 
 
 UNREAD: dict[str, tuple[str, str, str]] = {
