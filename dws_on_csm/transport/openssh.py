@@ -192,15 +192,15 @@ class _Master:
 
     def __init__(self, way: Way, through: Path | None, ask: Ask | None, notice: Notice) -> None:
         self._way, self._through, self._ask, self._notice = way, through, ask, notice
-        self._folder = _folder()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when ssh has failed
+        self._folder = _folder()
         self._questions: Questions | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def open(self, seconds: float) -> Path:
         """The control socket, once ssh has logged in. Raises Unreachable."""
         control = self._folder / "m"
-        words = ("sh", "-c", SUPERVISE, "sh", str(self._folder), *self._command(control, seconds))
+        words = ("sh", "-c", SUPERVISE, "sh", str(self._folder), *self._command(control))
         self._questions = questions = Questions(self._way.name, self._folder, self._ask, self._notice, seconds)
         environment = os.environ | questions.environment()
         self._process = subprocess.Popen(
@@ -228,11 +228,10 @@ class _Master:
         questions.close()
         return control
 
-    def _command(self, control: Path, seconds: float) -> list[str]:
+    def _command(self, control: Path) -> list[str]:
         way = self._way
         options = [f"ControlPath={control}", "ControlMaster=yes", *QUIET, *KEEP]
-        options += [f"ConnectTimeout={max(1, int(seconds))}", f"BatchMode={'no' if self._ask else 'yes'}"]
-        options += [f"StrictHostKeyChecking={way.strict}"]
+        options += [f"BatchMode={'no' if self._ask else 'yes'}", f"StrictHostKeyChecking={way.strict}"]
         options += [f"ProxyCommand={_proxy(way.jump, self._through)}"] if way.jump and self._through else []
         named = [word for option in options for word in ("-o", option)]
         return ["ssh", *way.words, "-N", "-T", *named, *(("-l", way.user) if way.user else ()), "--", way.name]

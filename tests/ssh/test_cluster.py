@@ -19,6 +19,7 @@ from dws_on_csm.kube.client import Cluster
 from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import LockLost
+from dws_on_csm.transport.sudo import Question
 from lab import pki
 from tests.ssh.conftest import Connect, Master
 from tests.ssh.server import Server, free_port
@@ -30,9 +31,9 @@ One = Callable[..., MasterSession]
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(params=["fabric", "openssh"])
+@pytest.fixture(scope="module", params=["fabric", "openssh"])
 def transport(request: pytest.FixtureRequest) -> str:
-    """Each test holds for both."""
+    """Each test holds for both, each with an API server of its own."""
     return str(request.param)
 
 
@@ -40,7 +41,7 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def api(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[ApiServer]:
     """An API server alone: these tests need no DWS."""
     one = ApiServer(tmp_path_factory.mktemp("api"), free_port(), free_port(), pki.authority("loopback"))
     with ExitStack() as ends:
@@ -333,10 +334,10 @@ time.sleep(600)
 
 def test_under_sudo(api: ApiServer, connect: Connect, tmp_path: Path) -> None:
     """With sudo the API is reached in the same way, and the password is asked for once."""
-    asked = []
+    asked: list[Question] = []
 
-    def ask(host: str) -> str:
-        asked.append(host)
+    def ask(question: Question) -> str:
+        asked.append(question)
         return PASSWORD
 
     with hosting(tmp_path) as server:
@@ -350,4 +351,4 @@ def test_under_sudo(api: ApiServer, connect: Connect, tmp_path: Path) -> None:
         assert folder.stat().st_uid == 0
         sessions.close()
         _await(lambda: not folder.exists())
-    assert asked == ["host"]
+    assert [question.host for question in asked] == ["host"]

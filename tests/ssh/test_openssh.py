@@ -368,8 +368,19 @@ def test_a_mute_host_is_given_up_in_time(server: Server, refused: Refused, tmp_p
         error = refused(server.config(), deadlines=Deadlines(connect=2))
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
-    assert "ssh did not log in within 2 s" in error.text or "timed out" in error.text
+    assert "ssh did not log in within 2 s" in error.text
     assert time.monotonic() - began < HANG
+
+
+@OPENSSH
+def test_connect_timeout_of_ssh_config_holds(server: Server, refused: Refused) -> None:
+    """A shorter ConnectTimeout of ssh_config outranks the site's deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        began = time.monotonic()
+        config = server.config(f"Port {mute.getsockname()[1]}", "ConnectTimeout 1")
+        error = refused(config, deadlines=Deadlines(connect=200))
+    assert "timed out" in error.text
+    assert time.monotonic() - began < 100
 
 
 # --- what a person does
