@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -334,6 +335,17 @@ def test_a_podman_that_cannot_read_its_settings_is_a_finding(registry: Registry,
     assert registry.seen == []
     (finding,) = endpoints.REGISTRY.judge(StepContext(load(DEFAULT), Facts(), "ncn-m001"), told)
     assert (finding.name, "toml: line 2" in finding.text) == ("podman-broken", True)
+
+
+def test_podman_writes_nothing_where_it_says_how_it_is_configured(registry: Registry, host: RegistryHost) -> None:
+    """A plan changes no file: podman gets its storage and its locks in memory that ends with it, and nobody else sees."""
+    mark = f"/dev/shm/dws-on-csm-test-{os.getpid()}"
+    host.podman = f"""echo "$*" >{host.folder}/arguments; : >{mark}; echo '{{"registries": {{}}}}'"""
+    assert host.check(name_of(registry)) == {"tls": "verified"}
+    assert not Path(mark).exists()
+    words = (host.folder / "arguments").read_text().split()
+    places = {words[words.index(option) + 1].rpartition("/")[0] for option in ("--root", "--runroot", "--tmpdir")}
+    assert places == {"/dev/shm"}
 
 
 @pytest.mark.parametrize("path", ["dws_on_csm", "templates"])
