@@ -12,6 +12,7 @@ from dws_on_csm.config.site import Host, Role
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.sudo import AskPassword
 from tests.ssh.server import Server, running
 
 
@@ -72,7 +73,7 @@ def connect(tmp_path: Path, transport: str) -> Iterator[Connect]:
         user: str = "root",
         sudo: bool = False,
         role: Role = "controller",
-        ask: Callable[[str], str] = lambda host: pytest.fail("asked for a password"),
+        ask: AskPassword = lambda question: pytest.fail("asked for a password"),
         waiting: Callable[[str, str, float], object] | None = None,
         **site: object,
     ) -> Sessions:

@@ -14,6 +14,7 @@ import pytest
 from dws_on_csm.model.errors import SudoRefused
 from dws_on_csm.runner.connections import ask_terminal
 from dws_on_csm.transport.output import LIMIT
+from dws_on_csm.transport.sudo import Question
 from tests.ssh.conftest import Connect, One
 from tests.ssh.server import HANG, Server
 from tests.ssh.sudoers import PASSWORD, hosting
@@ -43,10 +44,10 @@ def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:
 
 def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
     """Many hosts and scripts, one prompt; only the first script of each host takes a second exec."""
-    asked: list[str] = []
+    asked: list[Question] = []
 
-    def ask(host: str) -> str:
-        asked.append(host)
+    def ask(question: Question) -> str:
+        asked.append(question)
         return PASSWORD
 
     sessions = connect(server.config(name="host*"), "host1", "host2", user="operator", sudo=True, ask=ask)
