@@ -20,6 +20,7 @@ from dws_on_csm.runner import connections
 from dws_on_csm.transport import ssh_config
 from dws_on_csm.transport.auth import Login
 from dws_on_csm.transport.known_hosts import HostKeys
+from dws_on_csm.transport.route import route
 from tests.ssh.conftest import Connect, Deadlines
 from tests.ssh.server import HANG, Server
 
@@ -50,12 +51,14 @@ BAD = {f"host{number}": error for number, error in enumerate(ERRORS, 1)}
 
 
 def _resolve(patch: pytest.MonkeyPatch) -> None:
-    def resolve(query: ssh_config.Query, *more: object) -> ssh_config.Destination:
+    find = route
+
+    def failing(query: ssh_config.Query, *more: object) -> object:
         if query.name in BAD:
             raise BAD[query.name]
-        return ssh_config.resolve(query, *more)  # type: ignore[arg-type]
+        return find(query, *more)  # type: ignore[arg-type]
 
-    patch.setattr(connections, "resolve", resolve)
+    patch.setattr(connections, "route", failing)
 
 
 def _session(patch: pytest.MonkeyPatch) -> None:
