@@ -52,7 +52,7 @@ NAMED = (
           "        if lock.former:\n            _shut_out(run)\n", "",
           "test_fence"),
     Named("a rollback that failed holds nothing back", "dws_on_csm/runner/run_log.py",
-          "min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)])", "lasting[-keep].id", "test_run_log"),
+          "min([lasting[-keep].id, *_unfinished(lasting[-keep:], own)])", "lasting[-keep].id", "test_run_log"),
     Named("old runs go whether this one ended well or not", "dws_on_csm/runner/run.py", "if end.exit == CONVERGED:", "if True:",
           "test_run_log"),
     Named("what is left is left without the lock", "dws_on_csm/runner/run.py",
