@@ -14,7 +14,7 @@ from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
 
 # Entries begin with [YYYY-MM-DDT...; in the journal with the time and a name. Lines without a time belong to the entry before.
-pick() (
+filter_entries() (
     ulimit -v 2000000 2>/dev/null # an entry without an end
     exec $awk -v from="$from" -v mark="$mark" -v room="$room" '
     function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
@@ -36,27 +36,27 @@ pick() (
     '
 )
 # rotated logs since then, oldest first, then the present log up to its current end
-before() {
+past_entries() {
     ends=$(($(uptime_seconds) + past))
     { as_slurm_user timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
         echo "0 $mark"; } |
         sort -n | while read -r _ one; do
-        if [ "$one" = "$mark" ]; then echo "$mark unread"; else within gzip -cdf -- "$one"; fi
+        if [ "$one" = "$mark" ]; then echo "$mark unread"; else read_within gzip -cdf -- "$one"; fi
     done
-    within head -c "$end" -- "$log"
+    read_within head -c "$end" -- "$log"
 }
-# within COMMAND: run it as SlurmUser, for the rest of the time for past entries
-within() {
+# read_within COMMAND: run it as SlurmUser, for the rest of the time for past entries
+read_within() {
     left=$((ends - $(uptime_seconds)))
     code=124
     if [ "$left" -gt 0 ]; then
         as_slurm_user timeout "$left" "$@" </dev/null
         code=$?
     fi
-    how_it_ended "$code"
+    print_outcome "$code"
 }
-# how_it_ended CODE: print how reading past entries ended, unless it succeeded; gzip's code 2 is only a warning
-how_it_ended() {
+# print_outcome CODE: print how reading past entries ended, unless it succeeded; gzip's code 2 is only a warning
+print_outcome() {
     case $1 in 0 | 2) ;; 124 | 137 | 141) echo "$mark cut" ;; *) echo "$mark unread" ;; esac
 }
 # journal WORDS OPTIONS: journalctl with OPTIONS, started by WORDS, a timeout
@@ -66,9 +66,9 @@ journal() {
     # shellcheck disable=SC2086 # words
     $bound journalctl --unit "$unit" --quiet --no-pager --output short-iso-precise --since "@$since" "$@" 2>/dev/null
 }
-earlier() {
+past_journal() {
     journal "timeout --foreground -k 3 $past"
-    how_it_ended $?
+    print_outcome $?
 }
 
 if [ -n "$log" ] && as_slurm_user test -r "$log" && size=$(as_slurm_user stat -L -c %s -- "$log"); then
@@ -84,14 +84,14 @@ fi
 printf 'ready %s %s %s\n' "$(date +%s.%N)" "$(date +%z)" "$where" >&2
 read -r _ || exit 0
 case $where in
-/*) before | pick || echo "$mark unread" ;;
-the*) [ -n "$follow" ] || { earlier | pick || echo "$mark unread"; } ;;
+/*) past_entries | filter_entries || echo "$mark unread" ;;
+the*) [ -n "$follow" ] || { past_journal | filter_entries || echo "$mark unread"; } ;;
 esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) (runs_as=exec_as; as_slurm_user tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until this script ends
-the*) journal "" --follow --lines all | room=0 pick & ;;
+/*) (runs_as=exec_as; as_slurm_user tail -c "+$((end + 1))" -F -- "$log") | room=0 filter_entries & ;; # until this script ends
+the*) journal "" --follow --lines all | room=0 filter_entries & ;;
 esac
 cat >/dev/null # until the reader is gone
 kill 0

@@ -18,8 +18,8 @@ exec 9>>gate
 if ! flock -w 20 9; then echo "another run is at the lock, and has not left it for 20 s" >&2; exit 75; fi
 count
 
-# held FOLDER WHO PROCESS RUN: write the holder's file of FOLDER: from now on it holds for $hold seconds
-held() {
+# write_holder FOLDER WHO PROCESS RUN: write the holder's file of FOLDER: from now on it holds for $hold seconds
+write_holder() {
     printf '%s\n' "$2" "$3" "$4" "$(($(date +%s) + hold))" "$boot $until" >"$1/new"
     rename_synced "$1/new" "$1/holder"
 }

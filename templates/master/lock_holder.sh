@@ -13,7 +13,7 @@ count() {
 line() { if [ -e lock/holder ]; then sed -n "$1p" lock/holder; fi; }
 
 # when the lock ends or ended, in seconds since this boot; nothing if unknown: the file is incomplete, or of an earlier version
-ending() {
+lock_end() {
     ends=$(line 5)
     end=${ends#* }
     if ! printf '%s\n' "$ends" | grep -qxE '[0-9a-f-]{36} [0-9]{1,12}' || { [ "${ends% *}" = "$boot" ] && [ "$end" -gt "$until" ]; }; then

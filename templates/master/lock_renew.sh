@@ -2,4 +2,4 @@
 if [ ! -e lock/holder ]; then exit 3; fi
 holder=$(line 3)
 if [ "$holder" != "$run" ]; then cat lock/holder; exit 3; fi
-held lock "$(line 1)" "$(line 2)" "$run"
+write_holder lock "$(line 1)" "$(line 2)" "$run"

@@ -5,11 +5,11 @@
 # Set before: $who, $pid, $process (lines that tell the process from all others), $over (a run that is known to have died)
 is_number() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
 rm -rf lock.new lock.old
-end=$(ending)
+end=$(lock_end)
 if [ -e lock/holder ]; then
     if [ -z "$end" ]; then
         # its end is unknown: treat it as renewed just now
-        held lock "$(line 1)" "$(line 2)" "$(line 3)"
+        write_holder lock "$(line 1)" "$(line 2)" "$(line 3)"
         end=$until
     fi
     if [ "$end" -gt "$up" ] && { [ -z "$over" ] || [ "$(line 3)" != "$over" ]; }; then
@@ -50,7 +50,7 @@ fi
 mkdir lock.new
 printf '%s\n' "$process" >lock.new/process
 sync lock.new/process
-held lock.new "$who" "$pid" "$run"
+write_holder lock.new "$who" "$pid" "$run"
 if [ -e lock ]; then mv -T lock lock.old; fi
 rename_synced ./lock.new ./lock
 rm -rf lock.old

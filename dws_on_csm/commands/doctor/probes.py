@@ -255,7 +255,7 @@ _AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
 {render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
 count
-end=$(ending)
+end=$(lock_end)
 if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
 [ ! -e busy ] || flock -n busy true || printf 'a command of run %s\\n' "$(cat busy)"
 """
