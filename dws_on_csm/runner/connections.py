@@ -65,7 +65,7 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
         self.jumps = jumps
         self.openssh_jumps = OpenSshJumps(answers, jumps.waiting)
         self.waited: set[str] = set()
-        """The hosts, and jump hosts, of which a person was told that they wait."""
+        """The hosts and jump hosts for which a wait for a person was shown."""
         self.notes: dict[str, list[str]] = {}
         """What a person should know of connections that were made, by host and jump host."""
 

@@ -55,7 +55,7 @@ def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
     """
     ids = printed.get("id", "").split()
     if wrong := [number for number in ids if not re.fullmatch("[0-9]{1,20}", number, re.ASCII)]:
-        text = f"what it printed as a job's number is none: {wrong[0][:80]!r}"
+        text = f"it printed {wrong[0][:80]!r} in place of a job number"
         raise Unreachable(host, text, f"run `squeue` on {host}, and find out what prints that")
     return ids
 

@@ -21,7 +21,7 @@ _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 _LARGEST = 256 * 1024  # bytes of an answer, as OpenSSH has it
 
 PATIENCE = 1.5
-"""Seconds that an agent takes at most without a person: after these the person is told what the run waits for."""
+"""Seconds that an agent takes at most without a person: after these the run shows what it waits for."""
 
 
 class AgentError(Exception):

@@ -131,7 +131,7 @@ class Login:
         kinds = tuple(kind + suffix for kind in RSA) if key.rsa_bits is not None else (key.kind,)
         kinds = tuple(kind for kind in kinds if not allowed or kind in allowed)
         if not kinds:
-            raise NoKey("PubkeyAcceptedAlgorithms of ssh_config does not have it")
+            raise NoKey("PubkeyAcceptedAlgorithms in ssh_config excludes it")
         says = transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]
         names = (says if isinstance(says, str) else says.decode(errors="replace")).split(",")
         if key.rsa_bits is None or names == [""]:
@@ -152,7 +152,7 @@ class Login:
             raise NoKey("its private key is neither in the agent nor in an IdentityFile")
         key = private_key(path)
         if key.asbytes() != candidate.key.plain:
-            raise NoKey(f"the private key in {path} is another one")
+            raise NoKey(f"{path} has another private key")
         return lambda data, algorithm: bytes(key.sign_ssh_data(data, algorithm).asbytes()), False
 
     def _blob_of_agent(self, candidate: Candidate) -> bytes:
@@ -207,7 +207,7 @@ class Login:
             if key and key.certificate and key.for_users:
                 named.append(Candidate(str(path), key))
             else:
-                self.tried.append(f"{path} (no certificate of a user)")
+                self.tried.append(f"{path} (not a certificate for users)")
         return named
 
     @cached_property

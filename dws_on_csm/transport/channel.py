@@ -82,7 +82,7 @@ class Exchange:
 
     @property
     def shell(self) -> str:
-        """The path of the login shell; "" where that was not told."""
+        """The path of the login shell; "" where it is unknown."""
         return self.err.shell or self.out.shell
 
     @property

@@ -170,7 +170,7 @@ class MuxChannel:
         return data
 
     def _hear(self) -> None:
-        """Takes what the master process has said."""
+        """Reads the messages that the master process has sent."""
         with self._lock:
             while not self._parting:
                 try:

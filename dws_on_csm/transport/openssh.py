@@ -33,10 +33,10 @@ LONGEST_PATH = (
     60  # bytes of the folder's path; a socket's path has at most 104, and ssh adds 17 while it makes the socket
 )
 ANSWER = 60.0  # seconds in which a connected host accepts a channel
-ENDS = 3.0  # seconds in which ssh ends after it was told to
+ENDS = 3.0  # seconds in which ssh ends after its input has ended
 PATIENCE = 1.5  # seconds that a signature takes at most without a person
 ACCEPTED = b"Server accepts key"
-"""What ssh writes at LogLevel DEBUG1 before it signs with a key. It decides whether a person is told to touch the key, no more."""
+"""What ssh writes at LogLevel DEBUG1 before it signs with a key. It only decides whether a person is asked to touch the key."""
 LOG = 1 << 18
 """Bytes of ssh's own words that are looked at."""
 
@@ -245,7 +245,7 @@ class _Master:
         return False
 
     def _failed(self) -> Unreachable:
-        words = self.last_words() or "ssh ended without a word"
+        words = self.last_words() or "ssh ended without a message"
         fix = f"make `ssh {self._way.name}` work on this machine, as this user"
         return Unreachable(self._way.name, f"ssh failed: {words}", fix)
 

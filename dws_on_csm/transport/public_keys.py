@@ -46,7 +46,7 @@ class PublicKey:
 
     @property
     def hardware(self) -> bool:
-        """Whether the key is in a FIDO device, which signs by itself."""
+        """Whether the key is in a FIDO device, which makes its signatures."""
         return self.kind.startswith("sk-")
 
     @cached_property

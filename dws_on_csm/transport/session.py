@@ -68,7 +68,7 @@ class Session(RemoteShell):
         return login_shell.login_command(token, code, rights)
 
     def _unstarted(self, exchange: Exchange) -> Unreachable:
-        words = exchange.login_text() or "nothing was written"
+        words = exchange.login_text() or "they wrote nothing"
         fix = "install sh, env, timeout, head and cksum there"
         if exchange.reached == "rights":
             fix += "; where they are there, remove NOEXEC for this user from sudoers"

@@ -59,7 +59,7 @@ def not_started(host: str, exchange: Exchange) -> Unreachable:
         fix = (
             f"give the user a login shell without restrictions, or log in as another user (ssh.user): `ssh {host} true`"
         )
-        return Unreachable(host, f"the login shell is a restricted one, which starts no /bin/sh: {words}", fix)
+        return Unreachable(host, f"the login shell is restricted, and cannot start /bin/sh: {words}", fix)
     fix = f"run `ssh {host} true; echo $?`, and `getent passwd` on the host for the user's shell; {_guard('')}"
     text = (
         f"the login ended {how} before it started a command{wrote}; its shell is nologin or false, or a "
@@ -98,7 +98,7 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
     if exchange.overdue:
         fix = f"run `ssh -t {host} sudo true`, and find out what sudo waits for (a name server, PAM), or what redirects stderr"
         return SudoRefused(
-            host, f"sudo started nothing within {exchange.seconds:.0f} s: {words or 'it wrote nothing'}", fix
+            host, f"sudo did not start the script within {exchange.seconds:.0f} s: {words or 'it wrote nothing'}", fix
         )
     fixes = [fix for pattern, fix in _FIXES if re.search(pattern, words)]
     fix = fixes[0] if fixes else f"make `sudo sh` work for this user on {host}, or log in as root (ssh.user)"

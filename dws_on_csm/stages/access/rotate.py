@@ -97,7 +97,7 @@ def _capped(site: Site) -> str:
     if site.access.via == "ca":
         return "the cluster's CA ends then, or it was signed before access.days was changed"
     return (
-        "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager, or its CA ends then)"
+        "the cluster limits their lifetime (--cluster-signing-duration of kube-controller-manager, or its CA ends then)"
     )
 
 

@@ -46,7 +46,7 @@ def _refused_text(item: ObjectState) -> str:
     """Why it is unknown whether admission made the difference; "" where it is known."""
     if not item["refused"]:
         return ""
-    return f" (or an admission policy made that: the API server refused a dry run of the manifest: {item['refused']})"
+    return f" (or an admission policy made this difference: the API server refused a dry run of the manifest: {item['refused']})"
 
 
 def _want_applied(ctx: StepContext) -> Value:
@@ -70,7 +70,7 @@ _WEBHOOK = f"Deployment {names.WEBHOOK}"
 
 
 def _not_recreated(why: str) -> Finding:
-    text = f"{_WEBHOOK} has to be replaced, but the API server refused a dry run of that, so it stays: {why}"
+    text = f"{_WEBHOOK} has to be replaced, but the API server refused a dry run of its creation, so it stays: {why}"
     fix = (
         "correct the policy or webhook that refused it; or set accept: [objects-differ], if the difference is intended"
     )
@@ -78,7 +78,9 @@ def _not_recreated(why: str) -> Finding:
 
 
 def _policy_of_creations(difference: str) -> Finding:
-    text = f"an admission policy changed {_WEBHOOK} when it was created, and would not change an update so: `make deploy` would"
+    text = (
+        f"an admission policy changed {_WEBHOOK} when it was created, but does not change updates: `make deploy` would"
+    )
     text += f" replace its pods ({difference}), and on three workers such an update never ends"
     fix = f"let the policy act on updates, too; or, while no Workflow exists, run `kubectl -n {names.NAMESPACE} delete deployment"
     return Finding("policy-of-creations", text, f"{fix} {names.WEBHOOK}` on the master, and this command again")

@@ -41,7 +41,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         ),
         "token": Finding(
             "registry-token",
-            f"{registry.host} issues a token only for a password that is sent elsewhere, to {text}",
+            f"{registry.host} wants its password sent to another host, to get a token: {text}",
             "if that host may get the password, and has https, add it to registry.token_hosts; else correct the registry",
         ),
         "podman": Finding(
@@ -51,7 +51,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         ),
         "unreachable": Finding(
             "registry-unreachable",
-            f"{registry.host} does not respond as a registry: {text}",
+            f"{registry.host} cannot be used: {text}",
             f"run `curl -v https://{registry.host}/v2/` on {ctx.host} to see the cause; podman takes more CAs from"
             f" /etc/containers/certs.d/{registry.host}/ca.crt",
         ),

@@ -56,7 +56,7 @@ def foreign(name: str, text: str) -> bool:
 
 
 def _without_comments(lua: str) -> str:
-    """A Lua text without comments, those over several lines (--[[ ]], --[==[ ]==]) included. Strings are not told from code."""
+    """A Lua text without comments, those over several lines (--[[ ]], --[==[ ]==]) included. Strings count as code."""
     code, at = list[str](), 0
     while comment := _COMMENT.search(lua, at):
         code.append(lua[at : comment.start()])

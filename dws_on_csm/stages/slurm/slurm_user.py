@@ -64,7 +64,7 @@ def try_script(ctx: StepContext) -> str:
 class Permissions:
     """What the API server lets SlurmUser do with a kubeconfig.
 
-    refused   what kubectl said instead of an answer; "" where it answered
+    refused   kubectl's message in place of an answer; "" where it answered
     lacking   the verbs on Workflows that the plugin needs and SlurmUser lacks
     secrets   whether SlurmUser may read Secrets
     """
@@ -84,7 +84,7 @@ def permissions(table: Sequence[str]) -> Permissions:
         row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
     }
     if not verbs:
-        return Permissions(refused=table[-1][:200] if table else "kubectl said nothing")
+        return Permissions(refused=table[-1][:200] if table else "kubectl printed nothing")
     lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
     return Permissions("", tuple(sorted(lacking)), bool({"secrets", "*.*", "*"} & set(verbs)))
 

@@ -305,7 +305,7 @@ def test_a_rotation_changes_no_names(site: Site) -> None:
     ("via", "days", "said"),
     [
         ("ca", 499.5, "valid until {}, 499 days"),
-        ("csr", 364.5, "valid until {}, 364 days; access.days asks for 500: the cluster signs for no longer"),
+        ("csr", 364.5, "valid until {}, 364 days; access.days asks for 500: the cluster limits their lifetime"),
     ],
 )
 def test_the_new_validity_is_reported(site: Site, via: str, days: float, said: str) -> None:

@@ -19,5 +19,5 @@ from dws_on_csm.model.printable import first_few
     ],
 )
 def test_a_long_list_says_how_many_more_there_are(texts: list[str], more: dict[str, object], expected: str) -> None:
-    """Nothing is left out without a word."""
+    """A shortened list says how many more there are."""
     assert first_few(texts, **more) == expected  # type: ignore[arg-type]

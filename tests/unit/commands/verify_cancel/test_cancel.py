@@ -332,10 +332,10 @@ def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
 
 @pytest.mark.parametrize("printed", ["x/../../secrets/y", "1 2;3", "1/status", "١٢", "-1", ""])
 def test_only_numbers_count_as_jobs(printed: str) -> None:
-    """A controller prints them, and the names of Workflows that are deleted are made of them."""
+    """Anything but a number that a controller prints as a job is refused: names of Workflows to delete are built from it."""
     assert cancel.job_ids("c1", {"id": "17 4"}) == ["17", "4"]
     if not printed:
         assert cancel.job_ids("c1", {}) == []
         return
-    with pytest.raises(Unreachable, match="job's number"):
+    with pytest.raises(Unreachable, match="in place of a job number"):
         cancel.job_ids("c1", {"id": printed})

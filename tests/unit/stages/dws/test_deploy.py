@@ -133,7 +133,7 @@ def test_a_webhook_that_could_not_be_created_again_is_not_deleted(
         change(here)
     assert [finding.name for finding in refused.value.findings] == ["dry-run-refused"]
     (text,) = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))["not as rendered"]
-    assert "or an admission policy made that" in text and "does not support dry run" in text
+    assert "or an admission policy made this difference" in text and "does not support dry run" in text
 
 
 def test_a_webhook_that_an_update_would_change_is_not_updated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ WORK = "workflows.dataworkflowservices.github.io [] [] [create delete get patch]
             slurm_user.Permissions(refused="error: no such host"),
             "is refused: error: no such host",
         ),
-        ([], slurm_user.Permissions(refused="kubectl said nothing"), "is refused: kubectl said nothing"),
+        ([], slurm_user.Permissions(refused="kubectl printed nothing"), "is refused: kubectl printed nothing"),
         # kubectl's message decides nothing, whatever it says
         (
             ["may read Secrets"],
