@@ -92,11 +92,13 @@ def last_line(output):
 # --- TLS, as podman has it
 
 
-# podman makes its storage and locks where they are missing: here in memory that ends with it, so that a plan changes no file.
+# podman makes its storage and locks where they are missing, and a lock in /etc/cni: here in memory that ends with it, so that a
+# plan changes no file.
 PODMAN_INFO = """
 if unshare --mount mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
-    exec unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && exec podman --root /dev/shm/root --runroot /dev/shm/run \\
-        --tmpdir /dev/shm/tmp --storage-driver vfs info --format json'
+    exec unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && cd /dev/shm && mkdir etc work
+        mount -t overlay overlay -o lowerdir=/etc,upperdir=/dev/shm/etc,workdir=/dev/shm/work /etc 2>/dev/null
+        exec podman --root /dev/shm/root --runroot /dev/shm/run --tmpdir /dev/shm/state --storage-driver vfs info --format json'
 fi
 exec podman info --format json
 """
