@@ -1,7 +1,7 @@
 # Prints the state of the clone of the plugin's repository, and the plugin's files as of the tag. Goes after as.sh and git.sh.
 [ -d "$clone" ] || exit 0
 echo "there=yes"
-open=$(first_writable "$clone")
+open=$(first_writable "$clone") || exit 1
 [ -z "$open" ] || { fact open "$open"; exit 0; }
 commit=$(git -C "$clone" rev-parse -q --verify "refs/tags/$tag^{commit}") || exit 0
 echo "commit=$commit"

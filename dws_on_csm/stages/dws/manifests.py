@@ -24,7 +24,7 @@ class Rendered(TypedDict):
 RENDERED: Fact[Rendered] = Fact("workarea", "rendered")
 
 _RENDERED = """
-cd {clone} 2>/dev/null && [ -x bin/kustomize ] && [ -z "$(first_writable {clone})" ] || exit 0
+cd {clone} 2>/dev/null && [ -x bin/kustomize ] && root_writes_all {clone} || exit 0
 bin/kustomize build config/csm | python3 -c {program}
 [ ! -f config/rbac/workload_manager_role.yaml ] || python3 -c {program} <config/rbac/workload_manager_role.yaml
 """

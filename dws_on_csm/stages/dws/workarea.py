@@ -49,7 +49,7 @@ KUSTOMIZE: Fact[Kustomize] = Fact("workarea", "kustomize")
 
 _CLONE = """
 cd {clone} 2>/dev/null || exit 0
-open=$(first_writable {clone})
+open=$(first_writable {clone}) || exit 1
 [ -z "$open" ] || {{ printf 'open=%s\\n' "$open"; exit 0; }}
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
@@ -136,7 +136,7 @@ def clone_actions(
 def _look_kustomize(ctx: StepContext) -> ShellLook:
     script = """
 cd {clone} 2>/dev/null || exit 0
-[ -z "$(first_writable {clone})" ] || exit 0
+root_writes_all {clone} || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
