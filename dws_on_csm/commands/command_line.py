@@ -46,9 +46,9 @@ def _open_closed_streams() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # open as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # the same
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # the same
 
 
 EXIT_CODES = """Exit codes: 0 all as it should be; 1 failed, or something is wrong; 2 wrong command line or site file;

@@ -101,13 +101,13 @@ class Lease:
     def _taken(self) -> str:
         """Take the Lease and return its version. Raises Locked, ClusterError."""
         for _ in range(3):  # another run may take it or leave it in between
-            found = self._cluster.get(PATH)
+            lease = self._cluster.get(PATH)
             try:
-                if found is None:
+                if lease is None:
                     return _version(self._cluster.create(LEASES, self._body()))
-                if (left := self._left(found)) > 0:
-                    raise Locked(self._holder(found, left))
-                return self._patched(_version(found))
+                if (left := self._left(lease)) > 0:
+                    raise Locked(self._holder(lease, left))
+                return self._patched(_version(lease))
             except ClusterError as error:
                 if error.status != CONFLICT:
                     raise
@@ -133,15 +133,15 @@ class Lease:
     def _taker(self) -> str:
         """Who has the Lease instead of this run; "" where it is still this run's, in another version, which counts from now on."""
         try:
-            found = self._cluster.get(PATH)
+            lease = self._cluster.get(PATH)
         except ClusterError:
             return ""
-        if found and found["metadata"].get("annotations", {}).get(RUN) == self._run:
-            self._version = _version(found)
+        if lease and lease["metadata"].get("annotations", {}).get(RUN) == self._run:
+            self._version = _version(lease)
             return ""
-        if not found:
+        if not lease:
             return "the cluster's Lease is gone"
-        holder = self._holder(found, 0)
+        holder = self._holder(lease, 0)
         return f"{holder.owner} took the cluster's Lease with run {holder.run}"
 
     def _lose(self, why: str) -> None:

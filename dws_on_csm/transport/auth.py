@@ -20,7 +20,7 @@ from paramiko import ECDSAKey, Ed25519Key, PKey, RSAKey, SSHException, Transport
 from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import public_keys
 from dws_on_csm.transport.agent import Agent, AgentError
-from dws_on_csm.transport.public_keys import PublicKey
+from dws_on_csm.transport.public_keys import CERTIFICATE, PublicKey
 from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.userauth import Answer, Disconnected, UserAuth
 
@@ -28,7 +28,6 @@ Waiting = Callable[[str, str, float], object]
 """Tells a person what a host waits for: the host, the words, the seconds left."""
 
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
-_CERTIFICATE = "-cert-v01@openssh.com"
 _OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthentication")
 
 
@@ -121,13 +120,13 @@ class Login:
         sign, asks_first = self._signer(candidate)
         if asks_first and not (answer := host.asks(key.blob, algorithm)).taken:
             return answer
-        signature = sign(host.challenge(key.blob, algorithm), algorithm.removesuffix(_CERTIFICATE))
+        signature = sign(host.challenge(key.blob, algorithm), algorithm.removesuffix(CERTIFICATE))
         return host.signs(key.blob, algorithm, signature)
 
     def _algorithm(self, key: PublicKey, transport: Transport) -> str:
         """The signature's algorithm: one that ssh_config allows and, if it has said so, the host. Raises NoKey."""
         allowed = self._to.algorithms.get("pubkeyacceptedalgorithms", ())
-        suffix = _CERTIFICATE if key.certificate else ""
+        suffix = CERTIFICATE if key.certificate else ""
         kinds = tuple(kind + suffix for kind in RSA) if key.rsa_bits is not None else (key.kind,)
         kinds = tuple(kind for kind in kinds if not allowed or kind in allowed)
         if not kinds:
@@ -136,7 +135,7 @@ class Login:
         names = (says if isinstance(says, str) else says.decode(errors="replace")).split(",")
         if key.rsa_bits is None or names == [""]:
             return kinds[0]
-        both = [kind for kind in kinds if kind in names or kind.removesuffix(_CERTIFICATE) in names]
+        both = [kind for kind in kinds if kind in names or kind.removesuffix(CERTIFICATE) in names]
         if not both:
             raise NoKey("the host accepts none of the RSA algorithms that ssh_config allows")
         return both[0]
@@ -230,10 +229,10 @@ class Login:
     # what people are told
 
     def _farewell(self, words: str) -> str:
-        said = f" ({words})" if words else ""
+        reason = f" ({words})" if words else ""
         if self.tried:
-            return f"the host disconnected after too many keys (MaxAuthTries){said}"
-        return f"the host disconnected{said}"
+            return f"the host disconnected after too many keys (MaxAuthTries){reason}"
+        return f"the host disconnected{reason}"
 
     def _refused(self, text: str) -> NoLogin:
         to = self._to

@@ -240,7 +240,7 @@ class _Master:
         """Whether ssh has made its control socket: it does so right after the login."""
         if not control.exists():
             return False
-        with suppress(OSError):
+        with suppress(OSError):  # ssh does not answer there yet
             return mux.alive(control, ENDS) > 0
         return False
 

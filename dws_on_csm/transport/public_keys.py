@@ -21,7 +21,7 @@ _FIELDS: Mapping[str, int] = {
 }
 """A kind of key -> how many fields it has after its kind. Source: OpenSSH's PROTOCOL.certkeys and PROTOCOL.u2f."""
 
-_CERTIFICATE = "-cert-v01@openssh.com"
+CERTIFICATE = "-cert-v01@openssh.com"
 _FOR_USERS = 1  # a certificate's type, in PROTOCOL.certkeys; 2 is for hosts
 _PRIVATE = (b"-----BEGIN OPENSSH PRIVATE KEY-----", b"-----END OPENSSH PRIVATE KEY-----")
 _MAGIC = b"openssh-key-v1\0"
@@ -42,7 +42,7 @@ class PublicKey:
     @property
     def certificate(self) -> bool:
         """Whether this is a certificate."""
-        return self.kind.endswith(_CERTIFICATE)
+        return self.kind.endswith(CERTIFICATE)
 
     @property
     def hardware(self) -> bool:
@@ -75,7 +75,7 @@ class PublicKey:
     @property
     def _certified(self) -> tuple[str, list[bytes]]:
         """The kind of key that this certificate is for, and the key's fields."""
-        kind = self.kind.removesuffix(_CERTIFICATE)
+        kind = self.kind.removesuffix(CERTIFICATE)
         kind = kind if kind in _FIELDS else f"{kind}@openssh.com"
         fields, _ = _split(self.blob, 2 + _FIELDS.get(kind, 0))  # the first are the certificate's kind and its nonce
         return kind, fields[2:]

@@ -55,7 +55,7 @@ class Questions:
 
     def close(self) -> None:
         """No further questions."""
-        with suppress(OSError):
+        with suppress(OSError):  # it is closed already
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

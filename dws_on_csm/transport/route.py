@@ -66,7 +66,7 @@ def _way(query: Query, settings: Settings, deadline: float, jumps: dict[Query, D
     words = (*config, *options)
     forwarded = settings.first("forwardagent", "no") not in ("no", "false")
     jump: Way | None = None
-    with suppress(Unreachable):  # ssh goes its own way, and says what is wrong on it
+    with suppress(Unreachable):  # ssh finds the way itself, and reports what is wrong on it
         if hop := ssh_config.jump(query, settings, deadline, jumps):
             jump = _to_jump(hop, words)
     return Way(
@@ -86,7 +86,7 @@ def _open(control: Path | None) -> Path | None:
 
 def _is_open(control: Path) -> bool:
     """Whether a master process of this user answers at the control socket."""
-    with suppress(OSError):
+    with suppress(OSError):  # no socket, or nobody answers there
         status = control.stat()
         own = stat.S_ISSOCK(status.st_mode) and status.st_uid == os.getuid()
         return own and mux.alive(control, ANSWER) > 0

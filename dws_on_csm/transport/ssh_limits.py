@@ -94,6 +94,6 @@ class Limited(Transport):
         """
         try:
             super().run()
-        except Exception as error:  # noqa: BLE001  # any error is the connection's end, which its users are told
+        except Exception as error:  # noqa: BLE001  # any error ends the connection, and its users get it
             self.saved_exception = error
             self.close()

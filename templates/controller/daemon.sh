@@ -30,13 +30,13 @@ if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity
         printf '%s\n' "$is" | sed 's/^was=/is=/'
     fi
 fi
-told=$(named_pings)
-if [ -n "$told" ]; then
-    printf '%s\n' "$told" | sed 's/^/named=/'
-    printf '%s\n' "$told" | mark_local | sed 's/^/ping=/'
+pings=$(named_pings)
+if [ -n "$pings" ]; then
+    printf '%s\n' "$pings" | sed 's/^/named=/'
+    printf '%s\n' "$pings" | mark_local | sed 's/^/ping=/'
 fi
 # Without an answer scontrol would try for as long as MessageTimeout.
-case $told in *\ UP*)
+case $pings in *\ UP*)
     fact type "$(running_setting 30 BurstBufferType)"
     ;;
 esac

@@ -312,8 +312,8 @@ class Registry:
             raise Problem("unreachable", f"{host}, which issues its tokens: {reason(error)}") from error
         if answer.status in (401, 403):
             raise Problem("credential", f"HTTP {answer.status} from {host}, which issues its tokens")
-        told = parsed(answer.body, {}) if answer.status == 200 else {}
-        tokens = [told.get(key) for key in ("token", "access_token")] if isinstance(told, dict) else []
+        issued = parsed(answer.body, {}) if answer.status == 200 else {}
+        tokens = [issued.get(key) for key in ("token", "access_token")] if isinstance(issued, dict) else []
         token = next((token for token in tokens if isinstance(token, str) and re.fullmatch("[!-~]+", token)), "")
         if not token:
             text = "{}, which issues its tokens, does not answer with a token: {}"
@@ -498,14 +498,14 @@ def main(name, secret, issuers, what, *arguments):
         pair = base64.b64encode(credential(secret)).decode()
         tell(json.dumps({"auths": {name.partition("/")[0]: {"auth": pair}}}))
     elif what == "check":
-        told = {"tls": VERIFIED}
+        result = {"tls": VERIFIED}
         try:
             registry = Registry(name, secret, issuers)
-            told["tls"] = registry.tls
+            result["tls"] = registry.tls
             registry.check()
         except Problem as problem:
-            told.update(problem=problem.kind, text=str(problem))
-        tell(json.dumps(told))
+            result.update(problem=problem.kind, text=str(problem))
+        tell(json.dumps(result))
     else:
         registry = reached(name, secret, issuers, what, arguments)
         if what == "images":

@@ -150,8 +150,8 @@ def shared(due: Callable[[StepContext], bool]) -> Check:
 def _change_binding(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     actions = [binding(want["role"], want["subjects"])]
     # a binding's role can't be changed
-    anew = have is not None and have["role"] != want["role"]
-    return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), *actions] if anew else actions
+    recreated = have is not None and have["role"] != want["role"]
+    return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), *actions] if recreated else actions
 
 
 def binding(role: str, subjects: Sequence[str]) -> Apply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -32,26 +33,29 @@ def asked(questions: Questions, kind: str = "", prompt: str = "Code: ") -> subpr
 def test_an_answer_reaches_ssh_and_nothing_else(tmp_path: Path, stack: ExitStack) -> None:
     """The person's answer comes on standard output of the program; its arguments and environment do not have it."""
     seen: list[tuple[str, str, bytes]] = []
+    started = threading.Event()
 
     def ask(host: str, prompt: str) -> str:
+        assert started.wait(HANG)
         pid = process.pid
-        told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
-        seen.append((host, prompt, told))
+        visible = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        seen.append((host, prompt, visible))
         return SECRET
 
     questions = stack.enter_context(closing(Questions("host", tmp_path, ask, lambda *words: None, HANG)))
     process = asked(questions, prompt="(root@host) Code for `id`; \"x\" 'y' é: ")
+    started.set()
     out, err = process.communicate(timeout=HANG)
     assert (out.decode(), err, process.returncode) == (f"{SECRET}\n", b"", 0)
-    ((host, prompt, told),) = seen
+    ((host, prompt, visible),) = seen
     assert (host, prompt) == ("host", "(root@host) Code for `id`; \"x\" 'y' é: ")
-    assert SECRET.encode() not in told
+    assert SECRET.encode() not in visible
     assert questions.asked
 
 
 @pytest.mark.parametrize("kind", ["", "confirm"])
 def test_without_a_person_there_is_no_answer(tmp_path: Path, stack: ExitStack, kind: str) -> None:
-    """Where nobody answers, and where ssh wants a permission, the program fails: ssh then goes by that."""
+    """Where nobody answers, and where ssh asks for a permission, the program fails, and ssh takes that as a no."""
     questions = stack.enter_context(closing(Questions("host", tmp_path, None, lambda *words: None, HANG)))
     process = asked(questions, kind)
     assert process.communicate(timeout=HANG)[0] == b""
@@ -59,7 +63,7 @@ def test_without_a_person_there_is_no_answer(tmp_path: Path, stack: ExitStack, k
 
 
 def test_a_touch_is_shown_until_ssh_has_it(tmp_path: Path, stack: ExitStack) -> None:
-    """What is only to be shown is shown, and the program stays until ssh ends it."""
+    """A notice of ssh is shown, and the program runs until ssh ends it."""
     told: list[tuple[str, str, float]] = []
     questions = stack.enter_context(closing(Questions("host", tmp_path, None, lambda *words: told.append(words), HANG)))
     process = asked(questions, "none", "Confirm user presence for key ED25519-SK SHA256:abc")
