@@ -29,6 +29,12 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(scope="module")
+def transport() -> str:
+    """The usual transport: a Lease does not depend on it. The API server, which is the module's, asks for this."""
+    return "auto"
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -40,20 +46,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def lease(cluster: Cluster) -> Iterator[Callable[[str, str], Lease]]:  # noqa: F811
     """Makes the Lease of a run through a master; `lost` of it are the reasons for which it was lost."""
 
-    def made(master: str, run: str) -> Lease:  # noqa: F811
+    def lease_of(master: str, run: str) -> Lease:  # noqa: F811
         lost: list[str] = []
         lease = Lease(cluster, master, f"{master}-identity", run, lost.append)
-        lease.told = lost  # type: ignore[attr-defined]
+        lease.reasons = lost  # type: ignore[attr-defined]
         return lease
 
-    yield made
+    yield lease_of
     cluster.delete(PATH)
 
 
 def content(cluster: Cluster) -> dict[str, Any]:  # noqa: F811
-    found = cluster.get(PATH)
-    assert found is not None
-    return found
+    lease = cluster.get(PATH)
+    assert lease is not None
+    return lease
 
 
 def test_a_run_through_another_master_is_refused(cluster: Cluster, lease: Callable[[str, str], Lease]) -> None:  # noqa: F811
@@ -79,7 +85,7 @@ def test_a_later_run_through_the_same_master_takes_it(cluster: Cluster, lease: C
     assert not former.renew() and later.renew()
     with pytest.raises(LockLost, match="took the cluster's Lease with run run-2"):
         former.check()
-    assert len(former.told) == 1  # type: ignore[attr-defined]
+    assert len(former.reasons) == 1  # type: ignore[attr-defined]
     former.leave()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
 
@@ -89,7 +95,7 @@ def test_an_expired_lease_is_taken_and_its_run_stops(
     lease: Callable[[str, str], Lease],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the API server's clock alone: the Lease was not renewed for longer than its run would have gone on."""
+    """By the API server's clock alone: the Lease was not renewed for longer than its run would have continued."""
     first, other = lease("m1", "run-1"), lease("m2", "run-2")
     first.take()
     create = cluster.create
@@ -137,14 +143,14 @@ def test_a_run_that_cannot_renew_stops_before_another_may_begin(
 
 
 def test_what_others_write_into_it_changes_no_holder(cluster: Cluster, lease: Callable[[str, str], Lease]) -> None:  # noqa: F811
-    """A label that somebody sets makes another version of it; the run goes on with that."""
+    """A label that somebody sets makes another version of it; the run continues with that."""
     first = lease("m1", "run-1")
     first.take()
     cluster.patch(PATH, {"metadata": {"labels": {"x": "y"}}})
     first.renew()
     assert first.renew()
     first.check()
-    assert first.told == []  # type: ignore[attr-defined]
+    assert first.reasons == []  # type: ignore[attr-defined]
 
 
 def test_without_an_api_server_it_is_taken_later(
