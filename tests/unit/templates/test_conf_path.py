@@ -125,7 +125,7 @@ def test_a_link_to_the_same_file_in_another_folder_is_another_one(tmp_path: Path
 
 
 def test_what_the_unit_will_start_counts_too(tmp_path: Path) -> None:
-    """A restart, which this tool makes, would read that file; both are told where they differ."""
+    """The file of the unit counts too, because a restart reads it; if both differ, both are reported."""
     (tmp_path / "default").write_text(f"# options\nSLURMCTLD_OPTIONS=-v -f {tmp_path}/opt/slurm.conf\n")
     assert other_confs(tmp_path, 0, unit=True) == "/opt/slurm.conf (-f in the unit slurmctld)\n"
     with slurmctld(["-f", f"{tmp_path}/opt/slurm.conf"], {}) as main:

@@ -69,7 +69,7 @@ def test_whoever_is_asked_for_it_is_this_user(container: Host, shell: str) -> No
 
 @SHELLS
 def test_nobody_else_can_be_asked_for(container: Host, shell: str) -> None:
-    """The reason is said; nothing is run, and setpriv is not even tried."""
+    """A command as another user is refused with the reason; neither it nor setpriv runs."""
     done = run(container, library(container, "lib/as.sh") + "as nobody echo ran", shell)
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr == f"user {ME.pw_uid} cannot become nobody: nothing was run\n"
@@ -77,7 +77,7 @@ def test_nobody_else_can_be_asked_for(container: Host, shell: str) -> None:
 
 @SHELLS
 def test_slurm_conf_and_the_plugin_are_read(container: Host, shell: str) -> None:
-    """Files of root's, as a ConfigMap's are, and what slurm.conf includes."""
+    """The container's user reads root's files, as a ConfigMap's are, and what slurm.conf includes."""
     (container.etc / "burst_buffer.lua").write_text("x = 1\n")
     done = run(container, library(container, "lib/slurmctld.sh") + "conf_texts file", shell)
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
@@ -143,7 +143,7 @@ def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
 
 
 def test_root_keeps_its_folder() -> None:
-    """On a host, and in a container whose user is root."""
+    """Root keeps /var/lib/dws-on-csm, on a host and in a container whose user is root."""
     script = f'STATE={STATE}; {OWN_STATE}; echo "$STATE"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "/var/lib/dws-on-csm\n"

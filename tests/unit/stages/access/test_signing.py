@@ -88,7 +88,7 @@ def test_the_certificate_of_the_key_signs(tmp_path: Path, shape: str) -> None:
 
 @pytest.mark.parametrize("shape", BUNDLES)
 def test_the_kubeconfig_trusts_all_of_them(shape: str) -> None:
-    """Each certificate once, as PEM alone; the admin's own first. Order and what is between them are no difference later."""
+    """The kubeconfig has each certificate once, as PEM alone, the admin's own first; order and text between do not matter."""
     ca = BUNDLES[shape](OLD.certificate, NEW.certificate)
     cluster = rbac.CLUSTER_CHECK
     look = cluster.look(StepContext(load(DEFAULT), Facts(), "m"))
@@ -111,7 +111,7 @@ def base64_of(content: bytes) -> bytes:
 
 
 def test_of_several_of_the_key_the_one_that_ends_last_signs(tmp_path: Path) -> None:
-    """A CA that was renewed with its key: its old certificate may still be there, expired or not."""
+    """Of a CA that was renewed with its key, the certificate that ends last signs, whether the old one has expired or not."""
     for ca in (OLD.certificate + AGAIN.certificate, AGAIN.certificate + OLD.certificate):
         made = signed(tmp_path, Authority(OLD.key, ca), certificates.request("slurm-dws").csr)
         assert certificates.within_ca(made.stdout, ca).days_left == 399
@@ -127,7 +127,7 @@ FORMS = [(name, "PKCS8") for name in KEYS] + [(name, "TraditionalOpenSSL") for n
 
 @pytest.mark.parametrize(("kind", "form"), FORMS)
 def test_every_kind_of_key_signs(tmp_path: Path, kind: str, form: str) -> None:
-    """RSA, EC and Ed25519, in both forms of files."""
+    """RSA, EC and Ed25519 keys sign, in both forms of files."""
     key: Any = KEYS[kind]
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else "default"
     ca = self_signed(key, algorithm)
@@ -181,7 +181,7 @@ def test_a_key_that_signs_nothing_is_a_finding(tmp_path: Path, key: bytes, why: 
 
 @pytest.mark.parametrize("missing", ["ca.key", "ca.crt"])
 def test_a_missing_file_is_a_finding(tmp_path: Path, missing: str) -> None:
-    """It is named."""
+    """The finding names the missing file."""
     ctx = folder_of(tmp_path, NEW.certificate, NEW.key)
     (tmp_path / missing).unlink()
     ((finding,), _) = told(ctx)
@@ -190,7 +190,7 @@ def test_a_missing_file_is_a_finding(tmp_path: Path, missing: str) -> None:
 
 @pytest.mark.parametrize(("days", "text"), [(20, ", in 19 days"), (-0.5, "ended on "), (0.5, ", in 0 days")])
 def test_a_ca_that_ends_too_soon_is_a_finding(tmp_path: Path, days: float, text: str) -> None:
-    """Its certificates would be renewed in every run, or are expired already; one that ended signs nothing."""
+    """A CA is refused if every run would renew its certificates, or if it has ended."""
     ca = authority("kubernetes", days)
     ((finding,), _) = told(folder_of(tmp_path, ca.certificate, ca.key))
     assert (finding.name, text in finding.text) == ("ca-ends-soon", True)

@@ -251,7 +251,7 @@ def test_a_policy_that_changed_since_is_no_difference(
 
 
 def test_a_manifest_that_somebody_else_applied_is_a_difference(cluster: tuple[Cluster, Webhook]) -> None:
-    """It was not applied from DWS's own manifest."""
+    """A Deployment that was applied from another manifest differs."""
     server, webhook = cluster
     webhook.policy = None
     deploy(server)

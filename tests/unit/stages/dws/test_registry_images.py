@@ -54,7 +54,7 @@ def name_of(registry: Registry) -> str:
 
 
 def test_an_image(registry: Registry, host: RegistryHost) -> None:
-    """Its configuration's digest; "absent" where there is none; also below a path of the registry."""
+    """An image's state is its configuration's digest, or "absent", also below a path of the registry."""
     registry.manifest(manifest(), "1")
     name = name_of(registry)
     assert [host.state(name), host.state(name, "dws:2"), host.state(f"{name}/repository/docker")] == [
@@ -70,7 +70,7 @@ def test_an_image(registry: Registry, host: RegistryHost) -> None:
 
 @pytest.mark.parametrize("kind", [INDEX, LIST])
 def test_an_index_counts_as_the_image_in_it(registry: Registry, host: RegistryHost, kind: str) -> None:
-    """That for linux on this kind of machine, whatever stands before it."""
+    """An index counts as its image for linux on this kind of machine, in any place of the list."""
     child, arm = registry.manifest(manifest()), registry.manifest(manifest(OTHER))
     attested = {
         **entry(LOST, "unknown", "unknown"),
@@ -83,7 +83,7 @@ def test_an_index_counts_as_the_image_in_it(registry: Registry, host: RegistryHo
 
 @pytest.mark.parametrize("listed", ["none", "null", "arm", "lost", "nested"])
 def test_an_index_without_the_image_is_another_image(registry: Registry, host: RegistryHost, listed: str) -> None:
-    """Its own digest: somebody pushed it, so that it is replaced only after a confirmation."""
+    """An index without that image has its own digest: it is replaced only after a confirmation."""
     nested = registry.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": []})
     entries = {
         "none": [],
@@ -98,7 +98,7 @@ def test_an_index_without_the_image_is_another_image(registry: Registry, host: R
 
 
 def test_an_index_of_one_image_needs_no_platform(registry: Registry, host: RegistryHost) -> None:
-    """Some tools leave it out."""
+    """An index with one image and no platform counts as that image."""
     child = registry.manifest(manifest())
     registry.manifest(
         {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": IMAGE, "digest": child}]}, "1"
@@ -137,7 +137,7 @@ BODIES += [b'{"manifests":{"a":1}}']
     ("body", "kind"), [*((body, IMAGE) for body in BODIES), (b"{}", "text/html"), (b"", "text/plain")], ids=repr
 )
 def test_what_no_registry_answers_is_said(registry: Registry, host: RegistryHost, body: bytes, kind: str) -> None:
-    """Whatever the content type says: no traceback, and nothing is pushed over it."""
+    """An answer that is not a registry's is reported, whatever its content type, and nothing is pushed over it."""
     registry.answers["/v2/dws/manifests/1"] = (200, kind, body, ())
     state = host.state(name_of(registry))
     assert state.startswith("not readable: it does not answer as a registry: it sends ")
@@ -171,13 +171,13 @@ def test_a_server_that_is_no_registry_is_a_finding(
 
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
 def test_a_registry_that_gives_no_manifest_is_not_readable(registry: Registry, host: RegistryHost, status: int) -> None:
-    """A user without rights, and a server that fails: the image may be there."""
+    """If the user has no rights, or the server fails, the image may exist: it is not readable, not absent."""
     registry.answers["/v2/dws/manifests/1"] = (status, "application/json", b"{}", ())
     assert f"HTTP {status}" in host.state(name_of(registry))
 
 
 def test_a_registry_that_is_gone_is_said_of_each_image(host: RegistryHost) -> None:
-    """A look does not fail for it: doctor and plan say what is wrong."""
+    """If the registry does not answer, the look gives that state for each image and does not fail."""
     done = host.run("127.0.0.1:1", "ask_registry images 127.0.0.1:1/a:1 127.0.0.1:1/b:1")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [f"image 127.0.0.1:1/{one}:1 not readable: Connection refused" for one in "ab"]

@@ -143,7 +143,7 @@ def test_a_credential_is_read_as_a_shell_reads_it(
     ],
 )
 def test_a_secret_without_a_credential_is_a_finding(registry: Registry, host: RegistryHost, secret: str) -> None:
-    """The registry is not asked then."""
+    """A Secret without a usable credential is a finding, and the registry is not asked."""
     host.secret = secret or " "
     assert host.check(name_of(registry)) == {
         "tls": "verified",
@@ -178,7 +178,7 @@ def test_a_token_is_asked_for_at_the_registry(registry: Registry, host: Registry
 
 
 def test_basic_is_taken_where_the_registry_offers_both(registry: Registry, host: RegistryHost) -> None:
-    """Then the password goes to no place that issues tokens."""
+    """If the registry offers Basic and Bearer, Basic is used, and no issuer of tokens gets the password."""
     registry.ways, registry.good = (f'Bearer realm="{registry.base}/tokens", Basic realm="x"',), frozenset({BASIC})
     assert host.check(name_of(registry)) == {"tls": "verified"}
     assert "/tokens" not in [path for _, path, _ in registry.seen]
