@@ -95,7 +95,12 @@ def _handled(machine: Any, token: str) -> None:
     """A word that is neither a command, nor an option or its value, is the positional argument that may be left out; or wrong."""
     context = machine.context
     options = {**context.flags, **context.inverse_flags} if context else {}
-    known = {*machine.contexts, *options, *(machine.initial.flags if machine.initial else ())}
+    known = {
+        *machine.contexts,
+        *machine.contexts.aliases,
+        *options,
+        *(machine.initial.flags if machine.initial else ()),
+    }
     if token in ("--help", "-h") and context and context is not machine.initial:
         machine.initial.flags["--help"].value = context.name
         for argument in context.missing_positional_args:

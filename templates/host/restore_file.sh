@@ -1,4 +1,5 @@
-# Restores a before-image with its bytes, mode, owner and date. Goes after the library of actions. Set before: $path, $source, $sum.
+# Restores a before-image with its bytes, mode, owner and date. Goes after the library of actions. Set before: $path, $source, $sum,
+# $mode (in place of its own; "": its own).
 (
     umask 077
     enter_folder_of "$path" || exit 1
@@ -8,6 +9,7 @@
         close_stage
         refuse "$source was changed or is damaged" || exit 1
     fi
+    [ -z "$mode" ] || chmod "$mode" ./new || { close_stage; exit 1; }
     set_label
     if record "left $sum $path" && sync_record; then install_new; else close_stage; exit 1; fi
 )

@@ -96,8 +96,13 @@ def _comparable(file: Mapping[str, str], goes: bool) -> Value:
 def _as_wanted(known: FileSnapshot) -> Value:
     if known.sum == ABSENT:
         return {}
-    file = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
+    file = {"mode": _mode(known) or known.mode, "owner": known.owner, "sum": known.sum}
     return file if known.text is None else {**file, "text": snapshot.decoded(known.text)}
+
+
+def _mode(known: FileSnapshot) -> str:
+    """The mode in place of the former one: no rollback makes a key readable for others again. "": the former one."""
+    return "600" if known.path.rpartition("/")[2] == names.KUBECONFIG.rpartition("/")[2] else ""
 
 
 def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:
@@ -118,7 +123,7 @@ def _source(known: FileSnapshot) -> str:
 
 
 def _restore(known: FileSnapshot) -> RunScript:
-    settings = {"path": known.path, "source": _source(known), "sum": known.sum}
+    settings = {"path": known.path, "source": _source(known), "sum": known.sum, "mode": _mode(known)}
     # the restored file holds a secret, and the present one may too
     noted = f"record_secret {shlex.quote(known.path)}\n" if known.text is None else ""
     script = noted + render.script("host/restore_file.sh", **settings)

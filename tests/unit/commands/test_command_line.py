@@ -123,3 +123,10 @@ def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> No
     line = f'"{BIN}/invoke" plan --hosts "{tmp_path}/missing.yaml" {closed}'
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["invoke certs --help", "invoke certs.show --help", "invoke bundle.make --help"])
+def test_a_command_works_by_each_of_its_names(line: str, tmp_path: Path) -> None:
+    """Also by the name of its group: `invoke certs` shows the certificates."""
+    done = typed(line, tmp_path)
+    assert done.returncode == 0 and "--hosts" in done.stdout, done

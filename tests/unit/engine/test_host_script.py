@@ -160,9 +160,7 @@ def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, action
     host.traps(path, trap)
     image = host.top / "image"
     image.write_text("earlier\n")
-    back = (
-        f"path={path}\nsource={image}\nsum=$(sha256sum <{image} | cut -d' ' -f1)\n{render.read('host/restore_file.sh')}"
-    )
+    back = f"mode=\npath={path}\nsource={image}\nsum=$(sha256sum <{image} | cut -d' ' -f1)\n{render.read('host/restore_file.sh')}"
     done = {
         "put": lambda: host.do(Put(str(path), b"new\n", 0o644, OWNER)),
         "secret": lambda: host.do(Put(str(path), Secret(b"new\n"), 0o600, OWNER)),
@@ -228,7 +226,7 @@ def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) ->
     """Its checksum was recorded when the rollback was planned."""
     image = host.top / "image"
     image.write_text("changed\n")
-    script = f"path={host.own}/file\nsource={image}\nsum=abc\n{render.read('host/restore_file.sh')}"
+    script = f"mode=\npath={host.own}/file\nsource={image}\nsum=abc\n{render.read('host/restore_file.sh')}"
     done = host.sh(script)
     assert done.returncode == 1 and f"{image} was changed or is damaged" in done.stderr.decode()
     assert [(one.name, one.read_text()) for one in host.own.iterdir()] == [("file", "old\n")]

@@ -164,7 +164,7 @@ def test_a_restored_file_is_whole_or_not_at_all(host: LocalHost, disk: Disk, fre
     image.write_bytes(LARGE)
     image.chmod(0o600)
     sum_ = sh(f"sha256sum <{image}").stdout.decode().split()[0]
-    settings = {"path": str(file), "source": str(image), "sum": sum_}
+    settings = {"path": str(file), "source": str(image), "sum": sum_, "mode": ""}
     disk.leave(free)
     script, data = compile_actions(
         [RunScript("put back", render.script("host/restore_file.sh", **settings))], "run-1", "mark"
@@ -182,7 +182,7 @@ def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost,
         ("0" * 64, 1, b"now\n"),
         (sh(f"sha256sum <{image}").stdout.decode().split()[0], 0, b"before\n"),
     ):
-        settings = {"path": str(file), "source": str(image), "sum": sum_}
+        settings = {"path": str(file), "source": str(image), "sum": sum_, "mode": ""}
         script, data = compile_actions(
             [RunScript("put back", render.script("host/restore_file.sh", **settings))], "run-1", "mark"
         )
