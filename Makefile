@@ -34,8 +34,8 @@ fast: $(READY) tools ## Run the tests that take a minute together
 unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 	$(PYTEST) -m 'not lab'
 
-sites: $(READY) tools ## Try what real sites have of ssh, login shells and sudo, beside their own programs, and print what came of it
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/sites $(wildcard tests/ssh/test_login_shells.py tests/ssh/test_sudo_settings.py)
+sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites have, and compare with their own programs
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/sites tests/ssh/test_login_shells.py tests/ssh/test_sudo_settings.py
 
 mutants: $(READY) tools ## Change one place of the code at a time, and report changes that no test notices (as root; 20 minutes)
 	$(BIN)/python -m tests.mutants
