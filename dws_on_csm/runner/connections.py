@@ -27,14 +27,14 @@ from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.openssh import OpenSshJumps, OpenSshLink
 from dws_on_csm.transport.questions import Ask
 from dws_on_csm.transport.remote_shell import RemoteShell
-from dws_on_csm.transport.route import Route, route
+from dws_on_csm.transport.route import Route, choose_route
 from dws_on_csm.transport.session import Links, Session
 from dws_on_csm.transport.ssh_config import Destination, Query
 
 if TYPE_CHECKING:
     from dws_on_csm.kube.pod_session import PodSession
-    from dws_on_csm.transport.auth import Waiting
     from dws_on_csm.transport.connect import Jumps
+    from dws_on_csm.transport.questions import Waiting
 
 Paused = Callable[[], AbstractContextManager[None]]
 
@@ -176,7 +176,7 @@ def connect_all(
     jumps: dict[Query, Destination] = {}
 
     def resolved(host: Host) -> Route:
-        return route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
+        return choose_route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
 
     def opened(session: Session | Unreachable) -> Session:
         if isinstance(session, Unreachable):
@@ -196,50 +196,54 @@ def connect_all(
             (waiting or announce)(host, words, seconds)
 
         sessions = Sessions(Jumps(tell), answers)
-        found = [_either(host, partial(_awaited, future)) for host, future in zip(hosts, resolving, strict=True)]
-        ways = _within_limit(hosts, found, limit, connecting)
+        resolved_routes = [
+            _either(host, partial(_awaited, future)) for host, future in zip(hosts, resolving, strict=True)
+        ]
+        routes = _within_limit(hosts, resolved_routes, limit, connecting)
         password = sudo.Password(ask)
         unopened = [
-            _either(host, partial(_session, site, host, way, password, sessions))
-            for host, way in zip(hosts, ways, strict=True)
+            _either(host, partial(_session, site, host, route, password, sessions))
+            for host, route in zip(hosts, routes, strict=True)
         ]
         opening = [pool.submit(opened, session) for session in unopened]
         sessions.update(
             (host.name, _either(host, partial(_awaited, future))) for host, future in zip(hosts, opening, strict=True)
         )
-    sessions.notes = _notes(sessions, ways)
+    sessions.notes = _notes(sessions, routes)
     if not waiting:
         console.note(*(f"{host}: {note}" for host, notes in sessions.notes.items() for note in notes))
     sessions.update((host.name, _either(host, partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
     return sessions
 
 
-def _notes(sessions: Sessions, ways: Sequence[Route | Unreachable]) -> dict[str, list[str]]:
+def _notes(sessions: Sessions, routes: Sequence[Route | Unreachable]) -> dict[str, list[str]]:
     """What a person should know of these connections, by host and jump host."""
-    tried = [way.destination for way in ways if isinstance(way, Route) and way.destination]
-    made = (to for to in tried if not isinstance(sessions[to.name], Unreachable))
-    notes = {to.name: [*to.notes] for destination in made for to in destination.hops() if to.notes}
+    tried = [route.destination for route in routes if isinstance(route, Route) and route.destination]
+    opened = (to for to in tried if not isinstance(sessions[to.name], Unreachable))
+    notes = {to.name: [*to.notes] for destination in opened for to in destination.hops() if to.notes}
     for host, session in sessions.items():
         if isinstance(session, Session) and session.note:
             notes.setdefault(host, []).append(f"through the system's ssh: {session.note}")
     return notes
 
 
-def _session(site: Site, host: Host, way: Route | Unreachable, password: sudo.Password, sessions: Sessions) -> Session:
-    if isinstance(way, Unreachable):
-        raise way
-    links, environment, password_ = _links(way, sessions), _environment(site, host), password if host.sudo else None
+def _session(
+    site: Site, host: Host, route: Route | Unreachable, password: sudo.Password, sessions: Sessions
+) -> Session:
+    if isinstance(route, Unreachable):
+        raise route
+    links, environment, password_ = _links(route, sessions), _environment(site, host), password if host.sudo else None
     if host.role == "master":
         return MasterSession(host.name, links, environment, password_, site.master.context)
     return Session(host.name, links, environment, password_)
 
 
-def _links(way: Route, sessions: Sessions) -> Links:
-    second = OpenSshLink(way.way, sessions.openssh_jumps) if way.way else None
-    if way.destination:
-        return Links(FabricLink(way.destination, sessions.jumps), second)
+def _links(route: Route, sessions: Sessions) -> Links:
+    second = OpenSshLink(route.target, sessions.openssh_jumps) if route.target else None
+    if route.destination:
+        return Links(FabricLink(route.destination, sessions.jumps), second)
     assert second
-    return Links(second, note=way.why)
+    return Links(second, note=route.why)
 
 
 def _pod(site: Site, host: Host, sessions: Sessions) -> PodSession:
@@ -296,21 +300,21 @@ def _either(host: Host, attempt: Callable[[], T]) -> T | Unreachable:
 
 
 def _within_limit(
-    hosts: Sequence[Host], ways: Sequence[Route | Unreachable], limit: int, connecting: int
+    hosts: Sequence[Host], routes: Sequence[Route | Unreachable], limit: int, connecting: int
 ) -> list[Route | Unreachable]:
     """The routes in order, as long as this process may open files for them; then the reason why not."""
     room, needed = open_files.room(limit, connecting), 0
     fits: list[bool] = []
     jumps: set[Destination] = set()
-    for way in ways:
-        if isinstance(way, Route):
-            needed += _files(way.destination, jumps) if way.destination else openssh.FILES
-        fits.append(isinstance(way, Unreachable) or needed <= room)
+    for route in routes:
+        if isinstance(route, Route):
+            needed += _files(route.destination, jumps) if route.destination else openssh.FILES
+        fits.append(isinstance(route, Unreachable) or needed <= room)
     text = f"{len(hosts)} hosts need {needed} open files for their connections; this process may open {room} (of {limit} in all)"
     fix = f"run `ulimit -n {open_files.enough(needed, connecting)}` in this shell, and then the same command again; "
     fix += "where that is refused, raise nofile in limits.conf for this user, or narrow `computes` in the site file"
     crowded = (Crowded(host.name, text, fix) for host in hosts)
-    return [way if fit else why for way, fit, why in zip(ways, fits, crowded, strict=True)]
+    return [route if fit else why for route, fit, why in zip(routes, fits, crowded, strict=True)]
 
 
 def _files(destination: Destination, jumps: set[Destination]) -> int:

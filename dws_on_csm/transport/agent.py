@@ -15,13 +15,11 @@ from contextlib import contextmanager
 from paramiko import Message
 
 from dws_on_csm.transport.public_keys import PublicKey
+from dws_on_csm.transport.questions import PATIENCE
 
 _LIST, _LISTED, _SIGN, _SIGNED = 11, 12, 13, 14
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 _LARGEST = 256 * 1024  # bytes of an answer, as OpenSSH has it
-
-PATIENCE = 1.5
-"""Seconds that an agent takes at most without a person: after these the run shows what it waits for."""
 
 
 class AgentError(Exception):

@@ -21,11 +21,9 @@ from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import public_keys
 from dws_on_csm.transport.agent import Agent, AgentError
 from dws_on_csm.transport.public_keys import CERTIFICATE, PublicKey
+from dws_on_csm.transport.questions import TOUCH, Waiting
 from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.userauth import Answer, Disconnected, UserAuth
-
-Waiting = Callable[[str, str, float], object]
-"""Tells a person what a host waits for: the host, the words, the seconds left."""
 
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 _OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthentication")
@@ -193,9 +191,7 @@ class Login:
             return []
 
     def _tell(self, name: str) -> None:
-        self._waiting(
-            self._to.name, f"waiting for your key (touch?): {name}", max(self._deadline_at - time.monotonic(), 0.0)
-        )
+        self._waiting(self._to.name, f"{TOUCH}: {name}", max(self._deadline_at - time.monotonic(), 0.0))
 
     @cached_property
     def _certificates(self) -> list[Candidate]:

@@ -31,7 +31,7 @@ forwarded agent, SLURM_CONF tells Slurm's programs where slurm.conf is (as templ
 CHECKED = 4_000_000
 """Bytes of a script's input that are checked with it; of a larger input the rest is the script's to check."""
 
-TORN = "arrived incomplete"
+INCOMPLETE = "arrived incomplete"
 """What a script that differs from what was sent is reported with, behind the token, in place of being run."""
 
 _KEEP = " ".join(f'${{{name}+"{name}=${name}"}}' for name in KEPT)
@@ -42,7 +42,7 @@ _RIGHTS = f'echo "$1 rights" >&2; shift; {_CLEAN}'
 _ON_TERMINAL = 'exec 3<&0 4>&1 5>&2; exec script -qec "exec $2 <&3 >&4 2>&5" /dev/null </dev/null >/dev/null 2>&1'
 _BEGUN = 'echo "$1 $PPID"; echo "$1 $PPID" >&2; '
 _TAKEN = 'read -r sum len n; s=$(head -c "$len" 2>/dev/null); if [ "$(printf %s "$s" | cksum)" = "$sum $len" ]; then '
-_LOST = f'else echo "$1 {TORN}" >&2; exit 125; fi'
+_LOST = f'else echo "$1 {INCOMPLETE}" >&2; exit 125; fi'
 # Reads from the channel, and passes on what is whole: the script's length, the script, and its input. Another process that the
 # login has left behind may read from the channel, too, but not from the pipe to the script.
 _PASS = f'{_TAKEN}echo "$n"; printf %s "$s" | base64 -d; exec cat; fi'

@@ -25,7 +25,7 @@ from dws_on_csm.model.printable import plain_line
 from dws_on_csm.transport import mux
 from dws_on_csm.transport.fabric_link import FREED, too_many_sessions
 from dws_on_csm.transport.output import tail
-from dws_on_csm.transport.questions import TOUCH, Ask, Notice, Questions
+from dws_on_csm.transport.questions import PATIENCE, TOUCH, Ask, Questions, Waiting
 
 FILES = 24
 """Open files of a connection: the pipes of ssh, and four for each of its channels."""
@@ -34,7 +34,6 @@ LONGEST_PATH = (
 )
 ANSWER = 60.0  # seconds in which a connected host accepts a channel
 ENDS = 3.0  # seconds in which ssh ends after its input has ended
-PATIENCE = 1.5  # seconds that a signature takes at most without a person
 ACCEPTED = b"Server accepts key"
 """What ssh writes at LogLevel DEBUG1 before it signs with a key. It only decides whether a person is asked to touch the key."""
 LOG = 1 << 18
@@ -65,7 +64,7 @@ exit "$code"
 
 
 @dataclass(frozen=True)
-class Way:
+class SshTarget:
     """How ssh reaches a host.
 
     name, user  as in the site file; user "": as ssh_config says
@@ -73,7 +72,7 @@ class Way:
     strict      "yes": unknown host keys are refused; "accept-new": they are added. One that has changed is always refused
     control     the person's own control socket, if there is one
     agent       the agent is forwarded
-    jump        the jump host that is the last on the way; None also where ssh itself is to find the way
+    jump        the last jump host before it; None also where ssh itself has to find the route
     """
 
     name: str
@@ -82,23 +81,23 @@ class Way:
     strict: Literal["yes", "accept-new"]
     control: Path | None
     agent: bool
-    jump: Way | None = None
+    jump: SshTarget | None = None
 
 
 class OpenSshLink:
     """The connection to a host. `jumps`: those to jump hosts, which hosts share, and who can be asked."""
 
-    def __init__(self, way: Way, jumps: OpenSshJumps) -> None:
-        self._way, self._jumps = way, jumps
+    def __init__(self, target: SshTarget, jumps: OpenSshJumps) -> None:
+        self._target, self._jumps = target, jumps
         self._master: _Master | None = None
-        self._socket = way.control
+        self._socket = target.control
 
     def open(self, seconds: float) -> None:
         """Connects and logs in within `seconds`, not counting questions to a person. Raises Unreachable."""
         if self._socket and self._usable(self._socket, seconds):
             return
-        through = self._jumps.control(self._way, seconds)
-        self._master = _Master(self._way, through, self._jumps.ask, self._jumps.notice)
+        through = self._jumps.control(self._target, seconds)
+        self._master = _Master(self._target, through, self._jumps.ask, self._jumps.waiting)
         try:
             self._socket = self._master.open(seconds)
         except BaseException:
@@ -126,13 +125,13 @@ class OpenSshLink:
         assert self._socket
         while True:
             try:
-                return mux.MuxChannel(self._socket, command, ANSWER, self._way.agent)
+                return mux.MuxChannel(self._socket, command, ANSWER, self._target.agent)
             except mux.Refused as error:
                 if time.monotonic() > deadline_at:
-                    raise too_many_sessions(self._way.name, plain_line(str(error))) from error
+                    raise too_many_sessions(self._target.name, plain_line(str(error))) from error
             except OSError as error:
                 why = self._master.last_words() if self._master else ""
-                raise Lost(self._way.name, f"the connection broke: {why or error}") from error
+                raise Lost(self._target.name, f"the connection broke: {why or error}") from error
             time.sleep(0.02)  # no event says that sshd has noticed the end of another session
 
     def close(self) -> None:
@@ -147,13 +146,13 @@ class OpenSshJumps:
     `ask` None: nobody can be asked, and ssh does not try.
     """
 
-    def __init__(self, ask: Ask | None, notice: Notice) -> None:
-        self.ask, self.notice = ask, notice
+    def __init__(self, ask: Ask | None, waiting: Waiting) -> None:
+        self.ask, self.waiting = ask, waiting
         self._lock = threading.Lock()
-        self._locks: dict[Way, threading.Lock] = {}
-        self._tried: dict[Way, OpenSshLink | Unreachable] = {}
+        self._locks: dict[SshTarget, threading.Lock] = {}
+        self._tried: dict[SshTarget, OpenSshLink | Unreachable] = {}
 
-    def control(self, to: Way, seconds: float) -> Path | None:
+    def control(self, to: SshTarget, seconds: float) -> Path | None:
         """The control socket of the connection to the jump host of `to`; None without one. Raises Unreachable."""
         if not to.jump:
             return None
@@ -167,7 +166,7 @@ class OpenSshJumps:
             raise Unreachable(to.name, f"through jump host {link.host}: {link.text}", link.fix)
         return link.control
 
-    def _connected(self, via: Way, seconds: float) -> OpenSshLink | Unreachable:
+    def _connected(self, via: SshTarget, seconds: float) -> OpenSshLink | Unreachable:
         link = OpenSshLink(via, self)
         try:
             link.open(seconds)
@@ -190,8 +189,8 @@ class OpenSshJumps:
 class _Master:
     """A process of ssh that holds a connection, with its control socket in a folder of this user alone."""
 
-    def __init__(self, way: Way, through: Path | None, ask: Ask | None, notice: Notice) -> None:
-        self._way, self._through, self._ask, self._notice = way, through, ask, notice
+    def __init__(self, target: SshTarget, through: Path | None, ask: Ask | None, waiting: Waiting) -> None:
+        self._target, self._through, self._ask, self._waiting = target, through, ask, waiting
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when ssh has failed
         self._folder = _folder()
         self._questions: Questions | None = None
@@ -201,7 +200,7 @@ class _Master:
         """The control socket, once ssh has logged in. Raises Unreachable."""
         control = self._folder / "m"
         words = ("sh", "-c", SUPERVISE, "sh", str(self._folder), *self._command(control))
-        self._questions = questions = Questions(self._way.name, self._folder, self._ask, self._notice, seconds)
+        self._questions = questions = Questions(self._target.name, self._folder, self._ask, self._waiting, seconds)
         environment = os.environ | questions.environment()
         self._process = subprocess.Popen(
             words,
@@ -223,18 +222,27 @@ class _Master:
                 signing = waited
             if signing is not None and waited - signing > PATIENCE and not shown:
                 shown = True
-                self._notice(self._way.name, TOUCH, seconds - waited)
+                self._waiting(self._target.name, TOUCH, seconds - waited)
             time.sleep(0.02)  # no event says that ssh has logged in
         questions.close()
         return control
 
     def _command(self, control: Path) -> list[str]:
-        way = self._way
+        target = self._target
         options = [f"ControlPath={control}", "ControlMaster=yes", *QUIET, *KEEP]
-        options += [f"BatchMode={'no' if self._ask else 'yes'}", f"StrictHostKeyChecking={way.strict}"]
-        options += [f"ProxyCommand={_proxy(way.jump, self._through)}"] if way.jump and self._through else []
+        options += [f"BatchMode={'no' if self._ask else 'yes'}", f"StrictHostKeyChecking={target.strict}"]
+        options += [f"ProxyCommand={_proxy(target.jump, self._through)}"] if target.jump and self._through else []
         named = [word for option in options for word in ("-o", option)]
-        return ["ssh", *way.words, "-N", "-T", *named, *(("-l", way.user) if way.user else ()), "--", way.name]
+        return [
+            "ssh",
+            *target.words,
+            "-N",
+            "-T",
+            *named,
+            *(("-l", target.user) if target.user else ()),
+            "--",
+            target.name,
+        ]
 
     def _listening(self, control: Path) -> bool:
         """Whether ssh has made its control socket: it does so right after the login."""
@@ -246,14 +254,14 @@ class _Master:
 
     def _failed(self) -> Unreachable:
         words = self.last_words() or "ssh ended without a message"
-        fix = f"make `ssh {self._way.name}` work on this machine, as this user"
-        return Unreachable(self._way.name, f"ssh failed: {words}", fix)
+        fix = f"make `ssh {self._target.name}` work on this machine, as this user"
+        return Unreachable(self._target.name, f"ssh failed: {words}", fix)
 
     def _late(self, seconds: float) -> Unreachable:
         words = self.last_words()
         text = f"ssh did not log in within {seconds:.0f} s{f': {words}' if words else ''}"
-        fix = f"check whether `ssh {self._way.name}` works; for more time, raise deadlines.connect in the site file"
-        return Unreachable(self._way.name, text, fix)
+        fix = f"check whether `ssh {self._target.name}` works; for more time, raise deadlines.connect in the site file"
+        return Unreachable(self._target.name, text, fix)
 
     def last_words(self) -> str:
         """The last lines that ssh wrote for people, in one line."""
@@ -282,7 +290,7 @@ class _Master:
         self._errors.close()
 
 
-def _proxy(via: Way, control: Path) -> str:
+def _proxy(via: SshTarget, control: Path) -> str:
     """The ProxyCommand that goes through the connection to a jump host. It never logs in itself."""
     words = ("ssh", *via.words, "-S", str(control), "-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-W")
     return " ".join(shlex.quote(word).replace("%", "%%") for word in words) + f" '[%h]:%p' -- {shlex.quote(via.name)}"

@@ -20,16 +20,18 @@ NOTICE = "none"
 
 Ask = Callable[[str, str], str | None]
 """Host and prompt -> a person's answer, None where nobody answers."""
-Notice = Callable[[str, str, float], object]
+Waiting = Callable[[str, str, float], object]
 """Tells a person what a host waits for: the host, the words, the seconds left."""
 TOUCH = "waiting for your key (touch?)"
+PATIENCE = 1.5
+"""Seconds that a signature takes at most without a person: after these the run shows what it waits for."""
 
 
 class Questions:
     """Questions of the ssh processes for `host`, at a socket in `folder`, which only this user may enter."""
 
-    def __init__(self, host: str, folder: Path, ask: Ask | None, notice: Notice, seconds: float) -> None:
-        self._host, self._ask, self._notice = host, ask, notice
+    def __init__(self, host: str, folder: Path, ask: Ask | None, waiting: Waiting, seconds: float) -> None:
+        self._host, self._ask, self._waiting = host, ask, waiting
         self._deadline_at = time.monotonic() + seconds
         self._path = folder / "q"
         self._listener = socket.socket(socket.AF_UNIX)
@@ -72,7 +74,7 @@ class Questions:
                 text += piece
             question = json.loads(text)
             if question["kind"] == NOTICE:
-                self._notice(self._host, TOUCH, max(self._deadline_at - time.monotonic(), 0.0))
+                self._waiting(self._host, TOUCH, max(self._deadline_at - time.monotonic(), 0.0))
                 link.recv(1)  # ssh ends its askpass when the key was touched
             elif not question["kind"] and self._ask and (answer := self._asked(str(question["prompt"]))) is not None:
                 link.sendall(answer.encode() + b"\n")

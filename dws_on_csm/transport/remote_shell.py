@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.transport import channel, login_shell, sudo, unstarted
+from dws_on_csm.transport import channel, login_shell, start_errors, sudo
 from dws_on_csm.transport.channel import LOGIN, START, Exchange, ExecRequest
 from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
@@ -172,11 +172,11 @@ class RemoteShell(ABC):
             return exchange
         alone = self._probe()
         if not alone.reached:
-            raise unstarted.not_started(self.host, alone)
+            raise start_errors.not_started(self.host, alone)
         self._login = max(self._login, 3 * alone.seconds)
         exchange = attempt(rights)
         if exchange.overdue == "login":
-            raise unstarted.reads_input(self.host, alone.shell)
+            raise start_errors.reads_input(self.host, alone.shell)
         return exchange
 
     def _probe(self) -> Exchange:
@@ -205,15 +205,15 @@ class RemoteShell(ABC):
         if exchange.flood:
             raise Flooded(self.host, exchange.flood)
         if exchange.overdue in ("stdout", "stderr"):
-            raise unstarted.redirects(self.host, exchange)
+            raise start_errors.redirects(self.host, exchange)
         if exchange.out.started:
             return self._outcome(exchange, deadline)
         if exchange.code is None and not exchange.given_up:
             self._probe()  # raises Lost where the connection broke; here a signal has ended the login shell
         if not exchange.reached:
-            raise unstarted.not_started(self.host, exchange)
+            raise start_errors.not_started(self.host, exchange)
         if self.password and exchange.reached == "login":
-            raise unstarted.sudo_refused(self.host, exchange)
+            raise start_errors.sudo_refused(self.host, exchange)
         raise self._unstarted(exchange)
 
     def _outcome(self, exchange: Exchange, deadline: float) -> Result:
@@ -223,8 +223,8 @@ class RemoteShell(ABC):
             raise DeadlineExceeded(self.host, deadline, tail(out, err))
         if exchange.code is None:
             raise Lost(self.host, "the connection broke while a script ran")
-        if exchange.err.says(login_shell.TORN):
-            raise unstarted.torn(self.host, exchange.shell)
+        if exchange.err.says(login_shell.INCOMPLETE):
+            raise start_errors.incomplete(self.host, exchange.shell)
         return Result(out, err, exchange.code, exchange.seconds)
 
     @property

@@ -12,7 +12,7 @@ from typing import Literal
 
 from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import mux, ssh_config
-from dws_on_csm.transport.openssh import Way
+from dws_on_csm.transport.openssh import SshTarget
 from dws_on_csm.transport.ssh_config import Destination, Query, Settings, Strict
 
 Transport = Literal["auto", "fabric", "openssh"]
@@ -29,55 +29,55 @@ class Route:
     """How a host is reached.
 
     destination  for Fabric; None where it can't be used
-    way          for ssh; None where it may not be used
+    target       for ssh; None where it may not be used
     why          why ssh is used at once; "" where Fabric tries first, and where the site file says so
     """
 
     destination: Destination | None
-    way: Way | None
+    target: SshTarget | None
     why: str = ""
 
 
-def route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:
+def choose_route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:
     """The route to the host, by the site file's `transport` and by ssh_config. Raises Unreachable as ssh_config.resolve does."""
     settings = ssh_config.read(query, deadline)
     if transport == "fabric":
         return Route(ssh_config.resolve(query, deadline, jumps, settings=settings), None)
-    way = _way(query, settings, deadline, jumps)
+    target = _target(query, settings, deadline, jumps)
     if transport == "openssh":
-        return Route(None, way)
-    if way.control:
-        return Route(None, way, "its master connection is open")
+        return Route(None, target)
+    if target.control:
+        return Route(None, target, "its master connection is open")
     try:
         to = ssh_config.resolve(query, deadline, jumps, settings=settings)
     except NoLogin as why:
-        return Route(None, way, why.short)
+        return Route(None, target, why.short)
     if settings.first(SMARTCARD, "none") != "none":
-        return Route(None, way, "ssh_config sets PKCS11Provider")
+        return Route(None, target, "ssh_config sets PKCS11Provider")
     for hop in (*to.hops(),)[1:]:
         if hop.control and _is_open(hop.control):
-            return Route(None, way, f"the master connection of its jump host {hop.name} is open")
-    return Route(to, way)
+            return Route(None, target, f"the master connection of its jump host {hop.name} is open")
+    return Route(to, target)
 
 
-def _way(query: Query, settings: Settings, deadline: float, jumps: dict[Query, Destination]) -> Way:
+def _target(query: Query, settings: Settings, deadline: float, jumps: dict[Query, Destination]) -> SshTarget:
     config = ("-F", str(query.config)) if query.config else ()
     options = ("-o", "ForkAfterAuthentication=no") if settings.all("forkafterauthentication") else ()
     words = (*config, *options)
     forwarded = settings.first("forwardagent", "no") not in ("no", "false")
-    jump: Way | None = None
+    jump: SshTarget | None = None
     with suppress(Unreachable):  # ssh finds the way itself, and reports what is wrong on it
         if hop := ssh_config.jump(query, settings, deadline, jumps):
             jump = _to_jump(hop, words)
-    return Way(
+    return SshTarget(
         query.name, query.user, words, _STRICT[ssh_config.strict(settings)], _open(settings.control), forwarded, jump
     )
 
 
-def _to_jump(hop: Destination, words: tuple[str, ...]) -> Way:
+def _to_jump(hop: Destination, words: tuple[str, ...]) -> SshTarget:
     before = _to_jump(hop.jump, words) if hop.jump else None
     port = ("-p", str(hop.port))
-    return Way(hop.name, hop.user, (*words, *port), _STRICT[hop.strict], _open(hop.control), False, before)
+    return SshTarget(hop.name, hop.user, (*words, *port), _STRICT[hop.strict], _open(hop.control), False, before)
 
 
 def _open(control: Path | None) -> Path | None:

@@ -20,7 +20,7 @@ from dws_on_csm.runner import connections
 from dws_on_csm.transport import ssh_config
 from dws_on_csm.transport.auth import Login
 from dws_on_csm.transport.known_hosts import HostKeys
-from dws_on_csm.transport.route import route
+from dws_on_csm.transport.route import choose_route
 from tests.ssh.conftest import Connect, Deadlines
 from tests.ssh.server import HANG, Server
 
@@ -51,14 +51,14 @@ BAD = {f"host{number}": error for number, error in enumerate(ERRORS, 1)}
 
 
 def _resolve(patch: pytest.MonkeyPatch) -> None:
-    find = route
+    find = choose_route
 
     def failing(query: ssh_config.Query, *more: object) -> object:
         if query.name in BAD:
             raise BAD[query.name]
         return find(query, *more)  # type: ignore[arg-type]
 
-    patch.setattr(connections, "route", failing)
+    patch.setattr(connections, "choose_route", failing)
 
 
 def _session(patch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def reads_input(host: str, shell: str) -> Unreachable:
     return Unreachable(host, text, _guard(shell))
 
 
-def torn(host: str, shell: str) -> Unreachable:
+def incomplete(host: str, shell: str) -> Unreachable:
     """The error where a script did not arrive as it was sent."""
     text = "a script arrived incomplete, and none of it was run: the login's start-up file read from stdin, or redirects it"
     return Unreachable(host, text, _guard(shell))
