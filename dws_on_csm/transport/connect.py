@@ -25,7 +25,7 @@ from dws_on_csm.transport.ssh_limits import Limited
 KEEPALIVE = 15  # seconds
 UNACKNOWLEDGED = 30_000  # milliseconds after which a connection without acknowledgements has broken
 
-Link = socket.socket | Channel
+ByteStream = socket.socket | Channel
 
 ERRORS = (Unreachable, SSHException, OSError, EOFError)
 """What connecting may raise; _explained() turns it into an Unreachable."""
@@ -165,24 +165,24 @@ class Jumps:
 
 def connect(to: Destination, deadline_at: float, jumps: Jumps, login: Connect) -> None:
     """Opens the way to a host and has `login` use it, both before `deadline_at` (of time.monotonic). Raises Unreachable."""
-    began, way = time.monotonic(), None
+    began, stream = time.monotonic(), None
     deadline_at = min(deadline_at, began + to.timeout) if to.timeout is not None else deadline_at
     try:
-        way = _way(to, deadline_at, jumps)
-        login(_arguments(to, way, left(deadline_at), jumps.waiting))
+        stream = _stream(to, deadline_at, jumps)
+        login(_arguments(to, stream, left(deadline_at), jumps.waiting))
     except ERRORS as error:
-        command_error = way.error_lines() if isinstance(way, CommandSocket) else ""
-        if way:
-            way.close()
+        command_error = stream.error_lines() if isinstance(stream, CommandSocket) else ""
+        if stream:
+            stream.close()
         timeout = deadline_at - began if time.monotonic() >= deadline_at else None
         raise _explained(to, error, timeout, command_error) from error
     except BaseException:
-        if way:
-            way.close()
+        if stream:
+            stream.close()
         raise
 
 
-def _way(to: Destination, deadline_at: float, jumps: Jumps) -> Link:
+def _stream(to: Destination, deadline_at: float, jumps: Jumps) -> ByteStream:
     if to.jump:
         return jumps.channel(to, to.jump, deadline_at)
     if to.command:
@@ -190,16 +190,16 @@ def _way(to: Destination, deadline_at: float, jumps: Jumps) -> Link:
     return tcp(to, deadline_at)
 
 
-def _arguments(to: Destination, way: Link, seconds: float, waiting: Waiting) -> dict[str, Any]:
+def _arguments(to: Destination, stream: ByteStream, seconds: float, waiting: Waiting) -> dict[str, Any]:
     waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
-    fixed = {"sock": way, "auth_strategy": Login(to, seconds, waiting), "transport_factory": _transport(to)}
+    fixed = {"sock": stream, "auth_strategy": Login(to, seconds, waiting), "transport_factory": _transport(to)}
     return fixed | dict.fromkeys(waits, seconds)
 
 
 def _transport(to: Destination) -> Callable[..., Transport]:
     """Makes transports that use the algorithms of ssh_config, and prefer host keys of known_hosts."""
 
-    def make(sock: Link, **more: Any) -> Transport:
+    def make(sock: ByteStream, **more: Any) -> Transport:
         transport = Limited(sock, **more)
         options = transport.get_security_options()
         options.kex = _both(to, "kexalgorithms", options.kex)
