@@ -136,6 +136,20 @@ def within_ca(pem: bytes, ca: bytes) -> Certificate:
     return replace(certificate, until=issuer.until, days_left=issuer.days_left)
 
 
+def of_a_client(pem: bytes) -> bool:
+    """Whether a certificate may be a client's: it says so, or does not say what it is for. A server's can be copied by anybody."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    try:
+        usage = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    except ValueError:
+        return False
+    return ExtendedKeyUsageOID.CLIENT_AUTH in usage
+
+
 def signed_by(pem: bytes, ca: bytes) -> bool:
     """Whether one of the certificates in `ca` signed `pem`."""
     return signer(pem, ca) is not None

@@ -2,7 +2,8 @@
 
 The lock on a master (site_lock.py) keeps the runs apart that go through it. Several masters serve one cluster, each with a lock of
 its own; the Lease says which of them counts now. It is renewed as the lock is, and its age is measured by the API server's own
-times, which are in `metadata.managedFields`: clocks of other machines do not matter.
+times, which are in `metadata.managedFields`: clocks of other machines do not matter. It stays in the cluster, without a holder, and
+says through which master the last run worked.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from dws_on_csm.engine.reach import Alone
 from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, clock, owner
 from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
-from dws_on_csm.model.errors import LockLost, RemoteError
+from dws_on_csm.model.errors import LockLost, RemoteError, Unreachable
 from dws_on_csm.model.printable import plain_line
 
 NAME = "dws-on-csm"
@@ -25,16 +27,22 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 PATH = f"{LEASES}/{NAME}"
 RUN, OWNER, MASTER = "dws-on-csm/run", "dws-on-csm/owner", "dws-on-csm/master"
 """Annotations of the Lease, for people: the run, user and machine of its process, and the master as the site file names it."""
+LAST = "dws-on-csm/last-master"
+"""The annotation that says which master the last run used; it stays when the holder is gone."""
 
-EXPIRED = LEASE_SECONDS + 2 * MARGIN
-"""Seconds without a renewal after which a run through another master may take the Lease: its holder stops before that."""
+EXPIRED = 1800
+"""Seconds without a renewal after which a run through another master may take the Lease: its holder stops long before that, but a
+script that it had begun on its master may run on until its own deadline. A run through the same master does not have to wait."""
+
+SILENT = (0, 502, 503, 504)
+"""HTTP statuses of an API server that does not answer; every other error is an answer, and no run begins without the Lease then."""
 
 _IDENTITY = (
     "uname -n; cat /etc/machine-id 2>/dev/null || :\n[ -s /etc/machine-id ] || cat /proc/sys/kernel/random/boot_id\n"
 )
 
 
-class Lease:
+class Lease(Alone):
     """The cluster's Lease for `run`, as far as this process knows. `tell` is called once, with the reason, when it is lost.
 
     An API server that does not answer keeps nobody from hosts that need no cluster: then the Lease is taken before a later change.
@@ -42,6 +50,7 @@ class Lease:
 
     def __init__(self, cluster: Cluster, master: str, identity: str, run: str, tell: Callable[[str], None]) -> None:
         self.lost = ""
+        self.elsewhere = False
         self.over = threading.Event()
         self._cluster, self._master, self._identity, self._run, self._tell = cluster, master, identity, run, tell
         self._version = ""
@@ -49,22 +58,30 @@ class Lease:
         self._working = threading.Lock()
 
     def take(self) -> None:
-        """Take the Lease. Raises Locked where a run through another master holds it. An API server that fails is asked later."""
+        """Take the Lease. An API server that does not answer is asked later.
+
+        Raises Locked where a run through another master holds it, and Unreachable where the API server refuses.
+        """
         with self._working:
             asked = clock()
             try:
                 self._version = self._taken()
                 self._until = asked + LEASE_SECONDS - MARGIN
-            except ClusterError:
-                self._retry = asked + AGAIN * 6
+            except ClusterError as error:
+                if error.status not in SILENT:
+                    fix = f"allow the administrator's kubeconfig there to write {PATH}, or correct what refuses it"
+                    raise Unreachable(self._master, f"the cluster's Lease cannot be taken: {error}", fix) from error
+                self._retry = asked + AGAIN
 
     def check(self) -> None:
         """Raises LockLost where a run through another master may change the cluster by now."""
         if not self.lost and not self._version and clock() >= self._retry:
             try:
                 self.take()
-            except Locked as locked:
-                self._lose(str(locked))
+            except (Locked, Unreachable) as error:
+                self._lose(str(error))
+            if self.elsewhere:  # the looks of this run were made before it had the Lease
+                self._lose("a run through another master has worked since this run's checks")
         elif not self.lost and self._version and clock() >= self._until:
             self.renew()
         if self.lost:
@@ -92,11 +109,12 @@ class Lease:
             wait = LEASE_SECONDS / 3 if not self._version or self.renew() else AGAIN
 
     def leave(self) -> None:
-        """Remove the Lease, if it is still this run's."""
+        """Give the Lease back, if it is still this run's."""
         self.over.set()
         with self._working:
             if self._version and not self.lost:
-                self._cluster.delete(PATH, 10.0, version=self._version)
+                body = {"metadata": {"resourceVersion": self._version}, "spec": {"holderIdentity": None}}
+                self._cluster.patch(PATH, body)
 
     def _taken(self) -> str:
         """Take the Lease and return its version. Raises Locked, ClusterError."""
@@ -105,9 +123,12 @@ class Lease:
             try:
                 if lease is None:
                     return _version(self._cluster.create(LEASES, self._body()))
+                last = lease["metadata"].get("annotations", {}).get(LAST, self._identity)
                 if (left := self._left(lease)) > 0:
                     raise Locked(self._holder(lease, left))
-                return self._patched(_version(lease))
+                version = self._patched(_version(lease))
+                self.elsewhere = last != self._identity
+                return version
             except ClusterError as error:
                 if error.status != CONFLICT:
                     raise
@@ -155,7 +176,7 @@ class Lease:
         return _version(self._cluster.patch(PATH, body))
 
     def _body(self) -> dict[str, Any]:
-        notes = {RUN: self._run, OWNER: owner(), MASTER: self._master}
+        notes = {RUN: self._run, OWNER: owner(), MASTER: self._master, LAST: self._identity}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}
         meta = {"name": NAME, "namespace": "kube-system", "annotations": notes}
@@ -163,16 +184,16 @@ class Lease:
 
 
 @contextmanager
-def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Hold the cluster's Lease for the master of `session` while the `with` lasts; gives Lease.check.
+def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) -> Iterator[Lease]:
+    """Hold the cluster's Lease for the master of `session` while the `with` lasts.
 
-    Raises Locked, and what session.run() raises.
+    Raises what Lease.take() and session.run() raise.
     """
     lease = Lease(cluster, session.host, _identity(session), run, tell)
     lease.take()
     threading.Thread(target=lease.keep, daemon=True, name="lease").start()
     try:
-        yield lease.check
+        yield lease
     finally:
         with suppress(RemoteError):  # then it expires
             lease.leave()

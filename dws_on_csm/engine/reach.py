@@ -15,6 +15,15 @@ from dws_on_csm.model.events import Began, Event, Line
 from dws_on_csm.transport.output import tail
 
 
+class Alone:
+    """That no run through another master changes the cluster. `elsewhere`: the last one to do so worked through another master."""
+
+    elsewhere = False
+
+    def check(self) -> None:
+        """Raises LockLost where such a run may change the cluster by now."""
+
+
 @dataclass(frozen=True)
 class Reach:
     """How a run reaches its hosts and the cluster.
@@ -25,7 +34,7 @@ class Reach:
     guard    called before each change; raises LockLost where this run may change nothing any more
     outrun   called with the reason when a host's fence says the same: another run has worked there since
     fence    from this call on, API calls that change something are passed on only while this run holds the site's lock
-    alone    (run, tell) -> a `with` that keeps runs through other masters away from the cluster; what it gives is a second guard
+    alone    (run, tell) -> a `with` that keeps runs through other masters away from the cluster (cluster_lease.py)
     """
 
     session: Callable[[str], Any]
@@ -34,8 +43,8 @@ class Reach:
     guard: Callable[[], None] = lambda: None
     outrun: Callable[[str], None] = lambda why: None
     fence: Callable[[str], None] = lambda run: None
-    alone: Callable[[str, Callable[[str], None]], AbstractContextManager[Callable[[], None]]] = lambda run, tell: (
-        nullcontext(lambda: None)
+    alone: Callable[[str, Callable[[str], None]], AbstractContextManager[Alone]] = lambda run, tell: nullcontext(
+        Alone()
     )
 
     def change(

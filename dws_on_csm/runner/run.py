@@ -221,12 +221,12 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
 
         def guard() -> None:
             lock.check()
-            alone()
+            alone.check()
 
         run.reach = replace(run.reach, guard=guard)
         if lock.former:
             _shut_out(run)
-        if lock.former or lock.before >= run.looked:
+        if lock.former or alone.elsewhere or lock.before >= run.looked:
             _look(run, options)
             if not engine_plan.findings(run, run.stages[0]):
                 return ""

@@ -211,6 +211,9 @@ def _connected(path: Path, deadline_at: float) -> socket.socket:
     try:
         control.settimeout(max(deadline_at - time.monotonic(), 0.01))
         control.connect(os.fspath(path))
+        _, owner, _ = struct.unpack("3i", control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if owner not in (0, os.getuid()):  # in a folder of others, a master that ended could have a successor of theirs
+            raise PermissionError(f"the control socket {path} is of another user (uid {owner})")
         _send(control, HELLO, _number(VERSION))
         kind, body = _receive(control, deadline_at)
         if kind != HELLO or _numbers(body, 1)[0] != VERSION:

@@ -46,7 +46,7 @@ NAMED = (
     Named("lock taken over from another machine", "dws_on_csm/engine/site_lock.py",
           " or holder.identity[0] != mine[0]", "", "test_site_lock"),
     Named("what another run changed meanwhile not looked at", "dws_on_csm/runner/run.py",
-          "if lock.former or lock.before >= run.looked:", "if False:",
+          "if lock.former or alone.elsewhere or lock.before >= run.looked:", "if False:",
           "test_site_lock"),
     Named("a run that may come back not shut out", "dws_on_csm/runner/run.py",
           "        if lock.former:\n            _shut_out(run)\n", "",

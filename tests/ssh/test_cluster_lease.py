@@ -14,7 +14,7 @@ from dws_on_csm.engine.cluster_lease import EXPIRED, PATH, RUN, Lease
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.errors import LockLost
+from dws_on_csm.model.errors import LockLost, Unreachable
 from tests.ssh.test_cluster import api, cluster, master  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.lab
@@ -70,11 +70,14 @@ def test_a_run_through_another_master_is_refused(cluster: Cluster, lease: Callab
         other.take()
     assert LEASE_SECONDS < locked.value.holder.left <= EXPIRED
     first.leave()
-    assert cluster.get(PATH) is None
+    assert "holderIdentity" not in content(cluster)["spec"]
     other.take()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
+    assert other.elsewhere and not first.elsewhere  # what it has read before may be old
     other.leave()
-    assert cluster.get(PATH) is None
+    again = lease("m2", "run-3")
+    again.take()
+    assert not again.elsewhere
 
 
 def test_a_later_run_through_the_same_master_takes_it(cluster: Cluster, lease: Callable[[str, str], Lease]) -> None:  # noqa: F811
@@ -174,3 +177,34 @@ def test_without_an_api_server_it_is_taken_later(
         late.check()
     late.leave()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-1"
+
+
+def test_a_run_that_got_it_late_stops_where_another_worked_meanwhile(
+    cluster: Cluster,  # noqa: F811
+    lease: Callable[[str, str], Lease],
+    clock: Clock,
+) -> None:
+    """The API server did not answer when the run began, and its checks are from before the other run."""
+
+    def silent(path: str, **query: str) -> None:
+        raise ClusterError(0, "did not answer")
+
+    late = Lease(SimpleNamespace(get=silent), "m2", "m2-identity", "run-2", lambda why: None)
+    late.take()
+    first = lease("m1", "run-1")
+    first.take()
+    first.leave()
+    late._cluster = cluster
+    clock.now += 60
+    with pytest.raises(LockLost, match="has worked since this run's checks"):
+        late.check()
+
+
+def test_a_refusal_of_the_api_server_is_no_silence(lease: Callable[[str, str], Lease]) -> None:
+    """No run begins without the Lease where somebody may not write it."""
+
+    def refused(path: str, **query: str) -> None:
+        raise ClusterError(403, "leases is forbidden")
+
+    with pytest.raises(Unreachable, match="Lease cannot be taken: leases is forbidden"):
+        Lease(SimpleNamespace(get=refused), "m2", "m2-identity", "run-2", lambda why: None).take()

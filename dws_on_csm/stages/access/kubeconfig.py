@@ -105,7 +105,9 @@ def proven_name(ctx: StepContext, file: Certified) -> str:
     pem = certificate(file)
     name = certificates.common_name(pem)
     authorities = [seen["ca"].encode() for fact in (API_SERVER, AUTHORITY) for seen in ctx.facts.known(fact).values()]
-    return name if name and any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
+    if not name or not certificates.of_a_client(pem):
+        return ""
+    return name if any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
 
 
 def trusted(ctx: StepContext, file: Kubeconfig) -> bool:

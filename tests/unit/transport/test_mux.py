@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -120,3 +123,20 @@ def test_a_reader_sees_that_the_channel_was_closed(serve: Serve) -> None:
     channel.close()
     reader.join(HANG)
     assert read == [b""]
+
+
+def test_a_control_socket_of_another_user_is_not_used() -> None:
+    """In a folder like /tmp somebody could put a socket in the place of a master connection that has ended."""
+    listen = (
+        "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        command = [sys.executable, "-c", f"{listen}; print('ready', flush=True); s.accept()", f"{folder}/control"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+            try:
+                assert other.stdout and other.stdout.readline() == b"ready\n"
+                with pytest.raises(PermissionError, match="of another user"):
+                    mux.alive(Path(folder, "control"), 5)
+            finally:
+                other.kill()

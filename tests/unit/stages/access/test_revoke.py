@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.step import Step
 from dws_on_csm.stages import undeploy
-from dws_on_csm.stages.access import rbac, revocation_proof, revoke, revoked_names
+from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoke, revoked_names
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.facts import AUTHORITY
-from tests.unit.authority import at, authority, found, named
+from tests.unit.authority import at, authority, found, named, private
 from tests.unit.site_files import write
 
 TEXT = "master: {host: m}\ncontrollers: [{host: 'c[1-2]'}]\n"
@@ -132,6 +136,23 @@ def test_a_name_of_another_slurm_counts_only_if_the_cluster_signed_it(site: Site
     signed = found(authority().sign("slurm-b", 100))
     with_it = at(named(site, "new"), {"c1": signed, "c2": own}, "m")
     assert not rbac.shared(lambda place: True).judge(with_it, bound)
+
+
+def test_a_server_s_certificate_names_nobody(site: Site) -> None:
+    """The API server's own is public, and the CA signed it: SlurmUser could copy it into the kubeconfig."""
+
+    def signed(usage: x509.ObjectIdentifier) -> bytes:
+        issuer = x509.load_pem_x509_certificate(authority().certificate).subject
+        key, now = private(), datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(issuer, x509.Name.from_rfc4514_string("CN=slurm-b"), key.public_key(), 7)
+        builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(9))
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        signer = serialization.load_pem_private_key(authority().key, None)
+        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)  # type: ignore[arg-type]
+
+    place = at(named(site, "new"), {}, "m")
+    usages = {ExtendedKeyUsageOID.SERVER_AUTH: "", ExtendedKeyUsageOID.CLIENT_AUTH: "slurm-b"}
+    assert {usage: kubeconfig.proven_name(place, found(signed(usage))) for usage in usages} == usages
 
 
 def test_whoever_asks_for_names_has_read_the_cluster_s_authority() -> None:
