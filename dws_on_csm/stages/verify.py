@@ -20,6 +20,7 @@ from dws_on_csm.stages.pod import discover, files
 _LOOK_USER = """
 slurm_path
 find_account "$user" || { echo unknown; exit 0; }
+[ "$as_number" != 0 ] || { echo root; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
 (PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || echo folder
@@ -36,6 +37,11 @@ def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
         "unknown": Finding(
             "test-user-unknown",
             f"user {job.user} of the test job does not exist on {host}",
+            "set test_job.user in the site file to an ordinary user of that host",
+        ),
+        "root": Finding(
+            "test-user-unknown",
+            f"the test job cannot run as root on {host}: Slurm's commands load plugins of whoever can write slurm.conf",
             "set test_job.user in the site file to an ordinary user of that host",
         ),
         "sbatch": Finding(

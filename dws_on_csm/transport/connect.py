@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from paramiko import Channel, SSHClient, SSHException, Transport
@@ -61,6 +63,7 @@ class CommandSocket(socket.socket):
                 stdin=far.fileno(),
                 stdout=far.fileno(),
                 stderr=self._errors,
+                start_new_session=True,  # Ctrl-C, and the end of the terminal, end the run in order, which needs the connection
             )
 
     def error_lines(self) -> str:
@@ -71,12 +74,16 @@ class CommandSocket(socket.socket):
     def close(self) -> None:
         super().close()
         if self._process.poll() is None:
-            self._process.terminate()
+            self._signal(signal.SIGTERM)
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._signal(signal.SIGKILL)
                 self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(self._process.pid, number)
 
 
 def left(deadline_at: float) -> float:

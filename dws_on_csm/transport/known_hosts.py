@@ -152,9 +152,11 @@ class HostKeys(MissingHostKeyPolicy):
         if key.get_name() == "ssh-rsa" and key.get_bits() < self._to.rsa_bits:
             text = f"its RSA host key has {key.get_bits()} bits; RequiredRSASize of ssh_config is {self._to.rsa_bits}"
             self._fail(text, "give the host a longer host key, or one of another type")
-        if any(not line.marker for line in mine):
+        plain = [line for line in self._named if not line.marker]
+        # ssh asks by the name without the port only where it knows no key by the name with it
+        if any(line in (plain or self._without_port) and not line.marker for line in mine):
             return
-        if plain := [line for line in self._named if not line.marker]:
+        if plain:
             self._refuse_changed(key, plain)
         if self._to.strict == "ask":
             self._refuse_unknown(key)

@@ -50,6 +50,7 @@ QUIET = (
 SUPERVISE = """
 folder=$1; shift
 exec 3<&0
+ulimit -f 131072 2>/dev/null # its log: 64 MB of a host's own words end the connection
 trap : TERM HUP INT
 "$@" </dev/null 3<&- & ssh=$!
 { read -r _; kill -s TERM 0; } <&3 &

@@ -25,6 +25,9 @@ from paramiko.common import (
 
 Handlers = dict[int, Callable[[Message], None]]
 
+UNREAD = 100
+"""Answers of the host that wait to be read; there is one for each question."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -128,7 +131,12 @@ class UserAuth(AuthHandler):
         return table | {MSG_USERAUTH_SUCCESS: self._succeeded, MSG_USERAUTH_BANNER: lambda message: None}
 
     def _putting(self, kind: int) -> Callable[[Message], None]:
-        return lambda message: self._answers.put((kind, message))
+        def put(message: Message) -> None:
+            if self.authenticated or self._answers.qsize() >= UNREAD:
+                raise SSHException("the server sent answers that nobody had asked for")
+            self._answers.put((kind, message))
+
+        return put
 
     def _succeeded(self, message: Message) -> None:
         self.authenticated = True

@@ -54,7 +54,7 @@ named_conf() {
                 for (j = 1; j <= m; j++) argument(words[j])
                 continue
             }
-            while (match(word, /[$][{][A-Za-z_][A-Za-z0-9_]*[}]/))
+            for (round = 0; round < 50 && match(word, /[$][{][A-Za-z_][A-Za-z0-9_]*[}]/); round++) # a value can name itself
                 word = substr(word, 1, RSTART - 1) value[substr(word, RSTART + 2, RLENGTH - 3)] substr(word, RSTART + RLENGTH)
             argument(word)
         }

@@ -8,8 +8,8 @@ first_writable() {
     if ! only_root_writes "$1"; then
         printf '%s\n' "$1"
     else
-        of_others=$(find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit)
-        by_group=$(find "$1" ! -type l -perm -g+w -print -quit)
+        of_others=$(find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit) || return 1
+        by_group=$(find "$1" ! -type l -perm -g+w -print -quit) || return 1
         if [ -n "$of_others" ]; then
             printf '%s\n' "$of_others"
         elif [ -n "$by_group" ] && ! has_no_acl "$by_group"; then

@@ -59,8 +59,11 @@ slurm_path() {
         [ -z "$safe" ] || users_path=$users_path:$one
     done
 }
-# as_user USER COMMAND...: run a command of Slurm's as a user other than SlurmUser.
-as_user() { (as_path=$users_path; as "$@"); }
+# as_user USER COMMAND...: run a command of Slurm's as a user other than SlurmUser, and never as root: see slurm below.
+as_user() {
+    [ "$1" != root ] || { echo "Slurm's commands do not run as root for the test job" >&2; return 77; }
+    (as_path=$users_path; as "$@")
+}
 
 # slurm COMMAND...: run a program of Slurm's as SlurmUser, who has root's rights in Slurm. Not as root: Slurm's programs load plugins
 # from slurm.conf's PluginDir, so who can write that folder would be root.

@@ -14,6 +14,11 @@ get() { # SOURCE
     esac
 }
 mkdir -p -- "${clone%/*}"
+# somebody else could put a repository of their own there, whose settings name programs
+only_root_writes "${clone%/*}" || {
+    printf '%s\n' "others than root can write ${clone%/*}, or a folder above it: set master.workarea to a folder of root's" >&2
+    exit 1
+}
 for source; do
     printf '%s\n' "cloning $source"
     if get "$source" && check_pin "$clone.part" "$source" && git -C "$clone.part" checkout --quiet --detach "refs/tags/$tag"; then

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+LONGEST, USUAL = 60, 10
+"""Seconds after which the API server gives up a request by default; and those that it waits for a webhook that does not say."""
+
 TIMES = {"closed": 30, "known": 2, "answer": 60}
 
 
@@ -22,7 +25,32 @@ def close(closing):
     kubectl(["apply", "--filename", "-"], json.dumps(closing))
     wait_closed(closing["webhooks"][0]["name"])
     # each API server learns of it separately, and nothing says when the last of them has
-    time.sleep(TIMES["known"])
+    time.sleep(TIMES["known"] + in_flight(closing["metadata"]["name"]))
+
+
+def in_flight(closed):
+    """Seconds until a request has ended that began before DWS was closed. `closed`: the name of our configuration.
+
+    The API server chooses a request's webhooks when it begins, and stores the object after the last of them has answered; it calls
+    the mutating ones one after the other.
+    """
+    longest = {
+        kind: [
+            webhook.get("timeoutSeconds") or USUAL
+            for one in json.loads(kubectl(["get", "--raw", f"/apis/admissionregistration.k8s.io/v1/{kind}"]))["items"]
+            or []
+            for webhook in one.get("webhooks") or []
+            if one["metadata"]["name"] != closed and any(map(of_dws_kinds, webhook.get("rules") or []))
+        ]
+        for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+    }
+    mutating, validating = longest.values()
+    return min(LONGEST, sum(mutating) + max([*validating, 0]))
+
+
+def of_dws_kinds(rule):
+    groups, operations = set(rule.get("apiGroups") or []), set(rule.get("operations") or [])
+    return bool(groups & {GROUP, "*"} and operations & {"CREATE", "UPDATE", "*"})
 
 
 def wait_closed(webhook):

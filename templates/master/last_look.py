@@ -23,16 +23,12 @@ TRIES = 10
 
 AT_ONCE = 8
 
-LONGEST, USUAL = 60, 10
-"""Seconds after which the API server gives up a request by default; and those that it waits for a webhook that does not say."""
-
 
 def look(saved, pending):
     """Check, save and delete. No change that somebody makes meanwhile is lost: an object is deleted only in the state in which it
     was saved, or else everything is checked and saved again. A later change fails, because the object no longer exists."""
     asked = json.loads(sys.stdin.buffer.read().decode())
     close(asked["closing"])
-    time.sleep(in_flight(asked["closing"]["metadata"]["name"]))
     for _ in range(TRIES):
         going = seen(saved, pending, asked)
         changed = [failure for group in makers_last(going) for failure in deleted(group) if failure]
@@ -42,31 +38,6 @@ def look(saved, pending):
     tell("checked. Run the same command again.")
     tell("\n".join(changed))
     sys.exit(3)
-
-
-def in_flight(closed):
-    """Seconds until a request has ended that began before DWS was closed. `closed`: the name of our configuration.
-
-    The API server chooses a request's webhooks when it begins, and stores the object after the last of them has answered; it calls
-    the mutating ones one after the other.
-    """
-    longest = {
-        kind: [
-            webhook.get("timeoutSeconds") or USUAL
-            for one in json.loads(kubectl(["get", "--raw", f"/apis/admissionregistration.k8s.io/v1/{kind}"]))["items"]
-            or []
-            for webhook in one.get("webhooks") or []
-            if one["metadata"]["name"] != closed and any(map(of_dws_kinds, webhook.get("rules") or []))
-        ]
-        for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-    }
-    mutating, validating = longest.values()
-    return min(LONGEST, sum(mutating) + max([*validating, 0]))
-
-
-def of_dws_kinds(rule):
-    groups, operations = set(rule.get("apiGroups") or []), set(rule.get("operations") or [])
-    return bool(groups & {GROUP, "*"} and operations & {"CREATE", "UPDATE", "*"})
 
 
 def seen(saved, pending, asked):

@@ -165,6 +165,14 @@ def test_port_of_its_own_is_another_host(server: Server, one: One, refused: Refu
     assert file.read_text().splitlines()[1] == f"[127.0.0.1]:{server.port} {server.host_key}"
 
 
+def test_a_changed_key_is_not_found_by_the_name_without_the_port(
+    server: Server, refused: Refused, tmp_path: Path
+) -> None:
+    """As with ssh: where the name with the port has a key, another host's key (a gateway's) is a changed one."""
+    file = _file(tmp_path, f"[127.0.0.1]:{server.port} {_other(tmp_path)}", f"127.0.0.1 {server.host_key}")
+    assert "its host key differs from the known one" in refused(server.config(f"UserKnownHostsFile {file}")).text
+
+
 def test_file_that_cannot_be_read_is_left_out(server: Server, tmp_path: Path) -> None:
     """A known_hosts that this user can't read is passed over, as by ssh; where its line is missed, it is named."""
     mine = server.known_hosts()

@@ -60,11 +60,11 @@ def _without_comments(lua: str) -> str:
     code, at = list[str](), 0
     while comment := _COMMENT.search(lua, at):
         code.append(lua[at : comment.start()])
-        closing = "\n" if comment[1] is None else f"]{comment[1]}]"
-        end = lua.find(closing, comment.end())
-        if end < 0:
+        closing = r"[\r\n]" if comment[1] is None else re.escape(f"]{comment[1]}]")
+        end = re.compile(closing).search(lua, comment.end())
+        if end is None:
             return "".join(code)
-        at = end if closing == "\n" else end + len(closing)
+        at = end.start() if comment[1] is None else end.end()
     return "".join([*code, lua[at:]])
 
 

@@ -64,6 +64,16 @@ def test_a_tag_that_is_not_the_pinned_commit_is_not_cloned(tmp_path: Path) -> No
     assert commit_of(tmp_path / "clone") == commit
 
 
+def test_nothing_is_cloned_into_a_folder_of_others(tmp_path: Path) -> None:
+    """Somebody could put a repository there whose settings name programs, before git has made its own."""
+    upstream = bundles.repository(tmp_path / "upstream")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    answer = clone(pinned(tmp_path, commit_of(upstream), f"file://{upstream}"), shared / "clone")
+    assert answer.returncode == 1 and "others than root can write" in answer.stderr and list(shared.iterdir()) == []
+
+
 def test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too(tmp_path: Path) -> None:
     """Before it is checked out."""
     upstream, there = bundles.repository(tmp_path / "upstream"), bundles.repository(tmp_path / "clone", "v0.0.1")

@@ -127,6 +127,17 @@ def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
     assert list(proof["times"]) == ["API", "Proposal", "ab"]
 
 
+def test_the_test_job_never_runs_as_root() -> None:
+    """Slurm's commands load plugins that slurm.conf names: whose it is could then be root."""
+    site = load(DEFAULT)
+    (finding,) = verify.USER.judge(StepContext(site, Facts({}), "c1"), ["root"])
+    assert (finding.name, "ordinary user" in finding.fix) == ("test-user-unknown", True)
+    library = render.script("lib/slurmctld.sh", folder="/etc/slurm", unit="x")
+    body = f"{library}\nusers_path=$PATH\nas_user root id -u"
+    done = subprocess.run(["sh", "-c", body], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+
+
 def test_a_container_whose_user_is_not_root_submits_as_that_user_alone() -> None:
     """The finding says which user that is, and what to set."""
     site = load(DEFAULT)

@@ -36,6 +36,7 @@ SHELLS = pytest.mark.parametrize("shell", ["dash", "bash --posix"])
         (["file  SLURM_CONF = '/a/slurm.conf'", "exec slurmctld -D"], "/a/slurm.conf (SLURM_CONF in it)"),
         (["unit SLURM_CONF=/a", "file SLURM_CONF=/b", "exec slurmctld"], "/b (SLURM_CONF in it)"),
         (["unit C=/etc/x", "exec slurmctld -f ${C}/slurm.conf"], "/etc/x/slurm.conf (-f in it)"),
+        (["unit C=x${C}", "exec slurmctld ${C} -f /a"], "/a (-f in it)"),
         (["exec slurmctld --systemd $UNSET", "unit P=$'a b'"], ""),
         ([], ""),
     ],

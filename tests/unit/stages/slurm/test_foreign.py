@@ -38,6 +38,7 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
         (names.PLUGIN_LUA, "--[[ as\nfunction DWS:new()\ndoes --]]\n" + OWN_LUA, True),
         (names.PLUGIN_LUA, OWN_LUA + "--[==[ ]]\nfunction DWS:new()\n]==]\n", True),
         (names.PLUGIN_LUA, OWN_LUA + "--[[\nfunction DWS:new()\n", True),
+        (names.PLUGIN_LUA, "-- a comment ends here too\r" + OWN_LUA.replace("\n", "\r"), True),
         (names.PLUGIN_LUA, "--[[ License\n]]\n" + OURS, False),
         (names.PLUGIN_LUA, "--[[ nothing yet\n]]\n", False),
         (names.PLUGIN_LUA, 'dofile("/opt/site/bb.lua")\n', True),
