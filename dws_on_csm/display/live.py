@@ -45,8 +45,19 @@ class Screen:
         self.progress = Progress(task=task)
         self._lock = threading.Lock()
         self.console = drawn_on(stream, force_terminal=True)
-        frame = _Frame(self.progress, self._lock)
-        self.live = Live(frame, console=self.console, refresh_per_second=RATE, transient=True)
+        self._frame = _Frame(self.progress, self._lock)
+        self._live = self._new()
+
+    def _new(self) -> Live:
+        return Live(self._frame, console=self.console, refresh_per_second=RATE, transient=True)
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._live.start()
+
+    def stop(self) -> None:
+        """Stop drawing, and erase what was drawn."""
+        self._live.stop()
 
     def show(self, event: Event) -> None:
         """Add an event; the next frame shows it."""
@@ -56,17 +67,17 @@ class Screen:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Free the terminal for a question; the current state stays above it."""
-        self.live.transient = False
-        self.live.stop()
+        self._live.transient = False
+        self._live.stop()
         try:
             yield
         finally:
-            self.live.transient = True
-            self.live.start(refresh=True)
+            self._live = self._new()  # the former one would erase as many lines as it had drawn: the question
+            self._live.start(refresh=True)
 
     def leave(self) -> None:
         """Stop drawing, and print the final screen."""
-        self.live.stop()
+        self.stop()
         self.last()
 
     def last(self) -> None:
@@ -82,11 +93,11 @@ class Screen:
 def screen_on(stream: TextIO, task: str) -> Iterator[Screen]:
     """A live screen while the `with` lasts, then the final screen, however the run ended."""
     shown = Screen(stream, task)
+    shown.start()
     try:
-        with shown.live:
-            yield shown
+        yield shown
     finally:
-        shown.last()
+        shown.leave()
 
 
 def wrapped(row: Row, console: Console) -> list[Text]:

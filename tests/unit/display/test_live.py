@@ -182,3 +182,17 @@ def test_cheap() -> None:
     for _ in range(10):
         screen.frame(progress, 80, 50, START)
     assert (time.process_time() - begin) / 10 < 0.25 / live.RATE
+
+
+def test_a_question_stays_on_the_screen() -> None:
+    """What somebody agreed to can be read afterwards: the next frame is drawn below it, and erases nothing above."""
+    stream = io.StringIO()
+    with live.screen_on(stream, "undeploy") as shown_:
+        for at, event in RUNS["install"]():
+            if at <= 9:
+                shown_.show(event)
+        with shown_.paused():
+            stream.write("Continue? [y/N] y\n")
+    after = stream.getvalue().partition("Continue? [y/N] y\n")[2]
+    first_frame = after[: after.index("install")]
+    assert not re.search(r"\x1b\[\d*[AFK]", first_frame), first_frame
