@@ -49,6 +49,26 @@ def test_user_of_the_site_file_holds(server: Server, refused: Refused) -> None:
     assert "login as nobody failed" in refused(server.config("User nobody"), user="").text
 
 
+def test_nothing_of_a_former_connection_is_remembered(
+    server: Server, one: One, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A host that moved, or has a new key, is found as it is now: neither addresses nor host keys nor ssh_config are cached."""
+    look_up, moved = socket.getaddrinfo, ["127.0.0.9", "127.0.0.1"]
+
+    def address(host: str, *more: object, **named: object) -> object:
+        return look_up(moved[0] if host == "moved.example" else host, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", address)
+    known = tmp_path / "known_hosts"
+    known.write_text(f"moved.example {server.host_key}\n")
+    lines = ("HostName moved.example", "HostKeyAlias moved.example", f"UserKnownHostsFile {known}")
+    assert "connection to moved.example" in refused(server.config(*lines)).text
+    del moved[0]
+    assert one(server.config(*lines)).run("echo in", deadline=HANG).out == b"in\n"
+    known.write_text("")
+    assert "its host key is unknown" in refused(server.config(*lines)).text
+
+
 def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
     """Connections to many hosts are opened in parallel, within the site's limit, and counted; a failure affects no other host."""
     names = [f"host{n}" for n in range(20)]
