@@ -176,7 +176,9 @@ def connect_all(
     jumps: dict[Query, Destination] = {}
 
     def resolved(host: Host) -> Route:
-        return choose_route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
+        route = choose_route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
+        # git on the master may need the agent; root on any other host could log in with it wherever the person can
+        return route if host.role == "master" else route.without_agent()
 
     def opened(session: Session | Unreachable) -> Session:
         if isinstance(session, Unreachable):

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,11 @@ class Route:
     destination: Destination | None
     target: SshTarget | None
     why: str = ""
+
+    def without_agent(self) -> Route:
+        """The same route, on which the person's agent is not forwarded."""
+        destination = self.destination and replace(self.destination, forward_agent=False)
+        return replace(self, destination=destination, target=self.target and replace(self.target, agent=False))
 
 
 def choose_route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:

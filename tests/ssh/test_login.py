@@ -82,11 +82,13 @@ def test_key_of_the_agent(server: Server, one: One, agent: Agent) -> None:
 def test_agent_is_forwarded_where_configured(
     server: Server, one: One, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scripts on the host can use the agent with ForwardAgent yes, and only then."""
+    """Scripts on the master can use the agent with ForwardAgent yes, and only then; no other host gets it."""
     monkeypatch.setenv("SSH_AUTH_SOCK", agent(server.key))
-    shown = one(server.config("ForwardAgent yes")).run("ssh-add -l", deadline=HANG)
+    shown = one(server.config("ForwardAgent yes"), role="master").run("ssh-add -l", deadline=HANG)
     assert b"id (ED25519)" in shown.out
-    assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=HANG).code == 2
+    assert one(server.config("ForwardAgent no"), role="master").run("ssh-add -l", deadline=HANG).code == 2
+    for role in ("controller", "compute"):
+        assert one(server.config("ForwardAgent yes"), role=role).run("ssh-add -l", deadline=HANG).code == 2
 
 
 def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) -> None:

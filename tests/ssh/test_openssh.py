@@ -196,16 +196,18 @@ def listens(server: Server) -> bool:
 def test_the_agent_is_forwarded_when_told_so(
     tmp_path: Path, server: Server, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scripts on the host can use the agent with ForwardAgent yes, and only then."""
+    """Scripts on the master can use the agent with ForwardAgent yes, and only then; no other host gets it."""
     with agents.running(tmp_path / "agent", [agents.of_file(server.key)]) as agent:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.path))
         assert (
             b"id (ED25519)"
-            in one(server.config("ForwardAgent yes", "IdentityAgent SSH_AUTH_SOCK"))
+            in one(server.config("ForwardAgent yes", "IdentityAgent SSH_AUTH_SOCK"), role="master")
             .run("ssh-add -l", deadline=HANG)
             .out
         )
-        assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=HANG).code == 2
+        for role, answer in (("master", "no"), ("controller", "yes")):
+            config = server.config(f"ForwardAgent {answer}", "IdentityAgent SSH_AUTH_SOCK")
+            assert one(config, role=role).run("ssh-add -l", deadline=HANG).code == 2
 
 
 def test_the_run_tells_for_which_host_and_why(tmp_path: Path, connect: Connect, server: Server) -> None:
