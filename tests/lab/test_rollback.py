@@ -112,7 +112,7 @@ def test_a_rollback_is_undone(lab: Lab) -> None:
 
 
 def test_a_repair(lab: Lab, on: On) -> None:
-    """What a run put right is wrong again after its rollback, exactly as it was; what slurmctld needs to start stays."""
+    """What a run put right is wrong again after its rollback (an open key stays closed); what slurmctld needs to start stays."""
     scene.installed(lab)
     on(PRIMARY, "echo '-- edited' >>/etc/slurm/burst_buffer.lua; chmod 644 /etc/slurm/slurm-dws.kubeconfig")
     on(BACKUP, "rm /etc/slurm/burst_buffer.conf")
@@ -125,7 +125,11 @@ def test_a_repair(lab: Lab, on: On) -> None:
     assert files(lab)[PRIMARY] != drifted and on(MASTER, role) != rules
     back = rollback(lab, "--yes")
     assert back.code == 0, back.err
-    assert (files(lab)[PRIMARY], on(MASTER, role)) == (drifted, rules)
+    closed = drifted.replace(
+        "slurm-dws.kubeconfig 644", "slurm-dws.kubeconfig 600"
+    )  # no key is readable for others again
+    assert closed != drifted
+    assert (files(lab)[PRIMARY], on(MASTER, role)) == (closed, rules)
     assert on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --ignore-not-found") == ""
     assert f"/etc/slurm/burst_buffer.conf on {BACKUP} stays" in back.summary["message"]
     assert on(BACKUP, "ls /etc/slurm/burst_buffer.conf")

@@ -1,4 +1,4 @@
-"""What the plugin may do in the cluster, and the kubeconfig with which it proves who it is.
+"""What the plugin may do in the cluster: its ClusterRole, and the ClusterRoleBinding with the names that have it.
 
 Several Slurms may use one DWS, each with a site file and a name of its own in the one ClusterRoleBinding: a name that this site
 did not put there is never removed by an install.

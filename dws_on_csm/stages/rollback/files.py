@@ -102,7 +102,7 @@ def _as_wanted(known: FileSnapshot) -> Value:
 
 def _mode(known: FileSnapshot) -> str:
     """The mode in place of the former one: no rollback makes a key readable for others again. "": the former one."""
-    return "600" if known.path.rpartition("/")[2] == names.KUBECONFIG.rpartition("/")[2] else ""
+    return "600" if known.certificates is not None or known.path == names.KUBECONFIG else ""
 
 
 def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:

@@ -774,21 +774,6 @@ def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: S
     assert [title.partition(" ")[0] for title in titles] == (["load", "restore"] if used else ["restore"])
 
 
-def test_no_key_is_readable_for_others_again(site: Site) -> None:
-    """A kubeconfig that others could read before the run comes back as a file of SlurmUser's alone."""
-    path = "/shared/slurm-dws.kubeconfig"
-    known = FileSnapshot(path, "1", "644", "slurm:slurm", _sum("old\n"), frozenset({_sum("new\n")}), None, path)
-    goal = RollbackTarget("1", "leave", {"c": {path: known}}, (), {"c": True}, roles={"controller": ("c",)})
-    (stage,) = files.files(goal, "plugin", "controller", set())
-    (step,) = stage.steps
-    assert isinstance(step, Step) and step.change and step.read
-    found = {"mode": "600", "owner": "slurm:slurm", "sum": _sum("new\n")}
-    place = StepContext(site, Facts({f"plugin.{step.name}": {"c": found}}), "c")
-    want = step.want(place)
-    (action,) = step.change(place, step.read(place, found), want)
-    assert want["mode"] == "600" and isinstance(action, RunScript) and "\nmode=600\n" in f"\n{action.script}"
-
-
 def a_role(*rules: str, version: str = "1", uid: str = "u", **status: str) -> dict[str, Any]:
     meta = {"name": "workload-manager", "uid": uid, "resourceVersion": version}
     return {"kind": "ClusterRole", "metadata": meta, "rules": list(rules), **({"status": status} if status else {})}

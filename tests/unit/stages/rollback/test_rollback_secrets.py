@@ -21,9 +21,9 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Put, Remove
+from dws_on_csm.model.actions import Put, Remove, RunScript
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.snapshot import RollbackTarget
+from dws_on_csm.model.snapshot import FileSnapshot, RollbackTarget
 from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Step, StepContext
 from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
 from dws_on_csm.stages.access.revocation_proof import _parse_kept
@@ -302,6 +302,23 @@ def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
     assert linked.kubeconfig.read_text() == kubeconfig("slurm-dws")
     record = Path(linked.state, "before/r2/.record").read_text()
     assert f"secret {linked.real / linked.kubeconfig.name}\n" in record
+
+
+def test_no_key_is_readable_for_others_again(tmp_path: Path) -> None:
+    """A kubeconfig that others could read before the run comes back as a file of SlurmUser's alone."""
+    path = "/shared/of-slurm"  # a link leads there
+    left = frozenset({"new"})
+    known = FileSnapshot(path, "1", "644", "slurm:slurm", "old", left, None, path, certificates=(b"pem",))
+    goal = RollbackTarget("1", "leave", {"c": {path: known}}, (), {"c": True}, roles={"controller": ("c",)})
+    (stage,) = files.files(goal, "plugin", "controller", set())
+    (step,) = stage.steps
+    assert isinstance(step, Step) and step.change and step.read
+    site = load(write(tmp_path, MINIMAL))
+    found = {"mode": "600", "owner": "slurm:slurm", "sum": "new"}
+    place = StepContext(site, Facts({f"plugin.{step.name}": {"c": found}}), "c")
+    want = step.want(place)
+    (action,) = step.change(place, step.read(place, found), want)
+    assert want["mode"] == "600" and isinstance(action, RunScript) and "\nmode=600\n" in f"\n{action.script}"
 
 
 def test_a_file_that_holds_a_secret_now_is_not_sent(linked: Linked) -> None:
