@@ -29,6 +29,5 @@ def new_kubeconfig(site: Site, host: str) -> str:
     return f"run `{repeat.repair(site, host, 'access')}`"
 
 
-def rights(site: Site) -> str:
-    """The fix for rights that the plugin lacks: the role and its binding are in the cluster."""
-    return f"run `{repeat.repair(site, site.master.host.name, 'access')}`"
+RIGHTS = "run `invoke install`"
+"""SlurmUser lacks rights: the file may be of another owner, or the role or its binding wrong. An install corrects all of it."""

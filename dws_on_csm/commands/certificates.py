@@ -159,7 +159,7 @@ def status_of(site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Colle
     new = certificate_fixes.new_certificate(pem, ca)
     problems = list(_problems(site, status, certificate, signer, revoked, new))
     if permissions != slurm_user.NEEDED:
-        problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.rights(site)))
+        problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.RIGHTS))
     return replace(status, problems=tuple(problems))
 
 

@@ -51,6 +51,12 @@ class Proxy:
         if channel is not self._keeper:
             channel.close()
 
+    def ended(self, channel: Channel) -> None:
+        """Note that the far end closed a channel. If it was the first, the proxy is gone, and the next channel starts another."""
+        with self._lock:
+            if channel is self._keeper:
+                self._keeper = None
+
     def close(self) -> None:
         """End the proxy and all its channels. If the master responds, it then has removed all its files."""
         with self._lock:
@@ -68,10 +74,13 @@ class _Bytes(io.RawIOBase):
     """A channel's data as a file; closing it calls `closed_by`.
 
     A read takes `pause` seconds at most, and all reads together WHOLE: a server can't keep a reader by sending a byte now and
-    then.
+    then. The end of the data is reported to `ended`.
     """
 
-    def __init__(self, channel: Channel, pause: float, closed_by: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: Channel, pause: float, closed_by: Callable[[], None], ended: Callable[[], None]
+    ) -> None:
+        self._ended = ended
         self._channel = channel
         self._pause = pause
         self._deadline_at = time.monotonic() + max(WHOLE, pause)
@@ -91,6 +100,8 @@ class _Bytes(io.RawIOBase):
             raise TimeoutError("it did not arrive in time")
         self._channel.settimeout(min(self._pause, left))
         data = self._channel.recv(len(buffer))
+        if not data:
+            self._ended()
         buffer[: len(data)] = data
         return len(data)
 
@@ -98,9 +109,16 @@ class _Bytes(io.RawIOBase):
 class ChannelSocket:
     """The parts of a socket that http.client needs. As with a real one, it stays open as long as a file made from it."""
 
-    def __init__(self, channel: Channel, release: Callable[[Channel], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        release: Callable[[Channel], None],
+        ended: Callable[[Channel], None] = lambda channel: None,
+    ) -> None:
         self._channel = channel
         self._release = release
+        self._ended = ended
+        self._over = False
         self._pause = WHOLE
         self._holders = 1
 
@@ -112,7 +130,11 @@ class ChannelSocket:
         """The answer's data as a file."""
         assert mode == "rb"
         self._holders += 1
-        return io.BufferedReader(_Bytes(self._channel, self._pause, self.close), 1 << 16)
+        return io.BufferedReader(_Bytes(self._channel, self._pause, self.close, self._end), 1 << 16)
+
+    def _end(self) -> None:
+        self._over = True
+        self._ended(self._channel)
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit the time of a read or write."""
@@ -127,7 +149,7 @@ class ChannelSocket:
 
     def usable(self) -> bool:
         """Whether another request can be sent."""
-        return not (self._channel.closed or self._channel.eof_received or self._channel.recv_ready())
+        return not (self._over or self._channel.closed or self._channel.eof_received or self._channel.recv_ready())
 
 
 def pool(proxy: Proxy, connections: int) -> urllib3.PoolManager:
@@ -135,7 +157,7 @@ def pool(proxy: Proxy, connections: int) -> urllib3.PoolManager:
 
     class ProxyConnection(urllib3.connection.HTTPConnection):
         def connect(self) -> None:
-            self.sock = ChannelSocket(proxy.channel(), proxy.release)
+            self.sock = ChannelSocket(proxy.channel(), proxy.release, proxy.ended)
 
         @property
         def is_connected(self) -> bool:

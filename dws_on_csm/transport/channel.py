@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from dws_on_csm.transport import sudo
@@ -52,7 +52,8 @@ class Exchange:
     A request was given up before its script was sent where one of these is set: `overdue` ("login": the login shell has not
     started the command; "script": nothing has started the script; "stdout": it has, and its output goes elsewhere; "stderr": that
     goes into stdout), `refused`
-    (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo wanted.
+    (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo wanted. `began`: when, by
+    time.monotonic(), before the channel was opened: with ssh the command begins with its channel.
     """
 
     out: Stream
@@ -64,6 +65,7 @@ class Exchange:
     asked: str = ""
     code: int | None = None
     seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def flood(self) -> str:
@@ -100,14 +102,13 @@ def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadlin
     case.
     """
     writer = _InputFeeder(channel, request.stay)
-    began = time.monotonic()
     try:
         exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
         if exchange.out.started and not exchange.given_up:
             exchange.whole = _read(channel, exchange, time.monotonic() + deadline, lambda: True)
     finally:
         _finish(channel, exchange, writer)
-        exchange.seconds = time.monotonic() - began
+        exchange.seconds = time.monotonic() - exchange.began
 
 
 def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: float, ready: bytes) -> None:
@@ -116,14 +117,13 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
     Then the channel stays open. Where the line does not come within `deadline` seconds, the channel is closed.
     """
     writer = _InputFeeder(channel, request.stay)
-    began = time.monotonic()
     try:
         exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
         if exchange.out.started and not exchange.given_up:
             waits = time.monotonic() + deadline
             exchange.whole = _read(channel, exchange, waits, lambda: ready_line(exchange, ready) is None)
     finally:
-        exchange.seconds = time.monotonic() - began
+        exchange.seconds = time.monotonic() - exchange.began
         if ready_line(exchange, ready) is None:
             _finish(channel, exchange, writer)
 
@@ -136,7 +136,7 @@ def probe(channel: Channel, exchange: Exchange, seconds: float) -> None:
     try:
         exchange.whole = _read(channel, exchange, began + seconds, lambda: not exchange.reached)
     finally:
-        exchange.seconds = time.monotonic() - began
+        exchange.seconds = time.monotonic() - exchange.began
         _finish(channel, exchange, writer)
 
 

@@ -80,13 +80,17 @@ def _after_admission(
 def _as_applied(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
     """Whether a Deployment was applied from this manifest, and nobody has written its spec since. The API server names admission's
     changes after whoever sent the request (metadata.managedFields), here `kubectl apply`."""
+    if wanted["kind"] != "Deployment":
+        return False
     meta = have["metadata"]
     applied = _last_applied(meta)
     writers = {
         entry.get("manager") for entry in meta.get("managedFields") or [] if "f:spec" in (entry.get("fieldsV1") or {})
     }
     same = isinstance(applied, dict) and not manifests.difference(wanted, applied)
-    return wanted["kind"] == "Deployment" and same and writers == {APPLIER}
+    # `kubectl scale --replicas=0` leaves no trace there, because it leaves the number out
+    scaled = have["spec"].get("replicas") != wanted["spec"].get("replicas", 1)
+    return same and writers == {APPLIER} and not scaled
 
 
 def _last_applied(meta: Mapping[str, Any]) -> Any:

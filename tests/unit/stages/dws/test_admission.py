@@ -176,6 +176,7 @@ def test_what_admission_does_is_no_difference(
         (f"set image deployment/{names.WEBHOOK} *=registry.local/other:1", f"{admission.TEMPLATE}.spec.containers"),
         (f"set env deployment/{names.WEBHOOK} BY=hand", f"{admission.TEMPLATE}.spec.containers"),
         (f"scale deployment/{names.WEBHOOK} --replicas=1", "spec.replicas is 1, not "),
+        (f"scale deployment/{names.WEBHOOK} --replicas=0", "spec.replicas is 0, not "),
     ],
 )
 def test_what_somebody_changed_is_a_difference(
