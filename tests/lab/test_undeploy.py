@@ -229,6 +229,9 @@ def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Pa
     jobs = on(PRIMARY, "scontrol --oneliner show job")
     buffered = [line for line in jobs.splitlines() if " BurstBuffer=#DW" in line and "UserId=joe" in line]
     on(PRIMARY, "scancel --user joe; rm /dev/shm/job /dev/shm/through")
+    until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
+    # Slurm leaves the Workflow of a job that is cancelled before its storage was set up
+    on(MASTER, f"kubectl delete {WORKFLOWS} --all --all-namespaces --timeout=80s 2>/dev/null || true")
     until(on, MASTER, f"! kubectl get {WORKFLOWS} --all-namespaces --output name 2>/dev/null | grep -q .")
     assert persistent_storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
     if ended.code == 0:
