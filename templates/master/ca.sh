@@ -5,7 +5,7 @@ signing_ca() {
     ca= ca_ends=0
     # -passin: an encrypted key is an error, and no question
     if ! ca_public=$(openssl pkey -in "$pki/ca.key" -passin pass: -pubout 2>/dev/null); then
-        if grep -q ENCRYPTED "$pki/ca.key"; then echo "$pki/ca.key is encrypted"; else echo "$pki/ca.key is not a key that openssl can read"; fi
+        if grep -q ENCRYPTED "$pki/ca.key"; then printf '%s\n' "$pki/ca.key is encrypted"; else printf '%s\n' "$pki/ca.key is not a key that openssl can read"; fi
         return 1
     fi
     ca_number=0
@@ -19,7 +19,7 @@ signing_ca() {
         ca_until=$(LC_ALL=C date -d "${ca_until#*=}" +%s)
         if [ "$ca_until" -gt "$ca_ends" ]; then ca=$ca_next ca_ends=$ca_until; fi
     done
-    [ -n "$ca" ] || { echo "no certificate in $pki/ca.crt belongs to the key $pki/ca.key"; return 1; }
+    [ -n "$ca" ] || { printf '%s\n' "no certificate in $pki/ca.crt belongs to the key $pki/ca.key"; return 1; }
 }
 # certificate_of NUMBER: print that certificate of ca.crt, without what is between them
 certificate_of() {

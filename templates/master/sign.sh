@@ -28,7 +28,7 @@ signing_ca >&2
 printf '%s\n' "$ca" >"$folder/ca"
 now=$(date +%s)
 if [ "$ca_ends" -le "$now" ]; then
-    echo "the cluster's CA in $pki/ca.crt expired on $(date -u -d "@$ca_ends" '+%Y-%m-%d %H:%M UTC')" >&2
+    printf '%s\n' "the cluster's CA in $pki/ca.crt expired on $(date -u -d "@$ca_ends" '+%Y-%m-%d %H:%M UTC')" >&2
     exit 1
 fi
 ends=$((now + days * 86400))

@@ -68,9 +68,9 @@ FACT: Fact[Signing] = Fact("preflight", "signing")
 
 _LOOK = """
 command -v openssl >/dev/null || { echo "why openssl is not installed"; exit 0; }
-[ -r "$pki/ca.key" ] || { echo "why $pki/ca.key cannot be read"; exit 0; }
-[ -r "$pki/ca.crt" ] || { echo "why $pki/ca.crt cannot be read"; exit 0; }
-if why=$(signing_ca); then signing_ca; echo "ends $ca_ends"; else printf 'why %s\\n' "$why"; fi
+[ -r "$pki/ca.key" ] || { printf 'why %s\\n' "$pki/ca.key cannot be read"; exit 0; }
+[ -r "$pki/ca.crt" ] || { printf 'why %s\\n' "$pki/ca.crt cannot be read"; exit 0; }
+if why=$(signing_ca); then signing_ca; printf 'ends %s\\n' "$ca_ends"; else printf 'why %s\\n' "$why"; fi
 """
 
 
