@@ -3,9 +3,9 @@ LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
 # Slurm's programs read the slurm.conf that this script is about, whatever they were built with
-if [ -e "$folder/slurm.conf" ]; then SLURM_CONF=$folder/slurm.conf; else unset SLURM_CONF; fi
+if [ -e "${folder-}/slurm.conf" ]; then SLURM_CONF=$folder/slurm.conf; else unset SLURM_CONF; fi
 # the folder for this tool's records, where a script has one: as OWN_STATE in model/actions.py
-as_root || state=/dev/shm/dws-on-csm-$(id -u) state_folder=/dev/shm/dws-on-csm-$(id -u)
+case $(id -u) in 0 | '') ;; *) state=/dev/shm/dws-on-csm-$(id -u) state_folder=/dev/shm/dws-on-csm-$(id -u) ;; esac
 
 systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
 
