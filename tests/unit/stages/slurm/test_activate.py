@@ -285,7 +285,7 @@ def test_when_a_process_began(tmp_path: Path) -> None:
     time.sleep(0.05)
     (tmp_path / "after").write_text("")
     try:
-        started = float(run(f"started {process.pid}", tmp_path))
+        started = float(run(f"start_time {process.pid}", tmp_path))
     finally:
         process.kill()
         process.wait()
