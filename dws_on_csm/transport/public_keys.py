@@ -23,7 +23,8 @@ _FIELDS: Mapping[str, int] = {
 
 CERTIFICATE = "-cert-v01@openssh.com"
 _FOR_USERS = 1  # a certificate's type, in PROTOCOL.certkeys; 2 is for hosts
-_PRIVATE = (b"-----BEGIN OPENSSH PRIVATE KEY-----", b"-----END OPENSSH PRIVATE KEY-----")
+_KIND = b"OPENSSH PRIVATE KEY"
+_PRIVATE = (b"-----BEGIN " + _KIND + b"-----", b"-----END " + _KIND + b"-----")
 _MAGIC = b"openssh-key-v1\0"
 
 

@@ -7,6 +7,7 @@ from tests.sites.form import Form
 RELAY = "{python} {world}/relay.py"
 HERE = "[127.0.0.1]:PORT"
 NEW = ("UserKnownHostsFile",)
+PRIVATE = "OPENSSH PRIVATE KEY"
 PASS = """
 import array, socket, sys
 link = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -816,7 +817,7 @@ MORE = (
     Form(
         "a key file with Windows' line ends, then another",
         config="IdentityFile {dir}/w",
-        files={"w": "-----BEGIN OPENSSH PRIVATE KEY-----\r\nAAAA\r\n-----END OPENSSH PRIVATE KEY-----\r\n"},
+        files={"w": f"-----BEGIN {PRIVATE}-----\r\nAAAA\r\n-----END {PRIVATE}-----\r\n"},
     ),
     Form(
         "a PuTTY key, then another",
