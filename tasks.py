@@ -107,7 +107,7 @@ def verify(
 
     if cancel:
         from dws_on_csm.commands.verify_cancel.command import work
-        from dws_on_csm.stages.cancel import STAGE
+        from dws_on_csm.stages.verify_cancel import STAGE
 
         right = "Verified: cancelled jobs behave as documented."
         sys.exit(run(site, (STAGE,), Options("verify", json=json, words=["--cancel"], right=right, work=work)))

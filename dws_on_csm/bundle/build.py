@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from dws_on_csm.bundle import archive, download, git, oci, supply
+from dws_on_csm.bundle import archive, download, git, oci, sources
 from dws_on_csm.bundle.download import Progress, SourceError
 from dws_on_csm.config.bundle_contents import Manifest, Part
 from dws_on_csm.config.load import ROOT
@@ -158,7 +158,7 @@ def _local_bundle(context: BuildContext, name: str, source: str, ref: str) -> st
     """The path of a git bundle made from a local source."""
     file = context.folder / f"{name}.given"
     try:
-        file.write_bytes(supply.git_bundle(Path(source), ref.removeprefix("refs/tags/"), context.site.deadlines.clone))
+        file.write_bytes(sources.git_bundle(Path(source), ref.removeprefix("refs/tags/"), context.site.deadlines.clone))
     except OSError as error:
         raise SourceError(str(error)) from None
     return str(file)
@@ -169,7 +169,7 @@ def _local_bundle(context: BuildContext, name: str, source: str, ref: str) -> st
 
 def image(context: BuildContext, name: str, file: str) -> Part:
     """An image as an archive: pulled from a registry, or the local archive that the site file names."""
-    tag = getattr(context.site.versions, supply.VERSION_OF[name])
+    tag = getattr(context.site.versions, sources.VERSION_OF[name])
     target = context.folder / file
 
     def take(source: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates
-from dws_on_csm.runner import repeat
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.stages.access import signing
 
 NEW_CERTIFICATE = "run `invoke certs.rotate`"
@@ -26,7 +26,7 @@ NEW_NAME = "run `invoke install` to change it; then `invoke certs.revoke` remove
 
 def new_kubeconfig(site: Site, host: str) -> str:
     """The fix for a kubeconfig on `host` that is missing or has no readable certificate."""
-    return f"run `{repeat.repair(site, host, 'access')}`"
+    return f"run `{commands_to_paste.repair(site, host, 'access')}`"
 
 
 RIGHTS = "run `invoke install`"

@@ -15,8 +15,8 @@ from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import certificates
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Check, Fact, Stage
-from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.read_only import Reading, looked
 from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoked_names, rotate, signing
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Kubeconfig
 from dws_on_csm.stages.preflight import unlisted_controllers

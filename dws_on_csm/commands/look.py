@@ -21,7 +21,7 @@ from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.connections import roles
 from dws_on_csm.runner.exit_codes import FAILED, exit_code
-from dws_on_csm.runner.inspect import Reading, looked
+from dws_on_csm.runner.read_only import Reading, looked
 from dws_on_csm.stages.slurm.computes import LEGEND
 
 LONG = 120

@@ -92,7 +92,7 @@ def _site(c: Any, path: str | None) -> Site:
     from dws_on_csm.config.load import DEFAULT, load
     from dws_on_csm.config.site import HostsError
     from dws_on_csm.config.yaml_file import SiteError
-    from dws_on_csm.runner.inspect import only
+    from dws_on_csm.runner.read_only import only
 
     if not isinstance(c, Connection):
         leave("Name a host of the site file: fab -H HOST ...")
@@ -115,7 +115,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     from dws_on_csm.config.nodeset import did_you_mean
     from dws_on_csm.model.step import Check
     from dws_on_csm.stages.dws import replace as dws_replace
-    from dws_on_csm.stages.preflight import prerequisites
+    from dws_on_csm.stages.preflight import repair_needs
 
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
@@ -127,7 +127,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     # the stage's checks must hold before any of its steps is changed
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
-    earlier = prerequisites.check(stages, name, _role(site, what, items))
+    earlier = repair_needs.check(stages, name, _role(site, what, items))
     # checks that protect a removal of DWS only matter where DWS, or a part of it, is removed
     removal = {check.name for check in dws_replace.checks("preflight")}
     spared = removal - guards if name not in ("preflight", dws_replace.STAGE.name) else set()

@@ -23,9 +23,9 @@ from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, openssh, sudo
+from dws_on_csm.transport.askpass_server import Ask
 from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.openssh import OpenSshJumps, OpenSshLink
-from dws_on_csm.transport.questions import Ask
 from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.route import Route, choose_route
 from dws_on_csm.transport.session import Links, Session
@@ -33,8 +33,8 @@ from dws_on_csm.transport.ssh_config import Destination, Query
 
 if TYPE_CHECKING:
     from dws_on_csm.kube.pod_session import PodSession
+    from dws_on_csm.transport.askpass_server import Waiting
     from dws_on_csm.transport.connect import Jumps
-    from dws_on_csm.transport.questions import Waiting
 
 Paused = Callable[[], AbstractContextManager[None]]
 

@@ -15,7 +15,7 @@ from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Step
-from dws_on_csm.runner import repeat
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
@@ -55,7 +55,7 @@ def summary(
         connections=sessions.connections,
         seconds=time.time() - began,
         message=message,
-        next=repeat.again(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
+        next=commands_to_paste.again(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
         report=os.path.relpath(page),
     )
 
@@ -80,7 +80,7 @@ def summary_at_once(
         connections=sessions.connections if sessions else 0,
         seconds=time.time() - began,
         message=" ".join(_sentences_at_once(run, running)),
-        next=repeat.again(options, site),
+        next=commands_to_paste.again(options, site),
         report=os.path.relpath(page),
     )
 

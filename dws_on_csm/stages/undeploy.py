@@ -15,11 +15,11 @@ from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Refused, Remova
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.access import rbac as rbac_stage
 from dws_on_csm.stages.dws import (
+    dependents,
     in_use,
     installed,
     kept_configuration,
-    orphans,
-    owned,
+    orphan_deletion,
     persistent_storage,
     remove,
     stuck_crds,
@@ -100,7 +100,7 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     known = {item.name: item for item in PREFLIGHT.steps if isinstance(item, Check)}
     tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
     read = replace(known["cluster"], judge=lambda ctx, have: ())
-    theirs = owned.check(version)
+    theirs = dependents.check(version)
     limited = Check(controller.CHECK.name, "controller", controller.look, deactivate.judge)
     return Stage(
         "preflight",
@@ -142,7 +142,7 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
         (
             *checks,
             *deleting,
-            owned.check(version),
+            dependents.check(version),
             persistent_storage.step("undeploy", version),
             stuck_crds.step("undeploy"),
             remove.removed_step(version, "workarea", _removal_text),
@@ -174,7 +174,7 @@ def _orphans(stage: str) -> Step:
         first = {workflow["id"] for workflow in ctx.facts.one(workflows.fact(in_use.FIRST))}
         if new := [orphan for orphan in confirmed if orphan["id"] not in first]:
             raise Refused(*(_since(workflows.describe(orphan, in_use.found(ctx, stage)[1])) for orphan in new))
-        return orphans.deletion(ctx, confirmed)
+        return orphan_deletion.deletion(ctx, confirmed)
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
         present = orphaned(ctx, ctx.facts.one(fact))
@@ -204,7 +204,7 @@ def _since(description: str) -> Finding:
 def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved first, and not restored: {', '.join(every)}" if every else ""
-    saved += "".join(f"; {text}" for text in owned.describe_unasked(ctx))
+    saved += "".join(f"; {text}" for text in dependents.describe_unasked(ctx))
     subject = f"DWS {have['DWS']}" if have["DWS"] != "none" else "the rest of DWS"
     return f"{subject}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 

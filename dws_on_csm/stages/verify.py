@@ -130,6 +130,7 @@ def _table(state: Proof) -> tuple[tuple[str, ...], ...]:
 
 
 def _want(ctx: StepContext) -> Value:
+    # what is there is right as long as it is a proof; where there is none, a text that no reading equals asks for the job
     return _read(ctx, ctx.facts.all(JOB)[ctx.host]) or "proven by a test job"
 
 

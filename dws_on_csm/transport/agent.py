@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 from paramiko import Message
 
+from dws_on_csm.transport.askpass_server import PATIENCE
 from dws_on_csm.transport.public_keys import PublicKey
-from dws_on_csm.transport.questions import PATIENCE
 
 _LIST, _LISTED, _SIGN, _SIGNED = 11, 12, 13, 14
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}

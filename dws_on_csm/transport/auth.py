@@ -20,8 +20,8 @@ from paramiko import ECDSAKey, Ed25519Key, PKey, RSAKey, SSHException, Transport
 from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import public_keys
 from dws_on_csm.transport.agent import Agent, AgentError
+from dws_on_csm.transport.askpass_server import TOUCH, Waiting
 from dws_on_csm.transport.public_keys import CERTIFICATE, PublicKey
-from dws_on_csm.transport.questions import TOUCH, Waiting
 from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.userauth import Answer, Disconnected, UserAuth
 

@@ -17,10 +17,10 @@ from paramiko import Channel, SSHClient, SSHException, Transport
 from paramiko.ssh_exception import IncompatiblePeer
 
 from dws_on_csm.model.errors import NoLogin, Unreachable
+from dws_on_csm.transport.askpass_server import Waiting
 from dws_on_csm.transport.auth import Login
 from dws_on_csm.transport.known_hosts import HostKeys
 from dws_on_csm.transport.output import tail
-from dws_on_csm.transport.questions import Waiting
 from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.ssh_limits import Limited
 

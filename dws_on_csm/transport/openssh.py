@@ -23,9 +23,9 @@ from typing import Literal
 from dws_on_csm.model.errors import Lost, Unreachable
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.transport import mux
+from dws_on_csm.transport.askpass_server import PATIENCE, TOUCH, Ask, Questions, Waiting
 from dws_on_csm.transport.fabric_link import FREED, too_many_sessions
 from dws_on_csm.transport.output import tail
-from dws_on_csm.transport.questions import PATIENCE, TOUCH, Ask, Questions, Waiting
 
 FILES = 24
 """Open files of a connection: the pipes of ssh, and four for each of its channels."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.stages.dws import persistent_storage
+from dws_on_csm.stages.dws import closing
 from lab.model import Lab
 from tests.lab import driver, product, scene
 from tests.lab.conftest import On
@@ -85,7 +85,7 @@ def test_an_undeploy_saves_the_configuration(site: Path, older: Path, on: On) ->
     assert "Storage default/rabbit-2" in kept["note"]
     command = kept["note"].partition("`")[2].partition("`")[0]
     assert on(MASTER, f"stat -c %a:%U {command.split()[-1]}").strip() == "600:root"
-    assert persistent_storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
+    assert closing.NAME not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
     assert product.install(site, "--yes").code == 0
     assert driver.content(on) == {}
     on(MASTER, command)
@@ -94,7 +94,7 @@ def test_an_undeploy_saves_the_configuration(site: Path, older: Path, on: On) ->
 
 def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(site: Path, on: On) -> None:
     """As after a master that went down in the middle of an undeploy."""
-    on(MASTER, "kubectl apply --filename -", feed=json.dumps(persistent_storage.CLOSING))
+    on(MASTER, "kubectl apply --filename -", feed=json.dumps(closing.CONFIGURATION))
     said = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
     assert "dws-is-being-removed.submit-again-later" in said
     done = product.install(site)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.stages.dws import persistent_storage
+from dws_on_csm.stages.dws import closing
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -233,7 +233,7 @@ def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Pa
     # Slurm leaves the Workflow of a job that is cancelled before its storage was set up
     on(MASTER, f"kubectl delete {WORKFLOWS} --all --all-namespaces --timeout=80s 2>/dev/null || true")
     until(on, MASTER, f"! kubectl get {WORKFLOWS} --all-namespaces --output name 2>/dev/null | grep -q .")
-    assert persistent_storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
+    assert closing.NAME not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
     if ended.code == 0:
         assert "Burst Buffer request invalid" in said, said
         assert not [line for line in buffered if "JobState=COMPLETED" not in line and "JobState=CANCELLED" not in line]

@@ -31,8 +31,8 @@ from dws_on_csm.model.lines import lines
 from dws_on_csm.model.secret import REDACTED, Secret
 from dws_on_csm.redaction import redact
 from dws_on_csm.redaction.known_secrets import Known
-from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.runner.journal import RUNS
+from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.transport.output import tail

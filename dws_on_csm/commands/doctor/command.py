@@ -18,7 +18,7 @@ from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
-from dws_on_csm.runner.inspect import Reading, looked
+from dws_on_csm.runner.read_only import Reading, looked
 
 PATIENCE = 200.0
 """Seconds for the checks of a host: several of them may each wait for something that does not respond."""

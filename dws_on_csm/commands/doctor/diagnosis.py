@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dws_on_csm.model.step import Finding, StepContext
-from dws_on_csm.runner import repeat
+from dws_on_csm.runner import commands_to_paste
 
 SBATCH_FAILS = "every sbatch with #DW lines fails"
 """What users notice of most findings."""
@@ -14,7 +14,7 @@ SBATCH_FAILS = "every sbatch with #DW lines fails"
 
 def repair_fix(ctx: StepContext, step: str, host: str = "") -> str:
     """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
-    return f"run `{repeat.repair(ctx.site, host or ctx.host, step)}`"
+    return f"run `{commands_to_paste.repair(ctx.site, host or ctx.host, step)}`"
 
 
 @dataclass(frozen=True)

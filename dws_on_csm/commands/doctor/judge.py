@@ -14,9 +14,9 @@ from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
-from dws_on_csm.runner.inspect import Reading
+from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.preflight.checks import SKEW
+from dws_on_csm.stages.preflight.master import SKEW
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 HERE = "this machine"

@@ -9,7 +9,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
-from dws_on_csm.stages.dws import installed, persistent_storage
+from dws_on_csm.stages.dws import closing, installed
 
 AT_WORK: Fact[str] = Fact("doctor", "at-work")
 """The probe that says what is running on the master, in words; "" for nothing."""
@@ -94,9 +94,9 @@ def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if ctx.facts.one(AT_WORK):
         return
     text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
-    text += f"{persistent_storage.CLOSED}, which makes the API server reject new Workflows, so {SBATCH_FAILS}"
+    text += f"{closing.NAME}, which makes the API server reject new Workflows, so {SBATCH_FAILS}"
     fix = "run `invoke install` (or `invoke undeploy`), which reopens it; or only reopen it: "
-    fix += f"`kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}` on {ctx.host}"
+    fix += f"`kubectl delete validatingwebhookconfiguration {closing.NAME}` on {ctx.host}"
     yield Finding("dws-closed", text, fix)
 
 

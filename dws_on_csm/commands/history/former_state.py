@@ -16,7 +16,7 @@ from dws_on_csm.kube import objects
 from dws_on_csm.model.snapshot import Dws, ObjectSnapshot
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
-from dws_on_csm.stages.dws import installed, persistent_storage
+from dws_on_csm.stages.dws import closing, installed
 
 BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDING}"
 
@@ -194,7 +194,7 @@ def _why_it_stays(
         return (
             f"{name} is not recreated: a new object of this name would not bring back the data that users had stored."
         )
-    if path == persistent_storage.CLOSED_PATH:
+    if path == closing.PATH:
         return ""  # an interrupted removal had left DWS closed; a rollback never closes DWS
     if path == revoked_names.PATH:
         return f"Revoked names stay revoked: {', '.join(sorted(revoked))}." if revoked else ""

@@ -14,7 +14,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.host_script import WAITS, fenced
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
-from dws_on_csm.stages import cancel
+from dws_on_csm.stages import verify_cancel
 
 QUIET = 3.0
 """Seconds after which a cancel without an effect counts as such; an effect shows within 1 to 3 seconds."""
@@ -59,14 +59,14 @@ class Bench:
 
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
         """The answers of the script for `step`. Raises CaseFailed with its error message."""
-        body = cancel.script(self.run.board.context(self.host), step, self.run.id, **given)
+        body = verify_cancel.script(self.run.board.context(self.host), step, self.run.id, **given)
         script = fenced(self.run.id, f"set -eu\n{body}")
         answer = self.run.reach.change(self.host, script, deadline=deadline + WAITS)
         self.check_stop()
         if answer.code != 0:
             message = (answer.err or answer.out).decode(errors="replace").strip()
             raise CaseFailed(f"the script for {step} failed with exit code {answer.code}: {message[-500:]}")
-        return cancel.answers(answer.out)
+        return verify_cancel.answers(answer.out)
 
     def until(self, job: str, reached: Callable[[Sequence[Seen]], bool], seconds: float) -> bool:
         """Whether a job's Workflow gets so far within `seconds`."""
@@ -96,7 +96,7 @@ def submit(bench: Bench, case: Case) -> str:
     how = "--begin=now+1hour" if case.where == "not begun" else "--hold" if _waits(case) else ""
     commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
     with _proposals_held(bench, case):
-        (job,) = cancel.job_ids(bench.host, bench.script("submit", 150.0, how=how, commands=commands))
+        (job,) = verify_cancel.job_ids(bench.host, bench.script("submit", 150.0, how=how, commands=commands))
         if bench.holds and case.held:
             bench.holds.change(add=[f"bb{job}.{case.where}"])
     return job

@@ -27,7 +27,7 @@ from dws_on_csm.engine.reach import StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome
-from dws_on_csm.stages import cancel
+from dws_on_csm.stages import verify_cancel
 
 AT_ONCE = 4
 """Cases at the same time: a connection takes so many scripts, and a held Workflow costs its controller a kubectl a second."""
@@ -39,7 +39,7 @@ CLEARED = 10.0
 def work(run: Run) -> None:
     """Run every case that this site allows, and report each; leaves no job and no Workflow."""
     host = run.hosts["submitter"][0]
-    able, cluster = cancel.holds(run.board.context(host)), run.reach.cluster()
+    able, cluster = verify_cancel.holds(run.board.context(host)), run.reach.cluster()
     watch = Watch(cluster, collection(run))
     bench = Bench(run, host, watch, WorkflowHold(cluster) if able else None)
     try:
@@ -71,15 +71,15 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     if bench.holds:
         bench.holds.clear()
     script = fenced(
-        bench.run.id, cancel.script(bench.run.board.context(bench.host), "clear", "" if left else bench.run.id)
+        bench.run.id, verify_cancel.script(bench.run.board.context(bench.host), "clear", "" if left else bench.run.id)
     )
     undone = "the jobs to cancel are unknown, because squeue failed: "
-    fix = f"run `squeue` there, and cancel the jobs whose names begin with {cancel.JOB}"
+    fix = f"run `squeue` there, and cancel the jobs whose names begin with {verify_cancel.JOB}"
     out = bench.run.reach.run_fenced(bench.host, script, deadline=150.0, undone=undone, fix=fix)
-    answers = cancel.answers(out.encode(errors="surrogateescape"))
+    answers = verify_cancel.answers(out.encode(errors="surrogateescape"))
     deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
-    for job in cancel.job_ids(bench.host, answers):
+    for job in verify_cancel.job_ids(bench.host, answers):
         workflow = cluster.get(f"{collection(bench.run)}/bb{job}")
         if workflow and not bench.until(job, is_gone, deadline_at - time.monotonic()):
             delete_workflow(bench, job, workflow["metadata"]["uid"])

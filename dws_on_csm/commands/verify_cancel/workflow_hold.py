@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dws_on_csm.stages.cancel import HOLD
+from dws_on_csm.stages.verify_cancel import HOLD
 
 
 class WorkflowHold:

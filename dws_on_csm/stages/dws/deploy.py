@@ -11,23 +11,25 @@ from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import ApiLook, Finding, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
-    admission,
     cert_manager_overlay,
     in_use,
     kept_configuration,
+    manifest_comparison,
     manifests,
     open_dws,
     readiness,
     workflow_namespace,
 )
-from dws_on_csm.stages.dws.admission import APPLIED, AS_RENDERED, MISSING, ObjectState
+from dws_on_csm.stages.dws.manifest_comparison import APPLIED, AS_RENDERED, MISSING, ObjectState
 from dws_on_csm.stages.facts import ROLE
 
 
 def _look_applied(ctx: StepContext) -> ApiLook:
     objects = manifests.wanted(ctx)
     return APPLIED.api(
-        lambda cluster: {manifests.label(manifest): admission.compare(cluster, manifest) for manifest in objects}
+        lambda cluster: {
+            manifests.label(manifest): manifest_comparison.compare(cluster, manifest) for manifest in objects
+        }
     )
 
 
@@ -61,7 +63,7 @@ def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Acti
             raise Refused(_not_recreated(webhook["refused"]))
         # each of its three replicas needs a host of its own: with three workers a rolling update never ends
         actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
-    elif webhook and webhook["updated"].startswith(admission.TEMPLATE):
+    elif webhook and webhook["updated"].startswith(manifest_comparison.TEMPLATE):
         raise Refused(_policy_of_creations(webhook["updated"]))
     return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
 
@@ -92,7 +94,7 @@ def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
     No object that grants rights is among them, except the plugin's role if it allows nothing more than the manifest's.
     """
     different: list[str] = have["not as rendered"]
-    deleted = any(difference.endswith(f": {admission.DELETED}") for difference in different)
+    deleted = any(difference.endswith(f": {manifest_comparison.DELETED}") for difference in different)
     if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
         return ""
     granting = [difference.partition(": ")[0] for difference in different if difference.partition(" ")[0] in _GRANTING]
@@ -124,7 +126,7 @@ def _webhook_changes(ctx: StepContext, have: Value) -> bool:
         return False
     answers = ctx.facts.one(readiness.FACT)["answers"]
     return not answers or any(
-        difference.startswith(f"{_WEBHOOK}: {admission.TEMPLATE}") for difference in have["not as rendered"]
+        difference.startswith(f"{_WEBHOOK}: {manifest_comparison.TEMPLATE}") for difference in have["not as rendered"]
     )
 
 

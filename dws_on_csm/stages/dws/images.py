@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from dws_on_csm.bundle import supply as supplies
+from dws_on_csm.bundle import sources
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunScript
@@ -148,9 +148,9 @@ def _writable(site: Site, name: str) -> RunScript:
 
 def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
     """Pull, tag and push these images in parallel; image -> its digest in the registry, and the digest that this tool pushed."""
-    sources = manifests.image_sources(ctx)
-    supply = {name: supplies.image(ctx.site, sources[name], name.rpartition(":")[2]) for name in wrong}
-    settings = registry_settings(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
+    names = manifests.image_sources(ctx)
+    supply = {name: sources.image(ctx.site, names[name], name.rpartition(":")[2]) for name in wrong}
+    settings = registry_settings(ctx.site) | {"record": RECORD} | sources.settings(ctx.site)
     starts = [shlex.join(["start", name, digest, known[name], *supply[name].sources]) for name, digest in wrong.items()]
     scripts = ("lib/proxy.sh", "master/registry.sh", "lib/temporary.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import Check, Fact, StepContext
-from dws_on_csm.stages.dws import admission
+from dws_on_csm.stages.dws import manifest_comparison
 
 
 class Crd(TypedDict):
@@ -84,7 +84,7 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
     """
     if deployment is None:
         return ""
-    for image in admission.images(deployment):
+    for image in manifest_comparison.images(deployment):
         repository, tag = names.image_parts(image)
         if tag and repository.endswith("/dws"):
             return tag

@@ -1,4 +1,4 @@
-"""DWS is reopened: its API accepts new objects again after a run closed it (see persistent_storage.CLOSING)."""
+"""DWS is reopened: its API accepts new objects again after a run closed it (see closing.py)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import ApiLook, Stage, Step
-from dws_on_csm.stages.dws import persistent_storage
+from dws_on_csm.stages.dws import closing
 
-COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found"
+COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration {closing.NAME} --ignore-not-found"
 
 # A script on the master, not a call of the API: so it waits until the removal's own script has ended (see host_script.LIBRARY).
 # That script may outlive the run that began it, and needs DWS closed until its end.
 STEP = Step(
     "open",
     "master",
-    lambda ctx: ApiLook(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
+    lambda ctx: ApiLook(lambda cluster: "closed" if cluster.get(closing.PATH) else "open"),
     lambda ctx: "open",
     # no `objects`: closed is not a state of the site, and no rollback restores it
     lambda ctx, have, want: [RunScript("reopen DWS", COMMAND)],
     hint="DWS is closed: sbatch rejects #DW jobs. Run the same command again, or reopen DWS with "
-    f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
+    f"kubectl delete validatingwebhookconfiguration {closing.NAME}",
 )
 
 STAGE = Stage("open", ("preflight",), (STEP,))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from dws_on_csm.config.site import is_count
-from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.domain import dws_objects
 from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, Removal, Step, StepContext, Value
@@ -206,34 +206,3 @@ def _since(present: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Seq
 def kept(ctx: StepContext) -> list[str]:
     """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
     return list((ctx.facts.one_or_none(FACT) or NOTHING)["kept"])
-
-
-CLOSED = "dws-on-csm-closed"
-"""The configuration that closes DWS while it goes: its webhook has nobody behind it, so that the API server refuses."""
-
-CLOSING: Mapping[str, Any] = {
-    "apiVersion": "admissionregistration.k8s.io/v1",
-    "kind": "ValidatingWebhookConfiguration",
-    "metadata": {"name": CLOSED},
-    "webhooks": [
-        {
-            # kubectl's words, which sbatch shows, have this name in them
-            "name": "dws-is-being-removed.submit-again-later.dws-on-csm.invalid",
-            "admissionReviewVersions": ["v1"],
-            "clientConfig": {"service": {"namespace": names.NAMESPACE, "name": CLOSED, "path": "/"}},
-            "failurePolicy": "Fail",
-            "sideEffects": "None",
-            "timeoutSeconds": 5,
-            "rules": [
-                {
-                    "apiGroups": [names.GROUP],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE"],
-                    "resources": ["*"],
-                    "scope": "*",
-                }
-            ],
-        }
-    ],
-}
-CLOSED_PATH = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{CLOSED}"

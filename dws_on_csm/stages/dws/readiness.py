@@ -9,7 +9,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
-from dws_on_csm.stages.dws import admission, manifests
+from dws_on_csm.stages.dws import manifest_comparison, manifests
 
 FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
 """See _read."""
@@ -133,10 +133,10 @@ def _wanted(ctx: StepContext) -> dict[str, str]:
 
 def _replicas(ctx: StepContext, manifest: Mapping[str, Any]) -> int:
     """The number of pods in the manifest, or in a Deployment that is as admission made it of the manifest."""
-    applied, name = ctx.facts.one_or_none(admission.APPLIED) or {}, manifest["metadata"]["name"]
+    applied, name = ctx.facts.one_or_none(manifest_comparison.APPLIED) or {}, manifest["metadata"]["name"]
     state, present = applied.get(manifests.label(manifest)), ctx.facts.one_or_none(FACT) or {}
     total = str(present.get(name, "")).partition(" of ")[2]
-    as_admitted = state is not None and state["state"] == admission.AS_RENDERED and total
+    as_admitted = state is not None and state["state"] == manifest_comparison.AS_RENDERED and total
     return int(total) if as_admitted else int(manifest["spec"]["replicas"])
 
 

@@ -26,7 +26,7 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, open_dws, persistent_storage, workarea
+from dws_on_csm.stages.dws import cert_manager_overlay, closing, installed, manifests, open_dws, workarea
 
 Due = Callable[[StepContext], str]
 """The version to be removed, as its clone is called; "" for none. Raises NotYetKnown before the cluster was looked at."""
@@ -163,7 +163,7 @@ def _things(have: Value) -> frozenset[str]:
     return frozenset({f"DWS {have['DWS']}", *(f"CRD {plural}" for plural in have["CRDs"]), *objects})
 
 
-_CLOSED = {f"ValidatingWebhookConfiguration {persistent_storage.CLOSED}": persistent_storage.CLOSED_PATH}
+_CLOSED = {f"ValidatingWebhookConfiguration {closing.NAME}": closing.PATH}
 """This tool's own object. It has to be removed together with DWS, because nothing would reopen DWS later."""
 
 
@@ -219,13 +219,13 @@ def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = F
         "look": open_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
         "asked": json.dumps(
             {
-                "closing": persistent_storage.CLOSING,
+                "closing": closing.CONFIGURATION,
                 "own": _own_labels(ctx),
                 "common": names.WORKFLOW_VERSION,
                 "accept": sorted(ctx.site.accept),
             }
         ),
-        "closed": persistent_storage.CLOSED,
+        "closed": closing.NAME,
         "again": "yes" if again else "",
         "namespace": names.NAMESPACE,
         "mark": mark,

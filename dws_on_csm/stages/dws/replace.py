@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
-from dws_on_csm.stages.dws import in_use, installed, manifests, owned, persistent_storage, remove, stuck_crds
+from dws_on_csm.stages.dws import dependents, in_use, installed, manifests, persistent_storage, remove, stuck_crds
 from dws_on_csm.stages.facts import BINDING
 
 
@@ -31,7 +31,7 @@ def checks(stage: str) -> tuple[Check, ...]:
     return (
         *(limit if check.name == limit.name else check for check in checks_of_use),
         stuck_crds.check(due),
-        owned.check(due),
+        dependents.check(due),
     )
 
 
@@ -54,7 +54,7 @@ def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     ]
     kept = persistent_storage.kept(ctx)
     sentences += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
-    sentences += [*owned.describe_unasked(ctx), *describe_others(ctx)]
+    sentences += [*dependents.describe_unasked(ctx), *describe_others(ctx)]
     return "; ".join([*sentences, describe_plugin(ctx)])
 
 
@@ -108,7 +108,7 @@ STAGE = Stage(
         *remove.clone_steps("replace", other),
         _WORKFLOWS,
         _JOBS,
-        owned.check(due),
+        dependents.check(due),
         persistent_storage.step("replace", other),
         stuck_crds.step("replace"),
         remove.removed_step(other, "replace", _removal_text, confirm_after="workarea", again=True),

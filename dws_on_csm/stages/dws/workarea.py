@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
-from dws_on_csm.bundle import supply as supplies
+from dws_on_csm.bundle import sources
 from dws_on_csm.config import site as site_data
 from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
@@ -122,9 +122,9 @@ def clone_actions(
             " again"
         )
         raise Refused(Finding("commit-differs", text, fix))
-    supply = supplies.repository(ctx.site, name)
+    supply = sources.repository(ctx.site, name)
     settings = {"clone": folder, "tag": f"v{version}", "commit": pin, "sources": shlex.join(supply.sources)}
-    settings |= {"origin": supply.origin, **supplies.settings(ctx.site)}
+    settings |= {"origin": supply.origin, **sources.settings(ctx.site)}
     title = f"clone {'dws' if name == 'dws' else 'dws-slurm-bb-plugin'} v{version} into {folder}"
     script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **settings)
     return [*supply.uploads, RunScript(title, script, ctx.site.deadlines.clone)]
@@ -165,7 +165,7 @@ def _kustomize_status(have: Value) -> str:
 
 def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     site, folder = ctx.site, names.clone(ctx.site)
-    given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
+    given, bring = site.sources.kustomize, sources.kustomize(site, want["asked"])
     if bring:
         return [bring, _unpacked(site, folder, f"unpack {bring.name}", f"archive={PARTS}/{bring.name}")]
     if given is None and site.bundle:
@@ -173,7 +173,7 @@ def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Ac
     if given is None:
         title = f"make kustomize: download and run upstream's install script for kustomize {want['asked']}"
         script = (
-            render.script("lib/proxy.sh", **supplies.settings(site))
+            render.script("lib/proxy.sh", **sources.settings(site))
             + f"cd {shlex.quote(folder)}\nwith_proxy make kustomize\n"
         )
         return [RunScript(title, script, site.deadlines.clone)]
@@ -225,7 +225,7 @@ if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unp
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
 """
-    return RunScript(title, render.script("lib/proxy.sh", **supplies.settings(site)) + script, site.deadlines.clone)
+    return RunScript(title, render.script("lib/proxy.sh", **sources.settings(site)) + script, site.deadlines.clone)
 
 
 STAGE = Stage(

@@ -6,16 +6,16 @@ from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
-from dws_on_csm.stages.preflight import checks, endpoints, logins, unlisted_controllers, writable_folders
+from dws_on_csm.stages.preflight import endpoints, logins, master, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
 STAGE = Stage(
     "preflight",
     (),
     (
-        checks.MASTER,
+        master.MASTER,
         endpoints.REGISTRY,
-        checks.CLUSTER_CHECK,
+        master.CLUSTER_CHECK,
         installed.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,

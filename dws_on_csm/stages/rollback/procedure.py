@@ -17,12 +17,12 @@ from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import kubeconfig, rbac, revoked_names
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
+    dependents,
     deploy,
     images,
     in_use,
     installed,
     open_dws,
-    owned,
     persistent_storage,
     stuck_crds,
     workarea,
@@ -82,7 +82,7 @@ def _preflight(goal: RollbackTarget) -> Stage:
     if goal.dws != "remove":
         known |= {check.name: check for check in _guards(goal, "preflight")}
     if _crds(goal):
-        known |= {"owned": owned.check(lambda ctx: True)}
+        known |= {"owned": dependents.check(lambda ctx: True)}
     if goal.dws != "leave" or goal.things or goal.pods:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
     if goal.slurm or goal.pods or any(goal.files.values()):
@@ -258,7 +258,7 @@ def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
     guard: tuple[Check | Step, ...] = ()
     if _crds(goal):
         guard = (
-            owned.check(lambda ctx: True),
+            dependents.check(lambda ctx: True),
             persistent_storage.step("objects", lambda ctx: "these kinds of DWS"),
         )
     guards = _guards(goal, "objects") if goal.dws != "remove" and _jobs_lose_storage(goal) else ()

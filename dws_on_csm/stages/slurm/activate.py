@@ -26,7 +26,7 @@ from dws_on_csm.model.step import (
 )
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.pod import discover, rollout
-from dws_on_csm.stages.slurm import foreign, slurmctld, transaction
+from dws_on_csm.stages.slurm import other_burst_buffer, slurmctld, transaction
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
@@ -88,7 +88,7 @@ def wanted_text(ctx: StepContext, text: str) -> str:
     setting = _setting(ctx, text)
     if setting and slurmctld.is_lua(setting.value):
         return text
-    for finding in foreign.other_type(ctx, setting):
+    for finding in other_burst_buffer.other_type(ctx, setting):
         raise Refused(finding)
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
@@ -101,7 +101,9 @@ def checksum_with_setting(text: str) -> str:
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
         raise Refused(Finding("slurm-conf-missing", f"no {ctx.site.slurm.conf} on {ctx.host}", "correct slurm.folder"))
-    return [transaction.action(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, want, back=have)]
+    return [
+        transaction.action(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, following=want, back=have)
+    ]
 
 
 def _title(ctx: StepContext, change: str) -> str:
@@ -113,7 +115,11 @@ def _title(ctx: StepContext, change: str) -> str:
 def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
     """Restore slurm.conf's text `before` and restart slurmctld, as a rollback does."""
     now = current_text(ctx)
-    return [] if now == before else [transaction.action(ctx, _title(ctx, "restore slurm.conf"), now, before, back=now)]
+    return (
+        []
+        if now == before
+        else [transaction.action(ctx, _title(ctx, "restore slurm.conf"), now, following=before, back=now)]
+    )
 
 
 def setting_removal(ctx: StepContext) -> str:
@@ -127,7 +133,11 @@ def disable(ctx: StepContext) -> Sequence[Action]:
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
         return []
-    return [transaction.action(ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, without, back=now)]
+    return [
+        transaction.action(
+            ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, following=without, back=now
+        )
+    ]
 
 
 # --- the daemon
@@ -148,7 +158,9 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
     kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _known_to_start(ctx, now))
-    again = transaction.action(ctx, f"restart {ctx.site.slurm.service}", now, None, None if kept else without)
+    again = transaction.action(
+        ctx, f"restart {ctx.site.slurm.service}", now, following=None, back=None if kept else without
+    )
     if _stopped(ctx) and isinstance(again, RunScript):
         again = replace(again, note=f"slurmctld did not run on {ctx.host}; this run started it")
     return [again]

@@ -15,7 +15,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import installed, open_dws, persistent_storage
+from dws_on_csm.stages.dws import closing, installed, open_dws
 from dws_on_csm.stages.dws.open_dws import PROGRAM
 from dws_on_csm.stages.slurm import transaction
 
@@ -26,7 +26,7 @@ DWS: Fact[str] = Fact(NAME, "dws")
 
 def _command() -> str:
     program = f"{PROGRAM}\nclose(json.loads(sys.stdin.buffer.read().decode()))\n"
-    return f"printf %s {shlex.quote(json.dumps(persistent_storage.CLOSING))} | python3 -c {shlex.quote(program)}"
+    return f"printf %s {shlex.quote(json.dumps(closing.CONFIGURATION))} | python3 -c {shlex.quote(program)}"
 
 
 def _want(ctx: StepContext) -> Value:
@@ -74,7 +74,7 @@ def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Loo
         read=lambda ctx, state: state if transaction.RUNNING in str(state) else "none",
         settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
         status_text=lambda have: "" if have == "none" else f"slurmctld is still restarting: {have}",
-        hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}`",
+        hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {closing.NAME}`",
     )
 
 

@@ -14,7 +14,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
 from dws_on_csm.stages.facts import CONTROLLER, Controller, Single
-from dws_on_csm.stages.slurm import activate, foreign, slurmctld
+from dws_on_csm.stages.slurm import activate, other_burst_buffer, slurmctld
 
 
 def look(ctx: StepContext) -> ShellLook:
@@ -153,8 +153,8 @@ def _conf_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     if have["unreadable"]:
         text = f"{conf} on {ctx.host} includes {', '.join(have['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
-    seen += foreign.other_type(ctx, setting(have["files"], ctx.site, activate.KEY))
-    seen += foreign.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
+    seen += other_burst_buffer.other_type(ctx, setting(have["files"], ctx.site, activate.KEY))
+    seen += other_burst_buffer.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
     return [*seen, *_position_findings(ctx, have), *_not_loaded(ctx, have)]
 
 

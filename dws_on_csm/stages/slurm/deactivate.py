@@ -12,7 +12,7 @@ from dws_on_csm.model.actions import Action, Remove
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
+from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, plugin, slurmctld, transaction
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -51,7 +51,7 @@ def _read_daemon(ctx: StepContext, daemon: Value) -> Value:
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     title = f"restart {ctx.site.slurm.service}"
-    return [transaction.action(ctx, title, activate.current_text(ctx), None, back=None)]
+    return [transaction.action(ctx, title, activate.current_text(ctx), following=None, back=None)]
 
 
 SLURM = Stage(
@@ -101,7 +101,7 @@ def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Remov
     own = [
         replace(removal, words=f"BEWARE: {removal.words}")
         for name in (names.PLUGIN_LUA, names.PLUGIN_CONF)
-        for removal in foreign.removals(ctx, name)
+        for removal in other_burst_buffer.removals(ctx, name)
     ]
     return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
 

@@ -19,8 +19,8 @@ from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import controller, foreign, slurm_user
-from dws_on_csm.stages.slurm.foreign import LUA_FILE, PluginFile
+from dws_on_csm.stages.slurm import controller, other_burst_buffer, slurm_user
+from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PluginFile
 
 
 def clone(site: Site) -> str:
@@ -195,7 +195,9 @@ def _differ(have: Value, want: Value) -> set[str]:
 
 def _loadable(ctx: StepContext, text: str) -> bool:
     """Whether a text is DWS's plugin, with every function that this Slurm asks for."""
-    return not foreign.foreign(names.PLUGIN_LUA, text) and set(required_functions(ctx)) <= defined_functions(text)
+    return not other_burst_buffer.foreign(names.PLUGIN_LUA, text) and set(required_functions(ctx)) <= defined_functions(
+        text
+    )
 
 
 def _want_conf(ctx: StepContext) -> Value:
@@ -204,7 +206,7 @@ def _want_conf(ctx: StepContext) -> Value:
 
 
 def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    foreign.refuse(ctx, names.PLUGIN_LUA)
+    other_burst_buffer.refuse(ctx, names.PLUGIN_LUA)
     # an accepted edit keeps its text: one that was edited since it was read stays as it is
     present = f"{shlex.quote(ctx.site.slurm.folder)}/{names.PLUGIN_LUA}"
     check = f'cmp -s -- "$file" {present}' if have and have["text"] == want["text"] else ""
@@ -220,7 +222,7 @@ def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    foreign.refuse(ctx, names.PLUGIN_CONF)
+    other_burst_buffer.refuse(ctx, names.PLUGIN_CONF)
     return _put(ctx, names.PLUGIN_CONF, want["text"])
 
 

@@ -15,7 +15,7 @@ from dws_on_csm.stages.pod import discover, rollout
 
 
 def action(
-    ctx: StepContext, title: str, seen: str, following: str | None, back: str | None
+    ctx: StepContext, title: str, seen: str, *, following: str | None, back: str | None
 ) -> RunScript | RunElsewhere:
     """Change slurm.conf from `seen` to `following` (None: no change) and restart slurmctld; write `back` if that fails.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dws_on_csm.bundle import archive, build, download, git, oci, supply
+from dws_on_csm.bundle import archive, build, download, git, oci, sources
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -44,7 +44,7 @@ def pinned(folder: Path, commit: str = "", source: str = "https://nowhere.invali
 def clone(site: Site, folder: Path, template: str = "master/clone.sh") -> subprocess.CompletedProcess[str]:
     """The script by which the stage workarea gets DWS."""
     told = {"clone": str(folder), "tag": TAG, "commit": site.versions.commit("dws"), "origin": ""}
-    told |= {"sources": shlex.join(supply.repository(site, "dws").sources), **supply.settings(site)}
+    told |= {"sources": shlex.join(sources.repository(site, "dws").sources), **sources.settings(site)}
     script = "set -eu\n" + render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **told)
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
@@ -148,7 +148,7 @@ def test_plugin_files_of_an_unpinned_commit_are_not_installed(tmp_path: Path) ->
 def test_an_image_is_pulled_by_its_digest(tmp_path: Path) -> None:
     """Of a source that has one; the others are pulled by their tag."""
     site = bundles.site(tmp_path, yaml.safe_dump({"sources": {"dws_image": [f"a.b/dws@{DIGEST}", "c.d/dws"]}}))
-    assert supply.image(site, "dws_image", "0.0.20").sources == [f"a.b/dws@{DIGEST}", "c.d/dws:0.0.20"]
+    assert sources.image(site, "dws_image", "0.0.20").sources == [f"a.b/dws@{DIGEST}", "c.d/dws:0.0.20"]
 
 
 def test_which_images_are_used_is_noted() -> None:

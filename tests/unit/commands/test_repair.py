@@ -13,9 +13,9 @@ from dws_on_csm.config.load import ROOT, load
 from dws_on_csm.config.site import HostsError, Site
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Check, Facts, Refused, Stage, Step, StepContext
-from dws_on_csm.runner.inspect import only
+from dws_on_csm.runner.read_only import only
 from dws_on_csm.stages.install import STAGES
-from dws_on_csm.stages.preflight import prerequisites
+from dws_on_csm.stages.preflight import repair_needs
 from tests.unit.site_files import write
 
 SITE = """
@@ -106,7 +106,7 @@ def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, 
     """Incorrect steps of all stages that it builds on refuse a repair; those of other stages do not."""
     stages = [_stage("one"), _stage("other"), _stage("two", "one"), _stage("three", "two")]
     facts = Facts({f"{name}.file": {PRIMARY: value} for name, value in found.items()})
-    check = prerequisites.check(stages, "three", "controller")
+    check = repair_needs.check(stages, "three", "controller")
     told = check.judge(StepContext(site, facts, PRIMARY), None)
     assert [finding.text.split()[0] for finding in told] == names
     assert all(f"fab -H {PRIMARY} repair" in finding.fix for finding in told)
@@ -122,7 +122,7 @@ def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
     step = one.steps[0]
     assert isinstance(step, Step)
     stages = [replace(one, steps=(replace(step, want=refuse),)), _stage("two", "one")]
-    check: Check = prerequisites.check(stages, "two", "controller")
+    check: Check = repair_needs.check(stages, "two", "controller")
     assert len(check.judge(StepContext(site, Facts({"one.file": {PRIMARY: ""}}), PRIMARY), None)) == 1
 
 

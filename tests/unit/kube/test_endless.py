@@ -23,8 +23,8 @@ from dws_on_csm.kube.watch import Changes
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.exit_codes import FAILED
-from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -12,7 +12,7 @@ from dws_on_csm.commands import certificates
 from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Fact, Facts, NotYetKnown, Stage
-from dws_on_csm.stages import cancel, install, undeploy
+from dws_on_csm.stages import install, undeploy, verify_cancel
 from dws_on_csm.stages.access import revoke, rotate
 from dws_on_csm.stages.rollback import objects
 
@@ -29,7 +29,7 @@ def procedures() -> list[Stage]:
         *revoke.stages(),
         *certificates.STAGES,
         *probes.stages(site),
-        cancel.STAGE,
+        verify_cancel.STAGE,
         Stage("replace", (), objects.saved("a-run")),
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs, parse_record
 from dws_on_csm.model.step import Value
-from dws_on_csm.stages import cancel
+from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.preflight import writable_folders
 from dws_on_csm.stages.slurm import controller, plugin, slurmctld
@@ -88,7 +88,7 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
         "folder a\tb\t755\t/etc\nlink {}\n",
         lambda found: (found["folders"], found["members"]),
     ),
-    "cancel": (cancel.answers, "id=5\nsaid={}\n", lambda found: found["id"]),
+    "cancel": (verify_cancel.answers, "id=5\nsaid={}\n", lambda found: found["id"]),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dws_on_csm.model.events import PROOFS, Done, Opened, Outcome
 from dws_on_csm.runner.journal import PASSING, Journal, prune
-from dws_on_csm.stages import cancel, verify
+from dws_on_csm.stages import verify, verify_cancel
 from dws_on_csm.stages.dws import open_dws
 from dws_on_csm.stages.slurm import close_dws
 
@@ -68,6 +68,6 @@ def test_an_incomplete_journal_does_not_prevent_pruning(tmp_path: Path) -> None:
 
 def test_records_and_stages_agree_on_what_lasts() -> None:
     """Records name stages; those that are known to change nothing lasting are the present ones."""
-    proofs = (verify.STAGE, cancel.STAGE)
+    proofs = (verify.STAGE, verify_cancel.STAGE)
     assert tuple(stage.name for stage in proofs) == PROOFS and all(stage.proves for stage in proofs)
     assert (close_dws.NAME, open_dws.STAGE.name) == PASSING

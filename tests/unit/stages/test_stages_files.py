@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from dws_on_csm import stages
-from dws_on_csm.stages import cancel, install
+from dws_on_csm.stages import install, verify_cancel
 from dws_on_csm.stages.dws import open_dws
 
 FOLDER = Path(stages.__file__).parent
@@ -22,7 +22,7 @@ def test_a_stage_lies_in_a_file_of_its_name() -> None:
                 if ast.unparse(target) == "STAGE" and ast.unparse(call.func) == "Stage":
                     name = ast.literal_eval(call.args[0])
                     found[name] = file.relative_to(FOLDER)
-    every = {stage.name for stage in (*install.STAGES, cancel.STAGE, open_dws.STAGE)}
+    every = {stage.name for stage in (*install.STAGES, verify_cancel.STAGE, open_dws.STAGE)}
     assert every | {"namespace"} == found.keys()
     for name, file in found.items():
         own = file.parent.name if file.stem == "stage" else file.stem

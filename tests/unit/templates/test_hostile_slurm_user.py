@@ -18,7 +18,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
-from dws_on_csm.stages import cancel
+from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.slurm import controller, slurm_user
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
 
@@ -443,11 +443,11 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     given |= {"workflows": "w", "namespace": "n", "user": USER, "job_folder": "/", "allowed": "1", "options": ""}
     given |= {"state_folder": str(hostile_host.top)}
     library = render.script("lib/temporary.sh", "lib/slurmctld.sh", **given)
-    assert cancel._LOOK_ACTIVE in cancel._look_active(place).script
+    assert verify_cancel._LOOK_ACTIVE in verify_cancel._look_active(place).script
     bodies = {
         "can_i": slurm_user.can_i() + "can_i create x",
         "doctor": render.read("controller/doctor_reach.sh"),
-        "cancel": cancel._LOOK_ACTIVE,
+        "cancel": verify_cancel._LOOK_ACTIVE,
         "test job": "set -eu\n" + render.read("controller/test_job.sh"),
     }
     for name, body in bodies.items():

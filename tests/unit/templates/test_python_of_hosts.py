@@ -18,7 +18,7 @@ import yaml
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.kube import proxy
 from dws_on_csm.model import render
-from dws_on_csm.stages.dws import manifests, open_dws, owned, remove
+from dws_on_csm.stages.dws import dependents, manifests, open_dws, remove
 from dws_on_csm.stages.slurm import close_dws
 
 ROOT = Path(names.__file__).parents[2]
@@ -32,7 +32,7 @@ PROGRAMS = {
     "stages/dws/manifests._TRIM": manifests._TRIM,
     "stages/dws/remove._WITHOUT_NAMESPACE": remove._WITHOUT_NAMESPACE,
     "stages/slurm/close_dws": close_dws._command(),
-    "stages/dws/owned": f"{owned.program()}\nlook_for_owned(False)",
+    "stages/dws/dependents": f"{dependents.program()}\nlook_for_owned(False)",
     "stages/dws/remove": f"{open_dws.PROGRAM}{DEPENDENTS}{LAST_LOOK}",
     **{str(path.relative_to(render.TEMPLATES)): path.read_text() for path in render.TEMPLATES.rglob("*.py")},
 }
@@ -58,7 +58,7 @@ def test_every_program_is_listed() -> None:
     assert calls == {
         "dws_on_csm/kube/proxy.py": 1,
         "dws_on_csm/stages/dws/manifests.py": 2,
-        "dws_on_csm/stages/dws/owned.py": 1,
+        "dws_on_csm/stages/dws/dependents.py": 1,
         "dws_on_csm/stages/dws/remove.py": 1,
         "dws_on_csm/stages/slurm/close_dws.py": 1,
         "templates/master/registry.sh": 1,
@@ -215,7 +215,7 @@ esac""",
 def test_what_objects_own(tmp_path: Path) -> None:
     """A kubectl that does not start is reported with its own words."""
     fake(tmp_path, "kubectl", f"echo '{ODD}' >&2; exit 1")
-    done = run(tmp_path, PROGRAMS["stages/dws/owned"])
+    done = run(tmp_path, PROGRAMS["stages/dws/dependents"])
     assert done.returncode == 1 and b"Traceback" not in done.stderr and b"kubectl proxy does not start" in done.stderr
 
 

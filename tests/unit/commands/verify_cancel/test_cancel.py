@@ -29,8 +29,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done
-from dws_on_csm.stages import cancel
-from dws_on_csm.stages.cancel import answers
+from dws_on_csm.stages import verify_cancel
+from dws_on_csm.stages.verify_cancel import answers
 from tests.unit.stages.slurm.test_plugin import place
 
 BY_NAME = {case.name: case for case in CASES}
@@ -147,7 +147,7 @@ class Changing(SimpleNamespace):
 @pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "because squeue failed: no controller")])
 def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
     """Where another run's command blocks this one, or Slurm does not respond, no job was cancelled, and that is an error."""
-    monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
+    monkeypatch.setattr("dws_on_csm.stages.verify_cancel.script", lambda place, step, run: "true")
     answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
@@ -176,7 +176,7 @@ class Workflows:
 @pytest.mark.parametrize("then", ["a", "b"])
 def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     """A later Workflow of the same name stays, and that is no failure."""
-    monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
+    monkeypatch.setattr("dws_on_csm.stages.verify_cancel.script", lambda place, step, run: "true")
     monkeypatch.setattr("dws_on_csm.commands.verify_cancel.command.CLEARED", 0.0)
     api = Workflows("a", then)
     answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
@@ -198,7 +198,7 @@ def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected:
         *("4 dws-on-csm-cancel", "5 dws-on-csm-cancel-20260131T120000Z-a", "6 dws-on-csm-cancelled"),
         *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
     ]
-    made = cancel.script(place("slurmctl1"), "clear", run)
+    made = verify_cancel.script(place("slurmctl1"), "clear", run)
     body = render.read("controller/cancel.sh")
     name = re.search(r"^name=(.*)$", made, re.MULTILINE)
     assert name and made.endswith(body)
@@ -333,9 +333,9 @@ def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
 @pytest.mark.parametrize("printed", ["x/../../secrets/y", "1 2;3", "1/status", "١٢", "-1", ""])
 def test_only_numbers_count_as_jobs(printed: str) -> None:
     """Anything but a number that a controller prints as a job is refused: names of Workflows to delete are built from it."""
-    assert cancel.job_ids("c1", {"id": "17 4"}) == ["17", "4"]
+    assert verify_cancel.job_ids("c1", {"id": "17 4"}) == ["17", "4"]
     if not printed:
-        assert cancel.job_ids("c1", {}) == []
+        assert verify_cancel.job_ids("c1", {}) == []
         return
     with pytest.raises(Unreachable, match="in place of a job number"):
-        cancel.job_ids("c1", {"id": printed})
+        verify_cancel.job_ids("c1", {"id": printed})

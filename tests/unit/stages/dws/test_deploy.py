@@ -15,7 +15,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.step import Check, Constant, Facts, Refused, Step, StepContext
-from dws_on_csm.stages.dws import admission, cert_manager_overlay, deploy, installed, manifests, readiness
+from dws_on_csm.stages.dws import cert_manager_overlay, deploy, installed, manifest_comparison, manifests, readiness
 from tests.unit import steps
 
 WEBHOOK: Mapping[str, Any] = {
@@ -101,7 +101,7 @@ def test_when_the_webhook_is_replaced(
 ) -> None:
     """It is replaced where its pods change, or none responds; where one responds, Workflows and jobs are checked first."""
     here = place(change, available, monkeypatch)
-    found = here.facts.one(admission.APPLIED)
+    found = here.facts.one(manifest_comparison.APPLIED)
     actions = steps.change(
         deploy.STAGE,
         "applied",
@@ -119,7 +119,7 @@ def change(here: StepContext) -> Sequence[Action]:
     """The step's actions."""
     step = steps.step(deploy.STAGE, "applied")
     return steps.change(
-        deploy.STAGE, "applied", here, step.have(here, here.facts.one(admission.APPLIED)), step.want(here)
+        deploy.STAGE, "applied", here, step.have(here, here.facts.one(manifest_comparison.APPLIED)), step.want(here)
     )
 
 
@@ -132,7 +132,7 @@ def test_a_webhook_that_could_not_be_created_again_is_not_deleted(
     with pytest.raises(Refused, match="does not support dry run") as refused:
         change(here)
     assert [finding.name for finding in refused.value.findings] == ["dry-run-refused"]
-    (text,) = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))["not as rendered"]
+    (text,) = steps.read(deploy.STAGE, "applied", here, here.facts.one(manifest_comparison.APPLIED))["not as rendered"]
     assert "or an admission policy made this difference" in text and "does not support dry run" in text
 
 
@@ -145,7 +145,7 @@ def test_a_webhook_that_an_update_would_change_is_not_updated(monkeypatch: pytes
         return body
 
     here = place("image", 3, monkeypatch, creates=creates)
-    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(manifest_comparison.APPLIED))
     assert have == steps.step(deploy.STAGE, "applied").want(here)
     with pytest.raises(Refused) as refused:
         change(here)
@@ -171,7 +171,7 @@ def test_the_installed_version_is_known_from_its_image(image: str, applied: str,
     would be removed as another one."""
     containers = {"spec": {"template": {"spec": {"containers": [{"image": "proxy:1"}, {"image": applied}]}}}}
     note = json.dumps(containers) if applied.startswith("registry") else applied
-    live = {"metadata": {"annotations": {admission.LAST_APPLIED: note}} if applied else {}}
+    live = {"metadata": {"annotations": {manifest_comparison.LAST_APPLIED: note}} if applied else {}}
     spec = {"template": {"spec": {"containers": [{"image": "quay.io/proxy:1"}, {"image": image}]}}}
     assert installed.tag({**live, "spec": spec}) == tag
 
@@ -209,7 +209,7 @@ def test_accepted_differences_stay(change: str, available: int, accepted: str, m
     """Where every object exists and the webhook answers; then nothing interrupts it, and no Workflow stands in the way."""
     here = place(change, available, monkeypatch)
     applied = next(one for one in deploy.STAGE.steps if one.name == "applied")
-    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(admission.APPLIED))
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(manifest_comparison.APPLIED))
     assert isinstance(applied, Step) and applied.accepted_as
     assert applied.accepted_as(here, have, steps.step(deploy.STAGE, "applied").want(here)) == accepted
     accepting = StepContext(replace(here.site, accept=frozenset({"objects-differ"})), here.facts, here.host)

@@ -34,6 +34,7 @@ from dws_on_csm.model.snapshot import Dws, RollbackTarget
 from dws_on_csm.model.step import Check, Fact, Facts, Finding, Refused, Step, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
+    closing,
     in_use,
     installed,
     kept_configuration,
@@ -693,7 +694,7 @@ def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Si
     assert not (tmp_path / "cluster/closed").exists()
     # a run that is killed before DWS is open is known by its mark
     assert every[-2:] == [
-        f"delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found",
+        f"delete validatingwebhookconfiguration {closing.NAME} --ignore-not-found",
         f"annotate namespace dws-system {installed.UNFINISHED}-",
     ]
     marks = [call for call in every if call.startswith("annotate")]
@@ -895,7 +896,7 @@ def test_dws_that_stays_closed_is_reported_as_a_failure(site: Site, tmp_path: Pa
     (tmp_path / "cluster/fails").write_text("delete validating")
     ran = site()
     said, _ = ran.communicate(timeout=60)
-    assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}" in said
+    assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {closing.NAME}" in said
 
 
 def test_a_request_in_flight_when_dws_is_closed_is_awaited(site: Site, tmp_path: Path) -> None:
@@ -1096,11 +1097,11 @@ def test_a_kind_that_the_new_dws_does_not_serve_is_reported() -> None:
 
 def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
     """Also where the run that had closed it was killed, and nobody undeploys again."""
-    cluster = Cluster({persistent_storage.CLOSED_PATH: persistent_storage.CLOSING})
+    cluster = Cluster({closing.PATH: closing.CONFIGURATION})
     look = open_dws.STEP.look(a_place())
     assert look.read(cluster) == "closed" and open_dws.STEP.change is not None  # type: ignore[union-attr,arg-type]
     (action,) = open_dws.STEP.change(a_place(), "closed", "open")
-    assert isinstance(action, RunScript) and action.script.endswith(f"{persistent_storage.CLOSED} --ignore-not-found")
+    assert isinstance(action, RunScript) and action.script.endswith(f"{closing.NAME} --ignore-not-found")
 
 
 def test_every_task_that_brings_or_takes_dws_opens_it() -> None:

@@ -16,7 +16,7 @@ import yaml
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import CallApi, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.stages.dws import installed, kept_configuration, persistent_storage, remove
+from dws_on_csm.stages.dws import closing, installed, kept_configuration, persistent_storage, remove
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 from tests.unit.stages.dws.test_persistent_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
@@ -83,7 +83,7 @@ def empty(cluster: Cluster) -> Iterator[None]:
     yield
     for plural in installed.crds(Api(cluster)):  # type: ignore[arg-type]
         assert cluster.kubectl("delete", f"{plural}.{names.GROUP}", "--all", "-A", "--timeout=60s").returncode == 0
-    cluster.kubectl("delete", "validatingwebhookconfiguration", persistent_storage.CLOSED, "--ignore-not-found")
+    cluster.kubectl("delete", "validatingwebhookconfiguration", closing.NAME, "--ignore-not-found")
 
 
 def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = False) -> subprocess.CompletedProcess[str]:

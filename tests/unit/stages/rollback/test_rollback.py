@@ -40,7 +40,7 @@ from dws_on_csm.runner import run as runner_run
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
-from dws_on_csm.stages.dws import installed, persistent_storage
+from dws_on_csm.stages.dws import closing, installed
 from dws_on_csm.stages.rollback import files, objects, procedure, unchanged
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
@@ -253,8 +253,8 @@ def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
 @pytest.mark.parametrize("then", [NONE, THERE, {**THERE, "crds": ["workflows"], "unfinished": "0.0.20"}])
 def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
     """A run that reopened DWS, which an interrupted removal had left closed, is undone, but DWS stays open."""
-    records = [{"path": persistent_storage.CLOSED_PATH, "step": step, "before": persistent_storage.CLOSING}]
-    records += [{"path": persistent_storage.CLOSED_PATH, "left": "absent"}]
+    records = [{"path": closing.PATH, "step": step, "before": closing.CONFIGURATION}]
+    records += [{"path": closing.PATH, "left": "absent"}]
     found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
     for was in (FormerState(), state(then), replace(state(then), replaced=True)):
         for dws in get_args(Dws):

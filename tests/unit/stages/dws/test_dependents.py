@@ -20,8 +20,8 @@ from dws_on_csm.model.snapshot import ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import Check, Constant, Facts, Removal, ShellLook, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
+    dependents,
     installed,
-    owned,
     persistent_storage,
     remove,
     stuck_crds,
@@ -89,7 +89,7 @@ def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]
     place = a_place()
     here = installed.found(place)
     place.facts.found[installed.FACT.name] = {MASTER: {**here, "crds": {"x": {"deleting": dying}}}}
-    made = owned.check(lambda place: not dying).look(place)
+    made = dependents.check(lambda place: not dying).look(place)
     assert isinstance(made, ShellLook)
     environment = {"PATH": f"{there}:/usr/bin:/bin"}
     return subprocess.run(["sh", "-c", made.script], env=environment, capture_output=True, text=True, timeout=120)
@@ -150,13 +150,13 @@ def test_an_install_that_takes_nothing_away_makes_no_such_look(stage: str) -> No
     """Neither before nor in its stages."""
     steps = dws_replace.checks("preflight") if stage == "preflight" else dws_replace.STAGE.steps
     (check,) = (one for one in steps if one.name == "owned")
-    assert isinstance(check, Check) and check.look(a_place()) == Constant(owned.NOTHING)
+    assert isinstance(check, Check) and check.look(a_place()) == Constant(dependents.NOTHING)
     assert isinstance(check.look(a_place(dws="0.1.9")), ShellLook)
 
 
 def judged(found: Mapping[str, Any], typed: str = "", agreed: Sequence[Any] = ()) -> list[str]:
     place = a_place(typed, agreed=agreed)
-    return [f"{one.name}: {one.text} -> {one.fix}" for one in owned.check(lambda place: True).judge(place, found)]
+    return [f"{one.name}: {one.text} -> {one.fix}" for one in dependents.check(lambda place: True).judge(place, found)]
 
 
 def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_released_objects_delete_nothing_else(there: Path, tmp_path: Path) -> No
     place.facts.found[stuck_crds.FACT.name] = {MASTER: data}
     place.facts.first[stuck_crds.FACT.name] = {MASTER: data}
     seen = {"owned": [{**(found(there, CLAIM)["owned"][0]), "data": True}], "unasked": []}
-    assert not owned.check(lambda place: False).judge(place, seen)
+    assert not dependents.check(lambda place: False).judge(place, seen)
     no = replace(place, site=replace(place.site, deletes=""))
-    assert [one.name for one in owned.check(lambda place: False).judge(no, seen)] == ["storage-owned"]
+    assert [one.name for one in dependents.check(lambda place: False).judge(no, seen)] == ["storage-owned"]
 
 
 def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
@@ -288,7 +288,7 @@ def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
     )
     (there / "kubectl").write_text(program)
     (there / "kubectl").chmod(0o755)
-    text = f"{owned.program()}\nlook_for_owned(False)"
+    text = f"{dependents.program()}\nlook_for_owned(False)"
     ran = subprocess.Popen(["python3", "-c", text], env={"PATH": f"{there}:/usr/bin:/bin"})
     while not (tmp_path / "begun").exists():
         assert ran.poll() is None
@@ -382,6 +382,6 @@ def test_no_site_file_accepts_it() -> None:
     site = load(DEFAULT)
     place = StepContext(site, Facts({persistent_storage.FACT.name: {MASTER: persistent_storage.NOTHING}}), MASTER)
     one = {"what": "x", "why": "y", "down": False}
-    assert [f.name for f in owned.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
+    assert [f.name for f in dependents.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
         dws_objects.OWNERS_UNKNOWN
     ]

@@ -16,9 +16,9 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Put
 from dws_on_csm.model.step import Facts, Refused, Step, StepContext
-from dws_on_csm.stages import cancel
+from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.facts import CONTROLLER
-from dws_on_csm.stages.slurm import activate, controller, deactivate, foreign, plugin, slurmctld
+from dws_on_csm.stages.slurm import activate, controller, deactivate, other_burst_buffer, plugin, slurmctld
 from tests.unit import steps
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
@@ -62,7 +62,7 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
 )
 def test_burst_buffers_of_the_site_are_recognized(name: str, text: str, expected: bool) -> None:
     """DWS's plugin stays DWS's when it is edited; a comment makes none of another one; what says nothing is nobody's."""
-    assert foreign.foreign(name, text) is expected
+    assert other_burst_buffer.foreign(name, text) is expected
 
 
 def there(lua: str | None = None, conf: str | None = None, **running: Any) -> StepContext:
@@ -169,7 +169,7 @@ def test_lua_is_burst_buffer_lua_everywhere(value: str) -> None:
     place = StepContext(SITE, facts, "slurmctl")
     assert activate.wanted_text(place, text) == text and activate.enabled(place)
     assert list(controller.judge(place, GOOD | {"files": files})) == [] == list(slurmctld.without(daemon))
-    assert cancel._judge_active(place, {"type": value.strip('"')}) == []
+    assert verify_cancel._judge_active(place, {"type": value.strip('"')}) == []
     assert rollback_target._enables(text)
     assert deactivate._want_conf(place) == TEXT
 

@@ -17,7 +17,7 @@ import yaml
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.stages.dws import admission, installed, manifests
+from dws_on_csm.stages.dws import installed, manifest_comparison, manifests
 from lab import go_builds, pki, upstream_fakes
 from tests.ssh.server import free_port
 from tests.unit import admission_webhook, loopback_cluster
@@ -95,10 +95,10 @@ def deploy(cluster: Cluster) -> None:
     assert applied.returncode == 0, applied.stderr
 
 
-def states(cluster: Cluster) -> dict[str, admission.ObjectState]:
+def states(cluster: Cluster) -> dict[str, manifest_comparison.ObjectState]:
     """The objects as the step sees them."""
     api: Any = Api(cluster)
-    return {label: admission.compare(api, manifest) for label, manifest in MANIFESTS.items()}
+    return {label: manifest_comparison.compare(api, manifest) for label, manifest in MANIFESTS.items()}
 
 
 def containers(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -173,8 +173,11 @@ def test_what_admission_does_is_no_difference(
 @pytest.mark.parametrize(
     ("edit", "difference"),
     [
-        (f"set image deployment/{names.WEBHOOK} *=registry.local/other:1", f"{admission.TEMPLATE}.spec.containers"),
-        (f"set env deployment/{names.WEBHOOK} BY=hand", f"{admission.TEMPLATE}.spec.containers"),
+        (
+            f"set image deployment/{names.WEBHOOK} *=registry.local/other:1",
+            f"{manifest_comparison.TEMPLATE}.spec.containers",
+        ),
+        (f"set env deployment/{names.WEBHOOK} BY=hand", f"{manifest_comparison.TEMPLATE}.spec.containers"),
         (f"scale deployment/{names.WEBHOOK} --replicas=1", "spec.replicas is 1, not "),
         (f"scale deployment/{names.WEBHOOK} --replicas=0", "spec.replicas is 0, not "),
     ],
@@ -207,7 +210,7 @@ def test_a_policy_of_creations_is_no_difference_either(cluster: tuple[Cluster, W
     deploy(server)
     seen = states(server)
     assert {state["state"] for state in seen.values()} == {"as rendered"}
-    assert seen[WEBHOOK]["updated"].startswith(admission.TEMPLATE)
+    assert seen[WEBHOOK]["updated"].startswith(manifest_comparison.TEMPLATE)
     assert seen["Service dws-webhook-service"] == {"state": "as rendered", "refused": "", "updated": ""}
 
 
@@ -225,7 +228,7 @@ def test_the_cause_of_a_refused_dry_run_is_noted(cluster: tuple[Cluster, Webhook
     webhook.policy = reject
     seen = states(server)
     for label in (WEBHOOK, CONTROLLER):
-        assert seen[label]["state"].startswith(f"{admission.TEMPLATE}.spec.containers"), seen[label]
+        assert seen[label]["state"].startswith(f"{manifest_comparison.TEMPLATE}.spec.containers"), seen[label]
         assert "no image without a digest" in seen[label]["refused"]
     configuration = copy.deepcopy(webhook.configuration)
     configuration["webhooks"][0]["clientConfig"]["url"] = "https://127.0.0.1:1/"
@@ -245,7 +248,7 @@ def test_a_policy_that_changed_since_is_no_difference(
     webhook.policy = later
     seen = states(server)
     assert {state["state"] for state in seen.values()} == {"as rendered"}
-    assert seen[WEBHOOK]["updated"].startswith(admission.TEMPLATE)
+    assert seen[WEBHOOK]["updated"].startswith(manifest_comparison.TEMPLATE)
     edit = ("-n", names.NAMESPACE, "set", "image", f"deployment/{names.WEBHOOK}", "*=registry.local/other:1")
     assert server.kubectl(*edit).returncode == 0
     assert {label for label, state in states(server).items() if state["state"] != "as rendered"} == {WEBHOOK}
@@ -259,4 +262,4 @@ def test_a_manifest_that_somebody_else_applied_is_a_difference(cluster: tuple[Cl
     other = copy.deepcopy(MANIFESTS[WEBHOOK])
     containers(other)[0]["image"] = "registry.local/other:1"
     assert server.kubectl("apply", "-f", "-", stdin=json.dumps(other)).returncode == 0
-    assert states(server)[WEBHOOK]["state"].startswith(admission.TEMPLATE)
+    assert states(server)[WEBHOOK]["state"].startswith(manifest_comparison.TEMPLATE)

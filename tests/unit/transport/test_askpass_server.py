@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.transport.questions import ASKPASS, Questions
+from dws_on_csm.transport.askpass_server import ASKPASS, Questions
 
 HANG = 30.0
 SECRET = "correct horse é"

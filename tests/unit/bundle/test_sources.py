@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.bundle import supply
+from dws_on_csm.bundle import sources
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine.host_script import compile_actions
@@ -29,7 +29,7 @@ TAG = "v0.0.20"
 def host(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
     """A folder that stands for the master."""
     parts = f"{actions.STATE}/parts"
-    monkeypatch.setattr(supply, "PARTS", parts)
+    monkeypatch.setattr(sources, "PARTS", parts)
     monkeypatch.setattr(workarea, "PARTS", parts)
     return local_host
 
@@ -48,10 +48,10 @@ def git(folder: Path, *words: str) -> str:
 
 def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list[Action]:
     """The actions by which a stage gets dws at its tag."""
-    given = supply.repository(site, "dws")
+    given = sources.repository(site, "dws")
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
-    script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **told, **supply.settings(site))
+    script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **told, **sources.settings(site))
     return [*given.uploads, RunScript("clone", script)]
 
 
@@ -59,7 +59,7 @@ def bundled(tmp_path: Path, text: str = "") -> Site:
     """A site that is supplied by a bundle whose dws is a true git bundle."""
     folder = tmp_path / "parts"
     folder.mkdir()
-    (folder / "dws-0.0.20.bundle").write_bytes(supply.git_bundle(bundles.repository(tmp_path / "upstream"), TAG))
+    (folder / "dws-0.0.20.bundle").write_bytes(sources.git_bundle(bundles.repository(tmp_path / "upstream"), TAG))
     return bundles.site(tmp_path, text, bundles.written(tmp_path / "site.bundle", folder))
 
 
@@ -88,7 +88,7 @@ def test_sources_are_tried_in_order_wherever_they_are(tmp_path: Path, host: Loca
     """A URL that fails, then a local path; the clone's origin is still the URL."""
     source = bundles.repository(tmp_path / "upstream")
     if kind == "a git bundle":
-        content = supply.git_bundle(source, TAG)
+        content = sources.git_bundle(source, TAG)
         source = tmp_path / "given"
         source.write_bytes(content)
     url = f"file://{tmp_path}/nowhere"
@@ -103,45 +103,47 @@ def test_with_a_bundle_nothing_else_is_asked(tmp_path: Path) -> None:
     """Whatever the site file lists: each part comes from the bundle only."""
     site = bundled(tmp_path, "sources: {dws: ['https://mirror/dws.git'], dws_image: [mirror/dws]}\n")
     for given in (
-        supply.repository(site, "dws"),
-        supply.repository(site, "plugin"),
-        supply.image(site, "dws_image", "0.0.20"),
-        supply.image(site, "kube_rbac_proxy_image", "v0.14.1"),
+        sources.repository(site, "dws"),
+        sources.repository(site, "plugin"),
+        sources.image(site, "dws_image", "0.0.20"),
+        sources.image(site, "kube_rbac_proxy_image", "v0.14.1"),
     ):
         (bring,) = given.uploads
         assert list(given.sources) == [f"{actions.PARTS}/{bring.name}"]
         assert bring.name.encode() in bring.read() or bring.name.startswith("dws-0.0.20.")
-    assert supply.repository(site, "dws").origin == "https://mirror/dws.git"
-    assert supply.repository(site, "plugin").origin == "https://github.com/DataWorkflowServices/dws-slurm-bb-plugin.git"
+    assert sources.repository(site, "dws").origin == "https://mirror/dws.git"
+    assert (
+        sources.repository(site, "plugin").origin == "https://github.com/DataWorkflowServices/dws-slurm-bb-plugin.git"
+    )
 
 
 def test_versions_not_in_the_bundle_come_from_the_site_files_sources(tmp_path: Path) -> None:
     """The clone of an older version, which an upgrade undeploys with, if the master has it no more."""
     site = bundled(tmp_path)
     older = replace(site, versions=replace(site.versions, dws="0.0.19"))
-    assert supply.repository(older, "dws").sources == ["https://github.com/DataWorkflowServices/dws.git"]
-    assert supply.repository(older, "dws").uploads == []
+    assert sources.repository(older, "dws").sources == ["https://github.com/DataWorkflowServices/dws.git"]
+    assert sources.repository(older, "dws").uploads == []
 
 
 def test_an_image_of_another_tag_than_the_bundles_is_refused(tmp_path: Path) -> None:
     """The tag in the manifests counts."""
     with pytest.raises(Refused, match=r"bundle-image: the manifests ask for the tag v0\.15\.0 of kube_rbac_proxy"):
-        supply.image(bundled(tmp_path), "kube_rbac_proxy_image", "v0.15.0")
+        sources.image(bundled(tmp_path), "kube_rbac_proxy_image", "v0.15.0")
 
 
 def test_files_of_this_machine_that_are_missing_are_reported_before_anything_is_done(tmp_path: Path) -> None:
     """A plan reports it too: it is found when the actions are made, not when they run."""
     site = bundles.site(tmp_path, "sources: {dws: [/nowhere/dws], dws_image: [/nowhere/dws.tar]}\n")
     with pytest.raises(Refused, match="source-missing: /nowhere/dws does not exist on this machine"):
-        supply.repository(site, "dws")
+        sources.repository(site, "dws")
     with pytest.raises(Refused, match=r"source-missing: /nowhere/dws\.tar"):
-        supply.image(site, "dws_image", "0.0.20")
+        sources.image(site, "dws_image", "0.0.20")
 
 
 def test_a_repository_of_this_machine_without_the_tag_is_refused_when_it_is_read(tmp_path: Path) -> None:
     """With git's own words."""
     source = bundles.repository(tmp_path / "upstream", "v0.0.1")
-    (bring,) = supply.repository(bundles.site(tmp_path, f"sources: {{dws: ['{source}']}}\n"), "dws").uploads
+    (bring,) = sources.repository(bundles.site(tmp_path, f"sources: {{dws: ['{source}']}}\n"), "dws").uploads
     with pytest.raises(Refused, match=r"source-unreadable: .*upstream: git bundle: .*v0\.0\.20"):
         bring.read()
 
@@ -200,7 +202,7 @@ def test_a_kustomize_of_another_version_is_reported(there: str, told: str) -> No
 
 
 def via(site: Site, command: str) -> str:
-    script = render.script("lib/proxy.sh", **supply.settings(site)) + command
+    script = render.script("lib/proxy.sh", **sources.settings(site)) + command
     environment = {"PATH": "/usr/bin:/bin", "no_proxy": "old", "https_proxy": "http://old:1"}
     done = subprocess.run(
         ["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=True

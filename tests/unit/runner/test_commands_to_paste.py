@@ -13,7 +13,7 @@ import pytest
 
 import tasks
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.runner import repeat, run
+from dws_on_csm.runner import commands_to_paste, run
 from dws_on_csm.runner.options import Options
 
 
@@ -29,7 +29,7 @@ from dws_on_csm.runner.options import Options
 def test_the_command_to_continue_changes_no_more_hosts(path: str, limit: set[str] | None, options: str) -> None:
     """After a refused run on some hosts the shown command is for these hosts alone."""
     site = replace(load(DEFAULT), path=Path(path), limit=None if limit is None else frozenset(limit))
-    assert repeat.again(Options("install"), site) == f"invoke install {options}"
+    assert commands_to_paste.again(Options("install"), site) == f"invoke install {options}"
 
 
 EVIL = "/tmp/a site; touch harm/hosts.yaml"
@@ -46,9 +46,9 @@ EVIL = "/tmp/a site; touch harm/hosts.yaml"
 def test_each_word_of_a_command_stays_one_word(options: Options) -> None:
     """A path or an argument with spaces, quotes and semicolons is one word for the shell that it is pasted into."""
     site = replace(load(DEFAULT), path=Path(EVIL), limit=None)
-    words = shlex.split(repeat.again(options, site))
+    words = shlex.split(commands_to_paste.again(options, site))
     assert EVIL in words and set(options.words) <= set(words) and (options.host or "invoke") in words
-    words = shlex.split(repeat.repair(site, "c1", "plugin.lua"))
+    words = shlex.split(commands_to_paste.repair(site, "c1", "plugin.lua"))
     assert words == ["fab", "-H", "c1", "repair", "plugin.lua", "--site", EVIL]
 
 
@@ -72,7 +72,7 @@ def test_all_options_that_were_given_are_repeated(given: str, monkeypatch: pytes
     seen = []
 
     def not_run(site: Any, stages: Any, options: Options) -> NoReturn:
-        seen.append(repeat.again(options, site))
+        seen.append(commands_to_paste.again(options, site))
         sys.exit(0)
 
     monkeypatch.setattr(run, "run", not_run)
