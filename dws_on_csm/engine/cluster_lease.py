@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dws_on_csm.engine.reach import Alone
-from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, clock, owner
+from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, Renewed, clock, owner
 from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
-from dws_on_csm.model.errors import LockLost, RemoteError, Unreachable
+from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.printable import plain_line
 
 NAME = "dws-on-csm"
@@ -42,27 +42,28 @@ _IDENTITY = (
 )
 
 
-class Lease(Alone):
-    """The cluster's Lease for `run`, as far as this process knows. `tell` is called once, with the reason, when it is lost.
+class Lease(Renewed, Alone):
+    """The cluster's Lease for `run`, as far as this process knows.
 
     An API server that does not answer keeps nobody from hosts that need no cluster: then the Lease is taken before a later change.
     """
 
+    expired = "the cluster's Lease could not be renewed for {:.0f} s ({})"
+
     def __init__(self, cluster: Cluster, master: str, identity: str, run: str, tell: Callable[[str], None]) -> None:
-        self.lost = ""
+        super().__init__(master, tell, clock())
         self.elsewhere = False
-        self.over = threading.Event()
-        self._cluster, self._master, self._identity, self._run, self._tell = cluster, master, identity, run, tell
+        self._cluster, self._master, self._identity, self._run = cluster, master, identity, run
         self._version = ""
-        self._until = self._retry = 0.0
-        self._working = threading.Lock()
+        """Of the Lease as this run wrote it last; "" before it was taken."""
+        self._retry = 0.0
 
     def take(self) -> None:
         """Take the Lease. An API server that does not answer is asked later.
 
         Raises Locked where a run through another master holds it, and Unreachable where the API server refuses.
         """
-        with self._working:
+        with self._renewing:
             asked = clock()
             try:
                 self._version = self._taken()
@@ -74,44 +75,30 @@ class Lease(Alone):
                 self._retry = asked + AGAIN
 
     def check(self) -> None:
-        """Raises LockLost where a run through another master may change the cluster by now."""
         if not self.lost and not self._version and clock() >= self._retry:
             try:
                 self.take()
             except (Locked, Unreachable) as error:
-                self._lose(str(error))
+                self.lose(str(error))
             if self.elsewhere:  # the looks of this run were made before it had the Lease
-                self._lose("a run through another master has worked since this run's checks")
-        elif not self.lost and self._version and clock() >= self._until:
-            self.renew()
-        if self.lost:
-            raise LockLost(self._master, self.lost)
+                self.lose("a run through another master has worked since this run's checks")
+        super().check()
 
-    def renew(self) -> bool:
-        """Renew the Lease, and return whether that succeeded. Calls `tell` where it is lost."""
-        with self._working:
-            asked = clock()
-            try:
-                self._version = self._patched(self._version)
-            except ClusterError as error:
-                if error.status == CONFLICT and (taker := self._taker()):
-                    self._lose(taker)
-                elif clock() >= self._until:
-                    self._lose(f"the cluster's Lease could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({error})")
-                return False
-            self._until = asked + LEASE_SECONDS - MARGIN
-            return True
-
-    def keep(self) -> None:
-        """Renew the Lease until it is `over` or lost."""
-        wait = LEASE_SECONDS / 3
-        while not self.lost and not self.over.wait(wait):
-            wait = LEASE_SECONDS / 3 if not self._version or self.renew() else AGAIN
+    def _renewed(self) -> str:
+        if not self._version:
+            return ""  # check() takes it
+        try:
+            self._version = self._patched(self._version)
+        except ClusterError as error:
+            if error.status == CONFLICT and (taker := self._taker()):
+                self.lose(taker)
+            return str(error)
+        return ""
 
     def leave(self) -> None:
         """Give the Lease back, if it is still this run's."""
         self.over.set()
-        with self._working:
+        with self._renewing:
             if self._version and not self.lost:
                 body = {"metadata": {"resourceVersion": self._version}, "spec": {"holderIdentity": None}}
                 self._cluster.patch(PATH, body)
@@ -164,11 +151,6 @@ class Lease(Alone):
             return "the cluster's Lease is gone"
         holder = self._holder(lease, 0)
         return f"{holder.owner} took the cluster's Lease with run {holder.run}"
-
-    def _lose(self, why: str) -> None:
-        if not self.lost and not self.over.is_set():
-            self.lost = LockLost.text.format(why)
-            self._tell(self.lost)
 
     def _patched(self, version: str) -> str:
         body = self._body()

@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -139,10 +140,69 @@ def clock() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class Lock:
+class Renewed(ABC):
+    """What a run holds as long as it renews it: the lock of a master, and the Lease of a cluster.
+
+    lost   why it is lost, in a sentence; "" while it is held
+    over   set when it need not be renewed any more
+    """
+
+    expired = "it could not be renewed for {:.0f} s ({}), and has expired"
+
+    def __init__(self, host: str, tell: Callable[[str], None], asked: float) -> None:
+        """Held since `asked`, by clock(). `tell` is called once, with the reason, when it is found lost."""
+        self.lost = ""
+        self.over = threading.Event()
+        self._host = host
+        self._tell = tell
+        self._until = asked + LEASE_SECONDS - MARGIN
+        self._renewing = threading.Lock()
+
+    @abstractmethod
+    def _renewed(self) -> str:
+        """Renew it once; why that failed, or "". Calls lose() where another run has it. May raise anything."""
+
+    def check(self) -> None:
+        """Raises LockLost where another run may hold it by now."""
+        if not self.lost and clock() >= self._until:  # this process, or its machine, was suspended
+            self.renew()
+        if self.lost:
+            raise LockLost(self._host, self.lost)
+
+    def renew(self) -> bool:
+        """Renew it, and return whether that succeeded. Calls `tell` where it is lost."""
+        with self._renewing:
+            asked = clock()
+            why = "" if self.lost else self._failure()
+            if not why and not self.lost:
+                self._until = asked + LEASE_SECONDS - MARGIN
+                return True
+            if clock() >= self._until:
+                self.lose(self.expired.format(LEASE_SECONDS - MARGIN, why))
+            return False
+
+    def _failure(self) -> str:
+        try:
+            return self._renewed()
+        except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
+            return str(error) or type(error).__name__
+
+    def lose(self, why: str) -> None:
+        """Record that it is lost, and tell it once."""
+        if not self.lost and not self.over.is_set():
+            self.lost = LockLost.text.format(why)
+            self._tell(self.lost)
+
+    def keep(self) -> None:
+        """Renew it until it is `over` or lost."""
+        wait = LEASE_SECONDS / 3
+        while not self.lost and not self.over.wait(wait):
+            wait = LEASE_SECONDS / 3 if self.renew() else AGAIN
+
+
+class Lock(Renewed):
     """The lock of `run`, as far as this process knows.
 
-    tell    called once, with the reason, when the lock is found lost
     before  until then, by clock(), another run may have held the lock
     former  the run that did not release the lock, or "": it may still believe that it holds the lock
     """
@@ -156,57 +216,18 @@ class Lock:
         before: float = 0.0,
         former: str = "",
     ) -> None:
+        super().__init__(session.host, tell, asked)
         self.run = run
         self.before = before
         self.former = former
-        self.lost = ""
-        self.over = threading.Event()
         self._session = session
-        self._tell = tell
-        self._until = asked + LEASE_SECONDS - MARGIN
-        self._renewing = threading.Lock()
-
-    def check(self) -> None:
-        """Raises LockLost where another run may hold the lock by now."""
-        if not self.lost and clock() >= self._until:  # this process, or its machine, was suspended
-            self.renew()
-        if self.lost:
-            raise LockLost(self._session.host, self.lost)
-
-    def renew(self) -> bool:
-        """Renew the lock, and return whether that succeeded. Calls `tell` where it is lost."""
-        with self._renewing:
-            asked = clock()
-            why = "" if self.lost else self._renewed()
-            if not why and not self.lost:
-                self._until = asked + LEASE_SECONDS - MARGIN
-                return True
-            if clock() >= self._until:
-                self.lose(f"it could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({why}), and has expired")
-            return False
 
     def _renewed(self) -> str:
-        """Why the renewal failed, or ""."""
-        try:
-            answer = self._session.run_aside(script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
-        except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
-            return str(error) or type(error).__name__
+        answer = self._session.run_aside(script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
         if answer.code == LOST:
             holder = answer.out.decode(errors="replace").split("\n")
             self.lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
         return "" if answer.code == 0 else _words(answer)
-
-    def lose(self, why: str) -> None:
-        """Record that the lock is lost, and tell it once."""
-        if not self.lost and not self.over.is_set():
-            self.lost = LockLost.text.format(why)
-            self._tell(self.lost)
-
-    def keep(self) -> None:
-        """Renew the lock until it is `over` or lost."""
-        wait = LEASE_SECONDS / 3
-        while not self.lost and not self.over.wait(wait):
-            wait = LEASE_SECONDS / 3 if self.renew() else AGAIN
 
     def leave(self) -> None:
         """Release the lock, if it is still this run's."""

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from dws_on_csm.transport.known_hosts import HostKeys
 from dws_on_csm.transport.output import tail
 from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.ssh_limits import Limited
+from dws_on_csm.transport.tried_once import TriedOnce
 
 KEEPALIVE = 15  # seconds
 UNACKNOWLEDGED = 30_000  # milliseconds after which a connection without acknowledgements has broken
@@ -123,22 +123,11 @@ class Jumps:
 
     def __init__(self, waiting: Waiting = lambda host, words, seconds: None) -> None:
         self.waiting = waiting
-        self._lock = threading.Lock()
-        self._locks: dict[Destination, threading.Lock] = {}
-        self._tried: dict[Destination, SSHClient | Unreachable] = {}
+        self._tried = TriedOnce[Destination, SSHClient | Unreachable]()
 
     def channel(self, to: Destination, via: Destination, deadline_at: float) -> Channel:
         """A channel through `via` to the port of `to`. Raises Unreachable, SSHException, TimeoutError."""
-        with self._lock:
-            lock = self._locks.setdefault(via, threading.Lock())
-        if not lock.acquire(timeout=left(deadline_at)):
-            raise TimeoutError("another host still waits for the jump host")
-        try:
-            if via not in self._tried:
-                self._tried[via] = self._connect(via, deadline_at)
-            client = self._tried[via]
-        finally:
-            lock.release()
+        client = self._tried.get(via, lambda: self._connect(via, deadline_at), left(deadline_at))
         if isinstance(client, Unreachable):
             raise client
         transport = client.get_transport()
@@ -162,7 +151,7 @@ class Jumps:
 
     def clients(self) -> list[SSHClient]:
         """The connections that are open."""
-        return [client for client in self._tried.values() if isinstance(client, SSHClient)]
+        return [client for client in self._tried.results() if isinstance(client, SSHClient)]
 
     def close(self) -> None:
         """Closes all connections."""

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from dws_on_csm.transport import mux
 from dws_on_csm.transport.askpass_server import PATIENCE, TOUCH, Ask, Questions, Waiting
 from dws_on_csm.transport.fabric_link import FREED, too_many_sessions
 from dws_on_csm.transport.output import tail
+from dws_on_csm.transport.tried_once import TriedOnce
 
 FILES = 24
 """Open files of a connection: the pipes of ssh, and four for each of its channels."""
@@ -149,20 +149,15 @@ class OpenSshJumps:
 
     def __init__(self, ask: Ask | None, waiting: Waiting) -> None:
         self.ask, self.waiting = ask, waiting
-        self._lock = threading.Lock()
-        self._locks: dict[SshTarget, threading.Lock] = {}
-        self._tried: dict[SshTarget, OpenSshLink | Unreachable] = {}
+        self._tried = TriedOnce[SshTarget, OpenSshLink | Unreachable]()
 
     def control(self, to: SshTarget, seconds: float) -> Path | None:
         """The control socket of the connection to the jump host of `to`; None without one. Raises Unreachable."""
-        if not to.jump:
+        jump = to.jump
+        if not jump:
             return None
-        with self._lock:
-            lock = self._locks.setdefault(to.jump, threading.Lock())
-        with lock:  # who has it keeps to a deadline, or waits for a person
-            if to.jump not in self._tried:
-                self._tried[to.jump] = self._connected(to.jump, seconds)
-            link = self._tried[to.jump]
+        # without a limit: who connects keeps to a deadline, or waits for a person
+        link = self._tried.get(jump, lambda: self._connected(jump, seconds))
         if isinstance(link, Unreachable):
             raise Unreachable(to.name, f"through jump host {link.host}: {link.text}", link.fix)
         return link.control
@@ -179,7 +174,7 @@ class OpenSshJumps:
         return len(self._links())
 
     def _links(self) -> list[OpenSshLink]:
-        return [link for link in self._tried.values() if isinstance(link, OpenSshLink)]
+        return [link for link in self._tried.results() if isinstance(link, OpenSshLink)]
 
     def close(self) -> None:
         """Ends all connections that were opened here."""

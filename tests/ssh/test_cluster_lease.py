@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.engine import cluster_lease
+from dws_on_csm.engine import cluster_lease, site_lock
 from dws_on_csm.engine.cluster_lease import EXPIRED, PATH, RUN, Lease
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked
 from dws_on_csm.kube.client import Cluster
@@ -38,7 +38,8 @@ def transport() -> str:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(cluster_lease, "clock", clock)
+    for module in (site_lock, cluster_lease):
+        monkeypatch.setattr(module, "clock", clock)
     return clock
 
 
@@ -54,6 +55,15 @@ def lease(cluster: Cluster) -> Iterator[Callable[[str, str], Lease]]:  # noqa: F
 
     yield lease_of
     cluster.delete(PATH)
+
+
+def failing(status: int, message: str) -> Lease:
+    """The Lease of a run through m2, to which the API server gives this answer."""
+
+    def get(path: str, **query: str) -> None:
+        raise ClusterError(status, message)
+
+    return Lease(SimpleNamespace(get=get), "m2", "m2-identity", "run-2", lambda why: None)
 
 
 def content(cluster: Cluster) -> dict[str, Any]:  # noqa: F811
@@ -163,10 +173,7 @@ def test_without_an_api_server_it_is_taken_later(
 ) -> None:
     """A repair of a host needs no cluster. Before a later change, when the API answers, another's run is noticed."""
 
-    def silent(path: str, **query: str) -> None:
-        raise ClusterError(0, "did not answer")
-
-    late = Lease(SimpleNamespace(get=silent), "m2", "m2-identity", "run-2", lambda why: None)
+    late = failing(0, "did not answer")
     late.take()
     late.check()
     lease("m1", "run-1").take()
@@ -186,10 +193,7 @@ def test_a_run_that_got_it_late_stops_where_another_worked_meanwhile(
 ) -> None:
     """The API server did not answer when the run began, and its checks are from before the other run."""
 
-    def silent(path: str, **query: str) -> None:
-        raise ClusterError(0, "did not answer")
-
-    late = Lease(SimpleNamespace(get=silent), "m2", "m2-identity", "run-2", lambda why: None)
+    late = failing(0, "did not answer")
     late.take()
     first = lease("m1", "run-1")
     first.take()
@@ -203,8 +207,5 @@ def test_a_run_that_got_it_late_stops_where_another_worked_meanwhile(
 def test_a_refusal_of_the_api_server_is_no_silence(lease: Callable[[str, str], Lease]) -> None:
     """No run begins without the Lease where somebody may not write it."""
 
-    def refused(path: str, **query: str) -> None:
-        raise ClusterError(403, "leases is forbidden")
-
     with pytest.raises(Unreachable, match="Lease cannot be taken: leases is forbidden"):
-        Lease(SimpleNamespace(get=refused), "m2", "m2-identity", "run-2", lambda why: None).take()
+        failing(403, "leases is forbidden").take()

@@ -344,7 +344,7 @@ def test_a_jump_host_that_fails_is_named_and_tried_once(tmp_path: Path, server: 
     for error in sessions.values():
         assert isinstance(error, Unreachable)
         assert "through jump host near: ssh failed: root@127.0.0.1: Permission denied" in error.text
-    assert len(sessions.openssh_jumps._tried) == 1
+    assert len(sessions.openssh_jumps._tried.results()) == 1
 
 
 def test_both_causes_are_told(server: Server, refused: Refused) -> None:

@@ -53,6 +53,11 @@ class Registry:
         return digest
 
 
+def name_of(registry: Registry) -> str:
+    """The registry's host and port, as images name it."""
+    return registry.base.partition("://")[2]
+
+
 @contextmanager
 def serving(registry: Registry, tls: ssl.SSLContext | None = None) -> Iterator[Registry]:
     """The registry at `base`, under TLS with `tls`."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dws_on_csm.stages.dws import images
-from tests.unit.registry_host import RegistryHost, certified
-from tests.unit.registry_server import Registry, serving
+from tests.unit.registry_host import RegistryHost
+from tests.unit.registry_server import Registry, name_of
 
 pytestmark = pytest.mark.slow
 
@@ -19,18 +18,6 @@ CONFIG, OTHER, LOST = (f"sha256:{letter * 64}" for letter in "abc")
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A certificate for 127.0.0.1, and its file to trust."""
-    return certified(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def registry(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Registry]:
-    with serving(Registry(), tls[0]) as served:
-        yield served
 
 
 @pytest.fixture
@@ -47,10 +34,6 @@ def manifest(config: str = CONFIG) -> dict[str, Any]:
 def entry(digest: str, architecture: str = "amd64", system: str = "linux", **more: Any) -> dict[str, Any]:
     platform = {"os": system, "architecture": architecture, **more}
     return {"mediaType": IMAGE, "digest": digest, "size": 500, "platform": platform}
-
-
-def name_of(registry: Registry) -> str:
-    return registry.base.partition("://")[2]
 
 
 def test_an_image(registry: Registry, host: RegistryHost) -> None:

@@ -15,25 +15,13 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.preflight import endpoints
-from tests.unit.registry_host import BASIC, PASSWORD, RegistryHost, certified
-from tests.unit.registry_server import Registry, serving
+from tests.unit.registry_host import BASIC, PASSWORD, RegistryHost
+from tests.unit.registry_server import Registry, name_of, serving
 
 pytestmark = pytest.mark.slow
 
 BEARER = "Bearer tok.en/1+2=="
 TOKEN = (200, "application/json", json.dumps({"token": BEARER[7:]}).encode(), ())
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A certificate for 127.0.0.1, and its file to trust."""
-    return certified(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def registry(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Registry]:
-    with serving(Registry(), tls[0]) as served:
-        yield served
 
 
 @pytest.fixture
@@ -46,10 +34,6 @@ def thieves(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Mapping[str, Registry]
     """Servers of somebody else: one without TLS, and one with TLS whose certificate is trusted."""
     with serving(Registry()) as plain, serving(Registry(), tls[0]) as other:
         yield {"plain": plain, "other": other}
-
-
-def name_of(registry: Registry) -> str:
-    return registry.base.partition("://")[2]
 
 
 def begin(registry: Registry, host: RegistryHost, location: str) -> None:
