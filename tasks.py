@@ -321,6 +321,8 @@ def logs(
     | {
         "limit": "report only these hosts (a node set)",
         "archive": "write a support archive to this file (.tar.gz); secrets are redacted",
+        "verbose": "show findings that follow from another one as well, with their fixes",
+        "v": "the same as --verbose",
         "bundle": "the former name of --archive",
     },
 )
@@ -330,6 +332,8 @@ def doctor(
     limit: str | None = None,
     archive: str | None = None,
     json: bool = False,
+    verbose: bool = False,
+    v: bool = False,
     bundle: str | None = None,
 ) -> None:
     """Find what is wrong and show the fix for each finding; change nothing."""
@@ -339,7 +343,7 @@ def doctor(
         archive = archive or bundle
     from dws_on_csm.commands.doctor.command import doctor as examine
 
-    sys.exit(examine(site, archive, json))
+    sys.exit(examine(site, archive, json, verbose or v))
 
 
 @task

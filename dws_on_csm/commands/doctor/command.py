@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +17,7 @@ from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.model.printable import escaped
+from dws_on_csm.model.step import Finding
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.runner.read_only import Reading, looked
 
@@ -24,8 +25,11 @@ PATIENCE = 200.0
 """Seconds for the checks of a host: several of them may each wait for something that does not respond."""
 
 
-def doctor(site: Site, archive_path: str | None, as_json: bool) -> int:
-    """Check everything, print the findings, and write a support archive if it has a path. The exit code."""
+def doctor(site: Site, archive_path: str | None, as_json: bool, verbose: bool = False) -> int:
+    """Check everything, print the findings, and write a support archive if it has a path. The exit code.
+
+    verbose   findings that follow from another one are shown with their texts and fixes, not by their names alone
+    """
     archive = Path(archive_path).expanduser() if archive_path else None
     if archive and (why := _unwritable(archive)):
         console.note(why)
@@ -36,7 +40,7 @@ def doctor(site: Site, archive_path: str | None, as_json: bool) -> int:
         if as_json:
             console.records(records(diagnosis))
         else:
-            printed(_rows(reading, diagnosis))
+            printed(_rows(reading, diagnosis, verbose))
         written = archive is None or _written(archive, reading, diagnosis)
     return FAILED if diagnosis.findings or not written else CONVERGED
 
@@ -66,13 +70,12 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
 # --- for people
 
 
-def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
-    for host, findings in groupby(_folded(diagnosis.findings), key=lambda finding: finding.host):
+def _rows(reading: Reading, diagnosis: Diagnosis, verbose: bool) -> Iterator[Row]:
+    for host, groups in groupby(_groups(diagnosis.causes), key=lambda group: group[0].host):
         yield [(host, "bold")]
-        for finding in (at.finding for at in findings):
-            yield [("  ✗ ", "bold red"), (finding.name, "bold red")]
-            yield [("      ", ""), (escaped(finding.text), "")]
-            yield [("      fix  ", "dim"), (escaped(finding.fix), "bold")]
+        for at, same in groups:
+            yield from _finding(at.finding)
+            yield from _following(at.host, [each for each in diagnosis.findings if each.follows_from in same], verbose)
         yield []
     yield from _unseen(diagnosis.unseen)
     for at in diagnosis.accepted:
@@ -82,25 +85,52 @@ def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
     yield _last_row(reading, diagnosis)
 
 
+def _finding(finding: Finding) -> Iterator[Row]:
+    yield [("  ✗ ", "bold red"), (finding.name, "bold red")]
+    yield [("      ", ""), (escaped(finding.text), "")]
+    yield [("      fix  ", "dim"), (escaped(finding.fix), "bold")]
+
+
+def _following(host: str, followers: list[HostFinding], verbose: bool) -> Iterator[Row]:
+    """The findings that follow from one of `host`: their names in one line, or each with its text and fix."""
+    folded = _folded(followers)
+    names = [at.finding.name if at.host == host else f"{at.finding.name} ({at.host})" for at in folded]
+    if verbose:
+        for name, at in zip(names, folded, strict=True):
+            yield [(f"      follows from this: {name}: {escaped(at.finding.text)}", "dim")]
+            yield [(f"          fix  {escaped(at.finding.fix)}", "dim")]
+    elif names:
+        distinct = ", ".join(dict.fromkeys(names))
+        yield [(f"      follows from this: {plural(len(followers), 'finding')}: {distinct}", "dim")]
+
+
 def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
     sizes = f"  {plural(diagnosis.checks, 'check')} on {plural(len(reading.sessions.open()), 'host')}"
     if diagnosis.findings:
-        return [("✗ ", "bold red"), (f"{plural(len(diagnosis.findings), 'finding')}", "bold red"), (sizes, "dim")]
+        found, following = len(diagnosis.causes), len(diagnosis.findings) - len(diagnosis.causes)
+        more = f"; {following} more {'follows' if following == 1 else 'follow'} from {'it' if found == 1 else 'them'}"
+        hint = "" if not following else f"{more} (`invoke doctor --verbose` shows {'it' if following == 1 else 'them'})"
+        return [("✗ ", "bold red"), (plural(found, "finding"), "bold red"), (hint, ""), (sizes, "dim")]
     if diagnosis.unseen:
         return [("? ", "magenta"), ("No problems found, but not everything could be checked.", "bold"), (sizes, "dim")]
     return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]
 
 
-def _folded(findings: tuple[HostFinding, ...]) -> list[HostFinding]:
+def _folded(findings: Sequence[HostFinding]) -> list[HostFinding]:
     """The findings, and those that several hosts have in the same words once, under the hosts' folded names."""
+    return [at for at, _ in _groups(findings)]
+
+
+def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[HostFinding]]]:
+    """As `_folded`, each with the findings for which it stands."""
     groups: dict[tuple[str, str, str], list[HostFinding]] = {}
     for at in findings:
         text, fix = (words.replace(at.host, "HOST") for words in (at.finding.text, at.finding.fix))
         groups.setdefault((at.finding.name, text, fix), []).append(at)
-    folded = [(same[0].host, _together(same, text, fix)) for (_, text, fix), same in groups.items()]
+    folded = [(_together(same, text, fix), same) for (_, text, fix), same in groups.items()]
     hosts = [*dict.fromkeys(at.host for at in findings)]
-    folded.sort(key=lambda pair: (hosts.index(pair[0]), len(pair[1].host), pair[1].host))
-    return [at for _, at in folded]
+    folded.sort(key=lambda pair: (hosts.index(pair[1][0].host), len(pair[0].host), pair[0].host))
+    return folded
 
 
 def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from dws_on_csm.model import causes
 from dws_on_csm.model.step import Finding, StepContext
 from dws_on_csm.runner import commands_to_paste
 
@@ -19,10 +20,16 @@ def repair_fix(ctx: StepContext, step: str, host: str = "") -> str:
 
 @dataclass(frozen=True)
 class HostFinding:
-    """A finding and its host."""
+    """A finding and its host; `follows_from`: the finding that is its cause, by name and host, or None."""
 
     host: str
     finding: Finding
+    follows_from: HostFinding | None = None
+
+    @property
+    def place(self) -> causes.Place:
+        """Where it is, for `causes`."""
+        return self.host, self.finding.name
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,29 @@ class Diagnosis:
     notes: tuple[str, ...]
     checks: int
 
+    @property
+    def causes(self) -> tuple[HostFinding, ...]:
+        """The findings that follow from no other one."""
+        return tuple(at for at in self.findings if at.follows_from is None)
+
+
+def with_causes(findings: Sequence[HostFinding]) -> tuple[HostFinding, ...]:
+    """The findings, each that follows from another one of them with that one."""
+    first = {at.place: at for at in reversed(findings)}
+    roots = causes.roots(first)
+    return tuple(replace(at, follows_from=first[roots[at.place]]) if at.place in roots else at for at in findings)
+
 
 def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
     """The diagnosis as JSON objects: findings, checks that could not be made, a summary."""
     for accepted, findings in ((False, diagnosis.findings), (True, diagnosis.accepted)):
         for at in findings:
             fields = {"name": at.finding.name, "text": at.finding.text, "fix": at.finding.fix}
-            yield {"event": "finding", "host": at.host, **fields, "accepted": accepted}
+            cause = {"follows_from": at.follows_from.finding.name if at.follows_from else None}
+            yield {"event": "finding", "host": at.host, **fields, "accepted": accepted, **cause}
     for unseen in diagnosis.unseen:
         yield {"event": "unseen", "host": unseen.host, "step": unseen.step, "why": unseen.why}
-    counts = {"findings": len(diagnosis.findings), "accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
+    followers = len(diagnosis.findings) - len(diagnosis.causes)
+    counts = {"findings": len(diagnosis.causes), "following": followers}
+    counts |= {"accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
     yield {"event": "summary", "exit": 1 if diagnosis.findings else 0, **counts, "looked": diagnosis.checks}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from dws_on_csm.commands.doctor import rules
-from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, with_causes
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import RemoteError
@@ -36,7 +36,7 @@ def diagnose(reading: Reading) -> Diagnosis:
     findings.sort(key=lambda finding: order.get(finding.host, -1))
     accepted = tuple(finding for finding in findings if finding.finding.name in run.site.accept)
     return Diagnosis(
-        findings=tuple(finding for finding in findings if finding not in accepted),
+        findings=with_causes([finding for finding in findings if finding not in accepted]),
         accepted=accepted,
         unseen=tuple(result for result in results if isinstance(result, Unseen)),
         notes=tuple(_notes(reading)),

@@ -191,7 +191,7 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         "note": lambda: console.note(evil),
         "question": lambda: question(evil),
         "journal": lambda: console.say(*history_journal._lines([run], evil)),
-        "doctor": lambda: paint.printed(command._rows(reading, diagnosis)),
+        "doctor": lambda: paint.printed(command._rows(reading, diagnosis, True)),
         "certs": lambda: paint.printed(certificates.rows([certificate])),
         "logs": lambda: paint.printed(logs_command._rows(entry, "cyan")),
         "bundle": lambda: bundle._lines(sys.stderr)(evil)(1, 1),

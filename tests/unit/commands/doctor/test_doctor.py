@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
-from dws_on_csm.commands.doctor.command import _folded, _unseen, _unwritable
-from dws_on_csm.commands.doctor.diagnosis import HostFinding, Unseen
+from dws_on_csm.commands.doctor.command import _folded, _rows, _unseen, _unwritable
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings
 from dws_on_csm.commands.doctor.probes import (
     _AT_WORK,
@@ -32,6 +33,7 @@ from dws_on_csm.commands.doctor.probes import (
 )
 from dws_on_csm.commands.workflows import namesakes
 from dws_on_csm.config.load import DEFAULT, ROOT, load
+from dws_on_csm.display import style
 from dws_on_csm.domain import names
 from dws_on_csm.domain.compatibility import TABLE
 from dws_on_csm.engine import site_lock
@@ -497,6 +499,36 @@ def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     told = _folded(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
     assert [(one.host, one.finding.name) for one in told] == [
         *((MASTER, "a"), (MASTER, "b"), ("c1", "own"), ("c[1-2]", "same"))
+    ]
+
+
+def shown(verbose: bool, *findings: tuple[str, str]) -> tuple[list[str], list[dict[str, object]]]:
+    """What `invoke doctor` prints of these findings (host, name): its lines, and its JSON."""
+    every = with_causes([HostFinding(host, Finding(name, f"{name} text", f"{name} fix")) for host, name in findings])
+    diagnosis = Diagnosis(findings=every, accepted=(), unseen=(), notes=(), checks=9)
+    reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list))
+    return [style.text(row) for row in _rows(reading, diagnosis, verbose)], list(records(diagnosis))
+
+
+def test_a_consequence_is_shown_below_its_cause() -> None:
+    """By its name in one line, on whichever host it is; the summary counts causes, and says how many findings follow from them."""
+    seen = ((MASTER, "cluster-unreachable"), ("c1", "api-unreachable"), ("c1", "disk-full"), ("c2", "api-unreachable"))
+    lines, json = shown(False, *seen)
+    assert lines[4] == "      follows from this: 2 findings: api-unreachable (c[1-2])"
+    assert [line for line in lines if line.startswith("  ✗ ")] == ["  ✗ cluster-unreachable", "  ✗ disk-full"]
+    assert lines[-1].startswith("✗ 2 findings; 2 more follow from them (`invoke doctor --verbose` shows them)")
+    assert [record.get("follows_from") for record in json] == [
+        *(None, "cluster-unreachable", None, "cluster-unreachable", None)
+    ]
+    assert (json[-1]["findings"], json[-1]["following"]) == (2, 2)
+
+
+def test_consequences_have_their_texts_with_verbose() -> None:
+    """Text and fix of each, still below its cause."""
+    lines, _ = shown(True, (MASTER, "pods-not-ready"), (MASTER, "webhook-not-answering"))
+    assert lines[4:6] == [
+        "      follows from this: webhook-not-answering: webhook-not-answering text",
+        "          fix  webhook-not-answering fix",
     ]
 
 

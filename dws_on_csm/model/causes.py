@@ -1,0 +1,109 @@
+"""Which findings follow from which: of several findings with one cause, a report shows the cause first. Data and pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Place = tuple[str, str]
+"""A host, and the name of a finding there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cause, and the findings that it makes: where they are ("here": on the host of the cause), and why they follow from it."""
+
+    cause: str
+    followers: tuple[str, ...]
+    where: Literal["here", "everywhere"]
+    why: str
+
+
+def _row(cause: str, followers: str, where: Literal["here", "everywhere"], why: str) -> Row:
+    return Row(cause, tuple(followers.split()), where, why)
+
+
+TABLE = (
+    _row(
+        "cluster-unreachable",
+        "api-unreachable api-slow registry-secret cluster-unclear",
+        "everywhere",
+        "an API server that does not respond to the master does not respond to the controllers either",
+    ),
+    _row(
+        "dws-not-installed",
+        """
+        workarea-missing kustomize-missing image-missing namespace-missing role-lacks-rights binding-wrong
+        kubeconfig-missing plugin-clone plugin-missing burst-buffer-conf-missing burst-buffer-off
+        """,
+        "everywhere",
+        "one `invoke install` installs DWS and everything that it needs",
+    ),
+    _row(
+        "undeploy-unfinished",
+        "crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering role-lacks-rights",
+        "everywhere",
+        "the undeploy has removed a part of DWS",
+    ),
+    _row(
+        "crds-stuck",
+        "objects-missing webhook-not-answering",
+        "here",
+        "the API server creates no object of a CRD that is being deleted",
+    ),
+    _row(
+        "other-version",
+        "objects-missing objects-differ role-differs role-too-wide workarea-missing kustomize-missing image-missing",
+        "here",
+        "objects, role and images are compared with those of the version that the site file asks for",
+    ),
+    _row(
+        "dirty-tag",
+        "objects-differ pods-not-ready webhook-not-answering",
+        "here",
+        "the Deployments have another image, which no registry has",
+    ),
+    _row(
+        "cert-manager-missing",
+        "objects-missing pods-not-ready webhook-not-answering",
+        "here",
+        "DWS's webhook gets its certificate from cert-manager",
+    ),
+    _row("objects-missing", "pods-not-ready webhook-not-answering", "here", "pods need all objects of DWS"),
+    _row("workers-few", "pods-not-ready", "here", "each pod of the webhook needs a worker of its own"),
+    _row("pods-not-ready", "webhook-not-answering", "here", "the pods of the webhook answer for it"),
+    _row("binding-wrong", "role-lacks-rights", "everywhere", "the binding gives the role to the plugin"),
+    _row("kubeconfig-server", "api-unreachable", "here", "kubectl asks the server that the kubeconfig names"),
+    _row("kubeconfig-ca", "api-unreachable", "here", "kubectl accepts only a server with a certificate of that CA"),
+    _row("certificate-missing", "kubeconfig-broken", "here", "kubectl cannot use a kubeconfig without its certificate"),
+    _row("certificate-expired", "kubeconfig-refused", "here", "the API server rejects an expired certificate"),
+    _row("certificate-foreign", "kubeconfig-refused", "here", "the API server rejects a certificate of another CA"),
+    _row("plugin-edited", "plugin-not-loading", "here", "Lua reads the edited file"),
+)
+"""The rows, the most general cause first: of two causes that explain a finding, the earlier row's is shown."""
+
+
+def roots(present: Collection[Place]) -> dict[Place, Place]:
+    """Finding -> the finding from which it follows in the end, of those that are present; without those that follow from none."""
+    causes = {place: cause for place in present if (cause := _cause(place, present))}
+    return {place: _root(place, causes) for place in causes}
+
+
+def _cause(place: Place, present: Collection[Place]) -> Place | None:
+    """The finding that explains this one: by the first row that does, on the same host if possible."""
+    host, name = place
+    for row in TABLE:
+        if name in row.followers:
+            if (host, row.cause) in present:
+                return host, row.cause
+            elsewhere = [other for other in present if other[1] == row.cause] if row.where == "everywhere" else []
+            if elsewhere:
+                return elsewhere[0]
+    return None
+
+
+def _root(place: Place, causes: Mapping[Place, Place]) -> Place:
+    while place in causes:  # ends, as the table has no circle
+        place = causes[place]
+    return place
