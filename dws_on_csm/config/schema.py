@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from dws_on_csm.config.nodeset import did_you_mean, expand, instead, is_host
+from dws_on_csm.config.yaml_advice import spaced
 
 Rule = Mapping[str, Any]
 """A part of a schema."""
@@ -166,7 +167,20 @@ class Reader:
         if plain and any(_allowed(node.value, part) for part in texts):
             expected = _WORDS.get(_kind(node), f"a {_kind(node)}")
             return f'expected a text, but YAML reads {node.value} as {expected}: write "{node.value}"'
-        return f"expected {self._expected(rule)}, not {_node_text(node)}"
+        return f"expected {self._expected(rule)}, not {_node_text(node)}{self._form(node, rule)}"
+
+    def _form(self, node: yaml.Node, rule: Rule) -> str:
+        """How to write what was meant, where only a space or brackets are missing."""
+        branches = {kind: part for part in self._branches(rule) for kind in _kinds(part)}
+        if isinstance(node, yaml.ScalarNode) and "object" in branches and (pair := spaced(str(node.value))):
+            return f": a space is missing after the colon: write `{pair}`"
+        if isinstance(node, yaml.MappingNode) and "object" not in branches and node.value:
+            key = spaced(str(node.value[0][0].value))
+            return f": a space is missing after the dash: write `{key}`" if key else ""
+        items = self._resolved(branches.get("array", {}).get("items", {}))
+        if isinstance(node, yaml.ScalarNode) and node.value and "string" in _kinds(items) and "@" not in node.value:
+            return f": write [{', '.join(str(node.value).replace(',', ' ').split())}]"
+        return ""
 
     def _expected(self, rule: Rule) -> str:
         """The values that a rule allows, in words."""

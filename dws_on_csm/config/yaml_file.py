@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dws_on_csm.config.schema import Problem, Reader
+from dws_on_csm.config.yaml_advice import advice
 
 
 class SiteError(Exception):
@@ -92,13 +93,24 @@ def _compose(path: Path, option: str) -> yaml.Node | None:
         place = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
         problem = Problem(*place, "", "this byte is not UTF-8: save the file as UTF-8")
     except yaml.YAMLError as error:
-        problem = _syntax(error)
+        problem = _syntax(error, path.read_bytes().decode())
     raise SiteError(path, (problem,))
 
 
-def _syntax(error: yaml.YAMLError) -> Problem:
-    """The message of the YAML parser, in one line."""
+def _syntax(error: yaml.YAMLError, content: str) -> Problem:
+    """What to write instead of what the YAML parser refuses; where that is unknown, the parser's own message, in one line."""
     context, text = getattr(error, "context", None), getattr(error, "problem", None) or " ".join(str(error).split())
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    began = _place(getattr(error, "context_mark", None))
+    line, column = _place(getattr(error, "problem_mark", None)) if getattr(error, "problem_mark", None) else began
+    if isinstance(error, yaml.reader.ReaderError):
+        before = content[: error.position]
+        text = f"the character #x{ord(content[error.position]):02x} cannot be in a text file: remove it"
+        return Problem(before.count("\n") + 1, len(before) - before.rfind("\n"), "", text)
+    if known := advice(content, line, column, began):
+        return Problem(known[0], known[1], "", known[2])
     return Problem(line, column, "", "invalid YAML: " + ", ".join(part for part in (context, text) if part))
+
+
+def _place(mark: yaml.Mark | None) -> tuple[int, int]:
+    """Line and column of a place in the file, from 1; zeros without one."""
+    return (mark.line + 1, mark.column + 1) if mark else (0, 0)

@@ -163,11 +163,9 @@ def test_what_no_schema_can_say_is_refused_too(tmp_path: Path, line: str, text: 
 
 
 BAD_YAML: list[tuple[str, str | bytes, str]] = [
-    ("a bracket", "master: [", "1:10: invalid YAML: while parsing a flow node, "),
-    ("a tab", "master:\n\thost: m\n", "2:1: invalid YAML: while scanning for the next token, "),
     ("an alias of nothing", "master: *m\n", "1:9: invalid YAML: found undefined alias 'm'"),
     ("two documents", f"{MINIMAL}---\na: b\n", "invalid YAML: expected a single document in the stream"),
-    ("a control character", "master: \x01", "invalid YAML: unacceptable character #x0001"),
+    ("a control character", "a: b\nmaster: \x01", "2:9: the character #x01 cannot be in a text file: remove it"),
     ("Latin 1", "a: b\nmaster: {host: m\u00fcller}\n".encode("latin-1"), "2:17: this byte is not UTF-8"),
 ]
 
@@ -177,6 +175,64 @@ def test_invalid_yaml_is_reported_with_its_place(tmp_path: Path, text: str | byt
     """Invalid YAML is one problem, in one line."""
     (line,) = said(tmp_path, text)
     assert problem in line
+
+
+SITE = """\
+master:
+  host: m
+controllers:
+  - host: c
+test_job:
+  user: u
+  folder: /tmp
+"""
+SLIPS: list[tuple[str, str, str, str]] = [
+    ("a tab", "  host: m", "\thost: m", "2:1: a tab indents this line: write spaces instead"),
+    ("a tab after spaces", "  folder", "  \tfolder", "7:3: a tab indents this line: write spaces instead"),
+    (
+        "no space, alone",
+        "host: m",
+        "host:m",
+        '2:3: master: expected keys with values, not "host:m": a space is missing',
+    ),
+    ("no space in an item", "host: c", "host:c", "a space is missing after the colon: write `host: c`"),
+    ("no space, then a key", "user: u", "user:u", "6:8: a space is missing after the colon: write `user: u`"),
+    ("no space, last", "folder: /tmp", "folder:/tmp", "7:10: a space is missing after the colon: write `folder: /tmp`"),
+    ("no space after a dash", "- host: c", "-host: c", "a space is missing after the dash: write `- host:`"),
+    ("a password", "host: m", "from:https://joe:geheim@h/x\n  a: b", "2:8: a space is missing after the colon: write"),
+    ("an open quote", "host: m", 'host: "m', '2:9: the quote (") that opens here is not closed'),
+    (
+        "an open quote, and others",
+        "user: u\n",
+        "user: 'u\n  qos: 'a'\n",
+        "6:9: the quote (') that opens here is not closed",
+    ),
+    ("an open list", "user: u\n", "user: u\naccept: [orphan\n", "7:9: the [ that opens here is not closed: write ]"),
+    ("an at sign", "user: u", "user: @u", '6:9: a text that begins with @ needs quotes: write "@u"'),
+    ("a node set", "host: c", "host: [1-2]c", '4:11: a text that begins with [ needs quotes: write "[1-2]c"'),
+    ("a colon in it", "user: u", "user: u: v", '6:9: a text with a colon and a space in it needs quotes: write "u: v"'),
+    (
+        "too far right",
+        "  folder",
+        "   folder",
+        "7:4: this line begins in column 4, and line 6 in column 3: keys of one",
+    ),
+    ("too far left", "  folder", " folder", "7:2: this line begins in column 2, and line 6 in column 3: keys of one"),
+    ("a finding", "test_job", "accept: orphan\ntest_job", 'accept: expected a list, not "orphan": write [orphan]'),
+    ("two findings", "test_job", "accept: orphan, api-slow\ntest_job", ": write [orphan, api-slow]"),
+    ("a source", "test_job", "sources: {dws: 'https://a/b'}\ntest_job", ": write [https://a/b]"),
+]
+
+
+@pytest.mark.parametrize(("right", "slip", "problem"), [row[1:] for row in SLIPS], ids=[row[0] for row in SLIPS])
+def test_a_slip_of_yaml_has_its_own_place_and_what_to_write(
+    tmp_path: Path, right: str, slip: str, problem: str
+) -> None:
+    """The message names the line of the slip, not the one where the parser gave up, and what to write there."""
+    assert right in SITE
+    lines = said(tmp_path, SITE.replace(right, slip))
+    assert any(problem in line for line in lines), lines
+    assert "geheim" not in "".join(lines)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
