@@ -33,6 +33,7 @@ HELP = {
     "bundle": "install from this offline bundle (made by bundle.make); download nothing",
     "json": "write JSON lines, and nothing else, to standard output",
     "yes": "do not ask before removing anything",
+    "diff": "show new files whole, not as their number of lines",
     "verify": "submit the test job even if nothing changed",
     "delete-persistent-storage": "delete users' storage and its data: all names (a,b), or the code that the refusal shows",
 }
@@ -61,7 +62,9 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify", "delete-persistent-storage")},
+    help={
+        k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify", "diff", "delete-persistent-storage")
+    },
 )
 def install(
     c: Context,
@@ -71,18 +74,26 @@ def install(
     json: bool = False,
     yes: bool = False,
     verify: bool = False,
+    diff: bool = False,
     delete_persistent_storage: str = "",
 ) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
-    _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify)
+    _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify, diff=diff)
 
 
-@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json")})
+@task(
+    optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "diff")}
+)
 def plan(
-    c: Context, hosts: str | bool | None = None, limit: str | None = None, bundle: str = "", json: bool = False
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    bundle: str = "",
+    json: bool = False,
+    diff: bool = False,
 ) -> None:
     """Show what install would change, as differences; change nothing."""
-    _run("plan", hosts, limit, bundle, json=json, plan=True)
+    _run("plan", hosts, limit, bundle, json=json, plan=True, diff=diff)
 
 
 @task(

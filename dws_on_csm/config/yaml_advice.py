@@ -54,8 +54,8 @@ def _glued(lines: list[str], line: int) -> Advice | None:
     """A key without a space after its colon, in the line or above it: it became a part of the text before or after it."""
     for number in range(line, 0, -1):
         if pair := _GLUED.match(_at(lines, number)):
-            column = len(pair[1]) + len(pair[2]) + 2
-            return number, column, f"a space is missing after the colon: write `{pair[2]}: {_shown(pair[3])}`"
+            key, written = pair[2], spaced(pair[0].lstrip(" -"))
+            return number, len(pair[1]) + len(key) + 2, f"a space is missing after the colon: write `{written}`"
     return None
 
 

@@ -8,7 +8,7 @@ from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike, block
 from dws_on_csm.display.progress import Progress, StageProgress, fold
 from dws_on_csm.display.screen import spent
-from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, sign, worst
+from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, short, sign, worst
 from dws_on_csm.model.events import Done, Outcome, Summary
 from dws_on_csm.model.printable import escaped, more_text
 
@@ -22,13 +22,17 @@ NAMED = 40
 """The width that names of hosts may take in such a row, in characters."""
 
 
-def rows(progress: Progress, longest: int = 0) -> list[Row]:
-    """The final screen; nothing before a run began. `longest`: how many lines a difference may have (0: all)."""
+def rows(progress: Progress, longest: int = 0, whole: bool = True) -> list[Row]:
+    """The final screen; nothing before a run began.
+
+    longest  how many lines a difference may have (0: all)
+    whole    new files are shown whole; otherwise, as their number of lines
+    """
     if not progress.stages:
         return []
     stages = list(progress.stages.values())
     plan = progress.task == "plan"
-    shown = _plan(stages, longest) if plan else (row for stage in stages for row in _stage(stage))
+    shown = _plan(stages, longest, whole) if plan else (row for stage in stages for row in _stage(stage))
     failures = alike(done for stage in stages for done in stage.bad)
     blocks = [row for done, hosts in failures for row in ([], *block(done, hosts))]
     return [*_head(progress), *shown, *blocks, *_summary(progress, plan)]
@@ -77,7 +81,7 @@ def _hosts(done: Done, hosts: list[str]) -> str:
 # --- a plan
 
 
-def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
+def _plan(stages: list[StageProgress], longest: int, whole: bool) -> Iterator[Row]:
     for stage in stages:
         results = _same(stage)
         if not stage.done:
@@ -89,10 +93,11 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
             mark, style = sign(done.outcome)
             where = f"{fold(hosts)}  {escaped(done.step)}"
             yield [(f"    {mark} ", style), (where, "bold"), (note, "magenta")]
-            cut = done.diff[:longest] if longest else done.diff
+            diff = done.diff if whole else short(done.diff)
+            cut = diff[:longest] if longest else diff
             yield from (changed(line, "        ") for line in cut)
-            if len(cut) < len(done.diff):
-                yield [(f"        … {more_text(len(done.diff) - len(cut), 'lines')}", "dim")]
+            if len(cut) < len(diff):
+                yield [(f"        … {more_text(len(diff) - len(cut), 'lines')}", "dim")]
 
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
@@ -106,12 +111,14 @@ def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
 
 
 def _changes(progress: Progress) -> Row:
-    changes = [d for stage in progress.stages.values() for d in stage.done if d.outcome in ("would change", "unknown")]
-    hosts = len({done.host for done in changes})
-    if not changes:
+    results = [done for stage in progress.stages.values() for done in stage.done]
+    changes, unknown = ([d for d in results if d.outcome == outcome] for outcome in ("would change", "unknown"))
+    hosts = len({done.host for done in (*changes, *unknown)})
+    if not changes and not unknown:
         right = progress.summary is not None and progress.summary.exit == 0  # one that was refused has not seen it all
         return [("Nothing to do; nothing was changed." if right else "Nothing was changed.", "bold")]
-    return [(f"{plural(len(changes), 'change')} on {plural(hosts, 'host')}; nothing was changed.", "bold")]
+    later = f" and {plural(len(unknown), 'step')} that earlier ones decide (unknown)" if unknown else ""
+    return [(f"{plural(len(changes), 'change')}{later} on {plural(hosts, 'host')}; nothing was changed.", "bold")]
 
 
 # --- the summary

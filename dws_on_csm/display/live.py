@@ -23,7 +23,7 @@ RATE = 8
 """Frames per second."""
 
 LONGEST = 60
-"""How many lines of a difference a plan shows on a terminal; elsewhere it shows all."""
+"""How many lines of a difference a plan shows on a terminal without --diff; elsewhere it shows all."""
 
 
 class _Frame:
@@ -41,8 +41,8 @@ class _Frame:
 class Screen:
     """A live screen on `stream`; `show` takes events from any thread."""
 
-    def __init__(self, stream: TextIO, task: str) -> None:
-        self.progress = Progress(task=task)
+    def __init__(self, stream: TextIO, task: str, diff: bool | None = None) -> None:
+        self.progress, self.diff = Progress(task=task), diff
         self._lock = threading.Lock()
         self.console = drawn_on(stream, force_terminal=True)
         self._frame = _Frame(self.progress, self._lock)
@@ -83,16 +83,16 @@ class Screen:
     def last(self) -> None:
         """Print the final screen."""
         with self._lock:
-            rows = final.rows(self.progress, LONGEST)
+            rows = final.rows(self.progress, 0 if self.diff else LONGEST, self.diff is not False)
         for row in rows:
             for line in wrapped(row, self.console):
                 self.console.print(line, soft_wrap=True)
 
 
 @contextmanager
-def screen_on(stream: TextIO, task: str) -> Iterator[Screen]:
-    """A live screen while the `with` lasts, then the final screen, however the run ended."""
-    shown = Screen(stream, task)
+def screen_on(stream: TextIO, task: str, diff: bool | None = None) -> Iterator[Screen]:
+    """A live screen while the `with` lasts, then the final screen, however the run ended. `diff`: see select."""
+    shown = Screen(stream, task, diff)
     shown.start()
     try:
         yield shown

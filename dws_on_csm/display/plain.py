@@ -1,28 +1,46 @@
-"""The display without a terminal: one line per event of interest, with its time and the elapsed time."""
+"""The display without a terminal: one line per event of interest, with its time and the elapsed time.
+
+What is awaited has a line at least every PATIENCE seconds. A failure has one line when it happens, and all that is
+known about it at the end, where it is looked for.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike, block
-from dws_on_csm.display.progress import Progress, fold, take
-from dws_on_csm.display.style import changed, counted, duration, plural, text
+from dws_on_csm.display.progress import Progress, Work, fold, take
+from dws_on_csm.display.style import changed, counted, duration, plural, short, text
 from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Renamed, Summary
-from dws_on_csm.model.printable import escaped
+from dws_on_csm.model.printable import escaped, first_few, more_text
 
 QUIET = ("ok", "skipped")
 """Outcomes that are reported once per stage, not per step and host, unless they have a note."""
 
 
+PATIENCE = 30.0
+"""Seconds without a line after which there is one about what is running."""
+
+NAMED = 3
+"""How many of the running or skipped steps a line names."""
+
+
 @dataclass
 class _Log:
-    """What was written so far."""
+    """What was written so far.
+
+    whole   differences are shown whole, also those of new files
+    last    when the last line was written
+    """
 
     write: Callable[[str], object]
     clock: Callable[[], float]
+    whole: bool = True
+    last: float = 0.0
     progress: Progress = field(default_factory=Progress)
     stages: int = 10
     hosts: int = 8
@@ -30,16 +48,39 @@ class _Log:
     said: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
 
-def consumer(write: Callable[[str], object], clock: Callable[[], float] = time.time) -> Callable[[Event], None]:
-    """Return a display that writes lines like `19:05:12  +3.4s  deploy  ncn-m001  webhook  changed (19.2s)`."""
-    log = _Log(write, clock)
+@dataclass(frozen=True)
+class Lines:
+    """A display that writes lines like `19:05:12  +3.4s  deploy  ncn-m001  webhook  changed (19.2s)`."""
 
-    def consume(event: Event) -> None:
-        take(log.progress, event, clock())
+    log: _Log
+
+    def show(self, event: Event) -> None:
+        """Write the lines of an event."""
+        log = self.log
+        take(log.progress, event, log.clock())
         for line in _told(log, event):
             log.write(line + "\n")
 
-    return consume
+    def tick(self) -> None:
+        """Write what is running, if there was no line for PATIENCE seconds. For a caller that calls it every second or so."""
+        log, now = self.log, self.log.clock()
+        busy = [(stage.name, work) for stage in log.progress.stages.values() for work in stage.busy.values()]
+        if log.progress.summary is None and busy and now - log.last >= PATIENCE:
+            log.write(_running(log, busy, now) + "\n")
+
+
+def consumer(write: Callable[[str], object], clock: Callable[[], float] = time.time, whole: bool = True) -> Lines:
+    """A display of lines. `whole`: differences are shown whole; otherwise, new files as their number of lines."""
+    return Lines(_Log(write, clock, whole))
+
+
+def _running(log: _Log, busy: list[tuple[str, Work]], now: float) -> str:
+    """The line about the steps that run, the longest first."""
+    busy.sort(key=lambda pair: pair[1].began)
+    stage, work = busy[0]
+    waits = f"waiting: {work.why}" if work.why else escaped(work.title)
+    more = f"; {more_text(len(busy) - 1, 'running')}" if busy[1:] else ""
+    return _line(log, stage, work.host, f"{work.step}: {waits} (for {duration(now - work.began)} so far){more}")
 
 
 def _told(log: _Log, event: Event) -> Iterator[str]:
@@ -63,7 +104,7 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
 
 
 def _line(log: _Log, stage: str, host: str, rest: str) -> str:
-    now = log.clock()
+    now = log.last = log.clock()
     stamp = time.strftime("%H:%M:%S", time.localtime(now))
     elapsed = "+" + duration(now - (log.progress.began or now))
     return f"{stamp}  {elapsed:>7}  {stage:<{log.stages}}  {host:<{log.hosts}}  {rest}".rstrip()
@@ -90,11 +131,10 @@ def _done(log: _Log, done: Done) -> Iterator[str]:
         return
     yield from _through(log, done.stage)
     took = f" ({duration(done.seconds)})" if done.seconds >= 0.05 else ""
-    note = f": {escaped(done.note)}" if done.note else ""
+    first = next((failure.meaning or failure.command for failure in done.failures), "")
+    note = "".join(f": {escaped(part)}" for part in (done.note, first.partition("\n")[0]) if part)
     yield _line(log, done.stage, done.host, f"{done.step}: {done.outcome}{took}{note}")
-    yield from (text(changed(line, "    ")) for line in done.diff)
-    if done.failures:
-        yield from ("    " + text(row) for row in block(done))
+    yield from (text(changed(line, "    ")) for line in (done.diff if log.whole else short(done.diff)))
 
 
 def _through(log: _Log, stage: str) -> Iterator[str]:
@@ -109,8 +149,11 @@ def _silent(log: _Log, stage: str) -> Iterator[str]:
     silent = list(log.quiet.pop(stage, {}).values())
     if right := [done.host for done in silent if done.outcome == "ok"]:
         yield _line(log, stage, fold(right), f"{len(right)} ok")
-    for done, hosts in alike(done for done in silent if done.outcome == "skipped"):
-        yield _line(log, stage, fold(hosts), f"{done.step}: skipped: {escaped(done.note)}")
+    skipped = sorted((done for done in silent if done.outcome == "skipped"), key=lambda done: done.note)
+    for note, group in groupby(skipped, key=lambda done: done.note):
+        same = list(group)
+        steps = first_few(list(dict.fromkeys(done.step for done in same)), NAMED, ", ", "steps")
+        yield _line(log, stage, fold(done.host for done in same), f"{steps}: skipped: {escaped(note)}")
 
 
 def _tables(log: _Log, stage: str) -> Iterator[str]:
@@ -124,6 +167,7 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
     for stage in list(log.progress.stages):
         yield from _silent(log, stage)
         yield from _tables(log, stage)
+    yield from _failures(log)
     counts = text(counted({name: end.counts.get(name, 0) for name in OUTCOMES})) or "nothing"
     sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.commands, 'command')}"
     yield _line(log, log.progress.task, "", f"{counts} on {sizes} in {duration(end.seconds)}; exit code {end.exit}")
@@ -135,3 +179,9 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
         yield _line(log, log.progress.task, "", f"continue with: {escaped(end.next)}")
     if end.report:
         yield _line(log, log.progress.task, "", f"report: {escaped(end.report)}")
+
+
+def _failures(log: _Log) -> Iterator[str]:
+    """The failures, with equal ones of several hosts together."""
+    for done, hosts in alike(done for stage in log.progress.stages.values() for done in stage.bad):
+        yield from ("    " + text(row) for row in block(done, hosts))

@@ -45,17 +45,19 @@ def consumer(
     *,
     json: bool = False,
     terminal: bool = False,
+    diff: bool | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
 ) -> Iterator[Display]:
     """The display of a run of `task` while the `with` lasts.
 
     `json`: write JSON lines, and nothing else, to `out` (standard output); lines for people go to `err`. `terminal`: `out`
-    is one (see `is_terminal`). The run continues when a reader is gone.
+    is one (see `is_terminal`). `diff`: differences are shown whole; False: new files as
+    their number of lines; None: whole, but on a terminal the first lines. The run continues when a reader is gone.
     """
     out, err = out or sys.stdout, err or sys.stderr
     lock = threading.Lock()
-    with _human(task, terminal and not json, err if json else out) as human:
+    with _human(task, terminal and not json, diff, err if json else out, lock) as human:
         shows = [*([event_json.consumer(writer(out))] if json else []), human.show]
 
         def show(event: Event) -> None:
@@ -67,19 +69,40 @@ def consumer(
 
 
 @contextmanager
-def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
+def _human(task: str, terminal: bool, diff: bool | None, stream: TextIO, lock: threading.Lock) -> Iterator[Display]:
     if terminal:
         from dws_on_csm.display.live import screen_on  # late: rich is not needed elsewhere
 
-        with screen_on(stream, task) as screen:
+        with screen_on(stream, task, diff) as screen:
             yield Display(screen.show, screen.paused, screen.leave)
     elif task == "plan":
-        yield Display(_plan(writer(stream)))
+        yield Display(_plan(writer(stream), diff is not False))
     else:
-        yield Display(plain.consumer(writer(stream)))
+        lines = plain.consumer(writer(stream), whole=diff is not False)
+        with _ticking(lines.tick, lock):
+            yield Display(lines.show)
 
 
-def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
+@contextmanager
+def _ticking(tick: Callable[[], None], lock: threading.Lock) -> Iterator[None]:
+    """Call `tick` every second, under the lock, while the `with` lasts."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(1.0):
+            with lock:
+                tick()
+
+    thread = threading.Thread(target=work, name="plain lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _plan(write: Callable[[str], None], diff: bool) -> Callable[[Event], None]:
     """Show only a plan's differences, so that two plans can be compared."""
     progress = Progress()
 
@@ -88,6 +111,6 @@ def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
 
         take(progress, event, 0.0)
         if isinstance(event, Summary):
-            write("".join(text(row) + "\n" for row in final.rows(progress)))
+            write("".join(text(row) + "\n" for row in final.rows(progress, whole=diff)))
 
     return consume

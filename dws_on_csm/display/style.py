@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from dws_on_csm.model.events import OUTCOMES, Outcome
 
@@ -69,6 +70,25 @@ def duration(seconds: float) -> str:
 def changed(line: str, indent: str = "") -> Row:
     """A line of a difference in its colour; its first character (+, -, @) says the same without one."""
     return [(indent + line.expandtabs(4), _DIFF_STYLES.get(line[:1], "dim"))]
+
+
+NEW_LINES = 12
+"""More lines that are all new are shown as their number, where a difference is shown short."""
+
+
+def short(diff: Sequence[str]) -> Sequence[str]:
+    """A difference; of a new text, which has nothing to compare it with, the first lines and the number of all."""
+    if any(line[:1] not in "+@" for line in diff):
+        return diff
+    lines: list[str] = []
+    for is_text, group in groupby(diff, key=lambda line: line[:1] == "+"):
+        part = list(group)
+        if is_text and len(part) > NEW_LINES:
+            size = sum(len(line.encode(errors="surrogateescape")) - 1 for line in part)
+            rest = f"+ … all new: {len(part)} lines, {max(size // 1000, 1)} kB; --diff shows them"
+            part = [*part[: NEW_LINES // 4], rest]
+        lines += part
+    return lines
 
 
 def encodable(lines: str, encoding: str) -> str:

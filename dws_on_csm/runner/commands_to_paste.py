@@ -18,6 +18,7 @@ def again(options: Options, site: Site) -> str:
         "--plan": options.plan and options.task != "plan",
         "--yes": options.yes,
         "--json": options.json,
+        "--diff": bool(options.diff),
     }
     switches = [name for name, on in given.items() if on]
     if options.host:

@@ -19,6 +19,7 @@ class Options:
     done    what a run that changed something has done, in words
     right   what to say where nothing had to be done
     undoes  the run that this one undoes, if it does
+    diff    show differences whole; None: where the command has no option for it, whole except on a terminal
     work    done in place of the stages' steps, with the lock, if the first stage's checks hold
     """
 
@@ -33,6 +34,7 @@ class Options:
     done: str = "Installed and verified."
     right: str = "Everything is as it should be."
     undoes: str = ""
+    diff: bool | None = None
     work: Callable[[Run], None] | None = None
 
     @property

@@ -49,7 +49,7 @@ NOT_CONFIRMED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
     """Make a run and show it. Returns its exit code."""
     terminal = select.is_terminal(sys.stdout)
-    with select.consumer(options.shown, json=options.json, terminal=terminal) as display:
+    with select.consumer(options.shown, json=options.json, terminal=terminal, diff=options.diff) as display:
         return _run(site, stages, options, display)
 
 

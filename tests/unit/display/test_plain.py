@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,7 @@ def told(happened: list[Event]) -> list[str]:
     def now() -> float:
         return ticks["now"]
 
-    consume = plain.consumer(lambda text: lines.extend(text.splitlines()), now)
+    consume = plain.consumer(lambda text: lines.extend(text.splitlines()), now).show
     for event in happened:
         ticks["now"] = START + next(clock)
         consume(event)
@@ -56,6 +57,87 @@ def test_skipped() -> None:
     assert "needs deploy" in line
 
 
+def test_a_failure_says_at_once_what_it_means() -> None:
+    """The line of the step that failed has the meaning: the rest of the run may take minutes."""
+    (line,) = [line for line in told(events("failed")) if "manifests: failed" in line]
+    assert line.endswith(f"manifests: failed (2.6s): {FAILURE.meaning}")
+
+
+def test_the_skipped_steps_of_a_stage_share_a_line() -> None:
+    """Steps that were skipped for one reason are in one line, with the first names and the number of the others."""
+    steps = ("conf", "daemon", "activation", "lua", "kubeconfig")
+    skipped: list[Event] = [Done(h, "b", s, "skipped", START, 0.0, (), "needs a") for h in ("n1", "n2") for s in steps]
+    lines = told([opened(), *skipped, Done("n2", "b", "z", "skipped", START, 0.0, (), "another"), ended()])
+    assert [line.split("  ")[-2:] for line in lines if "skipped: " in line] == [
+        ["n2", "z: skipped: another"],
+        ["n[1-2]", "conf, daemon, activation and 2 more steps: skipped: needs a"],
+    ]
+
+
+def ended() -> Summary:
+    return Summary("r", 1, {"skipped": 11}, 2, 2, 2, 5.0)
+
+
+def test_what_runs_has_a_line_every_half_minute() -> None:
+    """A log without a new line for minutes looks like a run that hangs; one that has ended says nothing more."""
+    lines: list[str] = []
+    now = {"is": START}
+    shown = plain.consumer(lambda text: lines.extend(text.splitlines()), lambda: now["is"])
+    for event in (
+        opened(),
+        Began("n1", "a", "pull", "podman pull x", START),
+        Awaiting("n2", "a", "pods", "0 of 3", 90),
+    ):
+        shown.show(event)
+    before = len(lines)
+    for second in range(1, 91):
+        now["is"] = START + second
+        shown.tick()
+    assert [line.split("  ")[-1] for line in lines[before:]] == [
+        f"pull: podman pull x (for {time} so far); and 1 more running" for time in ("30.0s", "1m00s", "1m30s")
+    ]
+    shown.show(Done("n1", "a", "pull", "ok", START, 90.0))
+    shown.show(ended())
+    before, now["is"] = len(lines), START + 500
+    shown.tick()
+    assert len(lines) == before
+
+
+def test_the_display_of_a_run_watches_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs is reported while no event comes, by the display itself."""
+    monkeypatch.setattr(plain, "PATIENCE", 0.0)
+    ticked = threading.Event()
+    out = io.StringIO()
+
+    def written(text: str) -> None:
+        if "so far)" in text:
+            ticked.set()
+
+    monkeypatch.setattr(out, "write", written)
+    with select.consumer("install", out=out) as show:
+        show(opened())
+        show(Began("n1", "a", "pull", "podman pull x", START))
+        assert ticked.wait(30)
+
+
+NEW = ("+ mode: 644", "@ text", *(f"+ line {number}" for number in range(2000)))
+
+
+@pytest.mark.parametrize("task", ["plan", "install"])
+def test_a_new_file_is_its_number_of_lines_unless_all_is_asked_for(task: str) -> None:
+    """A first install has thousands of lines that are all new; what differs from something is always shown whole."""
+    edited = (*NEW, "- one line that goes")
+    for diff, change, count in ((False, NEW, 3), (True, NEW, 2000), (None, NEW, 2000), (False, edited, 2000)):
+        out = io.StringIO()
+        with select.consumer(task, diff=diff, out=out) as show:
+            show(replace(opened(), task=task))
+            show(Done("m1", "a", "lua", "changed" if task == "install" else "would change", START, 1.0, change))
+            show(ended())
+        shown = out.getvalue()
+        assert shown.count("+ line ") == count
+        assert ("+ … all new: 2000 lines, " in shown and " kB; --diff shows them" in shown) == (count == 3)
+
+
 def test_awaiting() -> None:
     """What is awaited is told when its reason changes, with the time that is left, and not again and again."""
     waits: list[Event] = [Awaiting("m1", "a", "pods", why, 90.0) for why in ("0 of 3", "0 of 3", "1 of 3")]
@@ -67,8 +149,12 @@ def test_awaiting() -> None:
 
 
 def test_failure() -> None:
-    """A failure shows host, step, command, exit code, last output, its meaning, the fix and how to go on."""
-    shown = "\n".join(told(events("failed")))
+    """A failure shows host, step, command, exit code, last output, its meaning, the fix and how to go on: at the end, once."""
+    lines = told(events("failed"))
+    at = next(number for number, line in enumerate(lines) if "✗ ncn-m001: deploy.manifests failed" in line)
+    assert not any("skipped: " in line or "changed (" in line for line in lines[at:])
+    assert sum(FAILURE.fix in line for line in lines) == 1
+    shown = "\n".join(lines[at:])
     wanted = ["ncn-m001: deploy.manifests failed", FAILURE.command, FAILURE.tail[1], FAILURE.meaning, FAILURE.fix]
     for piece in [*wanted, "exit code  2", "continue with: invoke install --hosts hosts.yaml"]:
         assert piece in shown
@@ -107,7 +193,8 @@ def test_plan() -> None:
     assert "~ slurmctl[1-2]  activation" in shown
     assert "+ BurstBufferType=burst_buffer/lua" in shown
     assert "push  known after workarea" in shown
-    assert "10 changes on 3 hosts; nothing was changed." in shown
+    assert "7 changes and 3 steps that earlier ones decide (unknown) on 3 hosts; nothing was changed." in shown
+    assert "  7 would change, 3 unknown, 21 ok" in shown
     assert "(secret)" in shown
 
 
