@@ -99,9 +99,8 @@ def holds(ctx: StepContext) -> bool:
 
 def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
     """The script for `step` of templates/controller/cancel.sh. `run`: the run whose jobs are meant; "": leftovers of any run."""
-    return verify.script(
-        ctx, render.read("controller/cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given
-    )
+    given |= {"name": f"{JOB}-{run}" if run else JOB, "in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
+    return verify.script(ctx, render.read("controller/cancel.sh"), step=step, **given)
 
 
 STAGE = Stage(

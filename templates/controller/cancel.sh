@@ -1,5 +1,5 @@
 # One step of `verify.cancel`. Prints "name=value" lines. Goes after as.sh and slurmctld.sh. Set before: $user, $options, $job_folder,
-# $name (of the job), and $step with the settings that it names below.
+# $name (of the job), $in_pod ("yes", or empty), and $step with the settings that it names below.
 slurm_path
 look() {
     shown=$(slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
@@ -8,12 +8,31 @@ look() {
 }
 said() { printf '%s\n' "$shown" | sed -n "s/^$1=//p" | head -n 1; }
 answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Reason)"; }
-over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
+# as OVER in stages/jobs.py; "": Slurm has forgotten the job, or does not respond
+over() {
+    case $state in
+    BOOT_FAIL | CANCELLED | COMPLETED | DEADLINE | FAILED | LAUNCH_FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | TIMEOUT | '') ;;
+    *) false ;;
+    esac
+}
 
-# log_since SIZE SECONDS: what slurmctld's log got since it had so many bytes; where it is the journal, since that time
+# log_since SIZE SECONDS: what slurmctld's log got since it had so many bytes; where it is the journal, since that time. Fails where
+# neither can be read from here, as in a pod whose slurmctld writes to its standard error alone.
 log_since() {
     file=$(log_file)
-    if slurm test -f "$file"; then slurm tail -c "+$(($(number_or_zero "$1") + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
+    if slurm test -f "$file"; then
+        slurm tail -c "+$(($(number_or_zero "$1") + 1))" -- "$file"
+    elif [ -z "$in_pod" ] && command -v journalctl >/dev/null; then
+        journalctl --quiet --unit "$unit" --since "@$2" --output cat
+    else
+        return 1
+    fi
+}
+# is_killed: whether the log says that slurmctld killed its own teardown. The first line is slurmctld's, in all versions; the other one
+# is slurmscriptd's, from 24.11 on.
+is_killed() {
+    log_since "$size" "$since" |
+        grep -q -e "teardown for JobId=$job terminated by slurmctld" -e "JobId=$job slurm_bb_job_teardown killed by signal"
 }
 
 case $step in
@@ -47,13 +66,14 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     limit=$(($(uptime_seconds) + allowed))
     while look; do
         if over && [ "$buffer" = complete ]; then break; fi
-        if over && log_since "$size" "$since" | grep -q "JobId=$job slurm_bb_job_teardown killed by signal"; then
+        if over && is_killed; then
             echo killed=yes
             break
         fi
         [ "$(uptime_seconds)" -lt "$limit" ] || break
         sleep 0.3 # nor of this
     done
+    log_since "$size" "$since" >/dev/null || echo unlogged=yes
     answer
     ;;
 clear) # all jobs of this name, and of names that begin with it and a hyphen

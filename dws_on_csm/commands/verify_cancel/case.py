@@ -160,11 +160,15 @@ def abandon(bench: Bench, case: Case, job: str) -> None:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a case ended: its course, seconds since the cancel, whether slurmctld killed its own teardown."""
+    """How a case ended: its course, seconds since the cancel, whether slurmctld killed its own teardown.
+
+    unlogged    whether slurmctld's log cannot be read, so that a killed teardown would not be noticed
+    """
 
     course: Course
     seconds: float
     killed: bool
+    unlogged: bool = False
 
 
 def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
@@ -183,7 +187,7 @@ def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
         dict.fromkeys(event.desired for event in _after(seen, before) if event.desired != before[-1].desired)
     )
     course = Course(any(event.hurry for event in seen), states, is_gone(seen), end["job"], without_effect)
-    return Ending(course, ended - began, "killed" in end)
+    return Ending(course, ended - began, "killed" in end, "unlogged" in end)
 
 
 def delete_workflow(bench: Bench, job: str, uid: str) -> None:

@@ -126,11 +126,17 @@ def _judge(case: Case, job: str, end: Ending) -> tuple[Outcome, dict[str, Any]]:
     if end.course == case.known:
         return "ok", {"table": table}
     meaning = f"seen: {describe(end.course)}\nknown: {describe(case.known)}"
+    if end.unlogged and case.known.gone and not end.course.gone:
+        meaning += f"\n{UNLOGGED}"
     fix = f"run `invoke logs --job {job}` to see what the plugin and DWS logged"
     return "failed", {"table": table, "failures": (Failure(f"{case.command} {job}", meaning=meaning, fix=fix),)}
 
 
+UNLOGGED = (
+    "not known: whether slurmctld killed its own teardown, a known fault of Slurm. Its log would say so, and cannot be read: "
+    "SlurmctldLogFile is not set, and there is no journal"
+)
 KILLED = (
-    "job {job}: slurmctld killed its own teardown (slurm_bb_job_teardown killed by signal 9), a known fault of Slurm. "
+    "job {job}: slurmctld killed its own teardown (its log says so), a known fault of Slurm. "
     "The Workflow was deleted; slurmctld lists the job's burst buffer until it restarts"
 )

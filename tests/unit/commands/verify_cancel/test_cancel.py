@@ -110,6 +110,17 @@ def test_judged(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("gone", "unlogged", "told"), [(False, True, True), (False, False, False), (True, True, False)]
+)
+def test_a_log_that_cannot_be_read_leaves_the_cause_open(gone: bool, unlogged: bool, told: bool) -> None:
+    """Where a Workflow stays and no log can be read, as in a pod, the failure says that a killed teardown would not show."""
+    course = replace(RUNNING.known, gone=gone, job="FAILED")
+    judged, more = _judge(RUNNING, "12", Ending(course, 2.0, killed=False, unlogged=unlogged))
+    assert judged == "failed"
+    assert ("not known: whether slurmctld killed its own teardown" in more["failures"][0].meaning) == told
+
+
 @dataclass(frozen=True)
 class Scripted(Bench):
     """A bench whose submitter gives these answers, and records the scripts that it was asked for."""
@@ -198,7 +209,7 @@ def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected:
         *("4 dws-on-csm-cancel", "5 dws-on-csm-cancel-20260131T120000Z-a", "6 dws-on-csm-cancelled"),
         *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
     ]
-    made = verify_cancel.script(place("slurmctl1"), "clear", run)
+    made = verify_cancel.script(place("slurmctl"), "clear", run)
     body = render.read("controller/cancel.sh")
     name = re.search(r"^name=(.*)$", made, re.MULTILINE)
     assert name and made.endswith(body)
@@ -214,6 +225,76 @@ slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\
     assert done.stdout.split() == [f"id={one}" for one in expected]
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked == ["squeue --noheader --user=joe --format=%A %j", *(f"scancel --hurry --quiet {n}" for n in expected)]
+
+
+def run_step(folder: Path, step: str, states: str, **given: str) -> dict[str, str]:
+    """The answers of one step of the script, on a host whose scontrol shows `states` one after the other, the last one for ever."""
+    made = verify_cancel.script(place("slurmctl"), step, "r", **given)
+    body = render.read("controller/cancel.sh")
+    settings = made.removesuffix(body).rpartition("# --- ")[2]
+    (folder / "states").write_text("\n".join(states.split()) + "\n")
+    (folder / "now").write_text("0")
+    stubs = f"""
+slurm_path() {{ :; }}
+log_file() {{ printf '%s' "$log"; }}
+slurm() {{
+    case $* in
+    *scontrol*)
+        [ "$(wc -l <{folder}/states)" -lt 2 ] || sed -i 1d {folder}/states
+        head -n 1 {folder}/states | tr , ' ' ;;
+    *) "$@" ;;
+    esac
+}}
+sleep() {{ :; }}
+uptime_seconds() {{ now=$(($(cat {folder}/now) + 1)); echo "$now" >{folder}/now; echo "$now"; }}
+number_or_zero() {{ echo "$1"; }}
+"""
+    done = subprocess.run(
+        ["sh", "-euc", f"{settings}\nlog=${{log-}}\n{stubs}{body}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": f"{folder}:/usr/bin:/bin", **{name: value for name, value in given.items() if name == "log"}},
+    )
+    assert done.returncode == 0, done.stderr
+    return answers(done.stdout.encode())
+
+
+KILLED_LINES = {
+    "slurmctld's, of all versions": "[2026-01-31T12:00:00.000] teardown for JobId=7 terminated by slurmctld",
+    "slurmscriptd's, from 24.11 on": "slurmscriptd: _run_script: JobId=7 slurm_bb_job_teardown killed by signal 9",
+}
+STUCK = "JobState=CANCELLED,BurstBufferState=teardown"
+
+
+@pytest.mark.parametrize("name", KILLED_LINES)
+def test_a_killed_teardown_is_recognised_in_every_version(tmp_path: Path, name: str) -> None:
+    """By either line, of this job alone, written after its cancel."""
+    log = tmp_path / "slurmctld.log"
+    given = {"job": "7", "since": "0", "allowed": "5", "log": str(log)}
+    log.write_text(KILLED_LINES[name] + "\n")
+    assert run_step(tmp_path, "end", STUCK, size="0", **given).get("killed") == "yes"
+    assert "killed" not in run_step(tmp_path, "end", STUCK, size=str(log.stat().st_size), **given)
+    log.write_text(KILLED_LINES[name].replace("JobId=7", "JobId=77") + "\n")
+    answer = run_step(tmp_path, "end", STUCK, size="0", **given)
+    assert "killed" not in answer and "unlogged" not in answer
+
+
+@pytest.mark.parametrize(("journal", "unlogged"), [("exit 0", ""), ("exit 1", "yes")])
+def test_a_log_that_cannot_be_read_is_reported(tmp_path: Path, journal: str, unlogged: str) -> None:
+    """Without a file and without a journal nobody knows whether a teardown was killed."""
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\n{journal}\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    answer = run_step(tmp_path, "end", STUCK, size="0", job="7", since="0", allowed="2")
+    assert answer.get("unlogged", "") == unlogged
+
+
+def test_a_job_that_is_being_expedited_lives(tmp_path: Path) -> None:
+    """Slurm 25.11 has states that older ones do not have: only those that mean an end end the wait."""
+    states = "JobState=EXPEDITING,BurstBufferState=staging-in JobState=RUNNING,BurstBufferState=running"
+    given = {"release": "", "wanted": "running", "allowed": "9", "job": "7"}
+    assert run_step(tmp_path, "begin", f"x {states}", **given)["buffer"] == "running"
 
 
 def test_answers() -> None:
