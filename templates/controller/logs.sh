@@ -1,5 +1,6 @@
 # Prints the entries about the burst buffer in slurmctld's log, from $since (seconds since 1970) on: slurmctld's lines, the script
 # daemon's, and lines without a time stamp that belong to them. With $follow it continues until its standard input ends.
+# Where $in_pod says so and slurm.conf names no log, it is the container's, which cannot be read from inside: WHERE is "container".
 # First "ready NOW ZONE WHERE" on standard error; then it waits for a line; then past entries, the line $mark, and new entries. Past
 # entries are read for $past seconds and up to $room bytes: "$mark cut" means that some are missing, "$mark unread" that some could
 # not be read.
@@ -13,23 +14,28 @@ from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
 
-# Entries begin with [YYYY-MM-DDT...; in the journal with the time and a name. Lines without a time belong to the entry before.
+# Entries begin with [YYYY-MM-DDT...; in the journal with the time and a name. Lines without a time belong to the entry before. What
+# slurmctld writes to its standard error has an own beginning in the journal, and each further line of an entry is a message there.
 filter_entries() (
     ulimit -v 2000000 2>/dev/null # an entry without an end
     exec $awk -v from="$from" -v mark="$mark" -v room="$room" '
     function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
     /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ {
         at = $1
-        sub(/^[^ ]+ [^ ]+ [^ ]+: /, "")
-        sub(/^\[[0-9-]+T[^]]*\] /, "")
-        $0 = "[" at "] " $0
+        name = $3
+        sub(/^[^ ]+ [^ ]+ [^ ]+: ?/, "")
+        if (sub(/^(slurmctld: )?\[[0-9-]+T[^]]*\] /, "") || sub(/^slurmctld: /, "")) own[name] = 1
+        else if (name in own && $0 !~ /^slurmscriptd: /) further = 1
+        if (further) shown = wanted[name]
+        else $0 = "[" at "] " $0
     }
-    stamped() {
+    stamped() && !further {
         dated = 1
         shown = substr($0, 2, 19) >= from && $0 ~ /(^|[^A-Za-z])lua|slurm_bb_|burst_buffer|slurmscriptd|(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId/
+        wanted[name] = shown
     }
     $0 == mark " cut" || $0 == mark " unread" { print; next }
-    { seen = 1 }
+    { seen = 1; further = 0 }
     shown && room && (passed += length($0) + 1) > room { print mark " cut"; exit }
     shown { print; fflush() }
     END { if (seen && !dated) print mark " undated" }
@@ -76,6 +82,8 @@ if [ -n "$log" ] && as_slurm_user test -r "$log" && size=$(as_slurm_user stat -L
     where=$log
 elif [ -z "$log" ] && [ -e "$folder/slurm.conf" ] && [ "$conf_code" != 0 ]; then
     where="nowhere: $folder/slurm.conf cannot be read to its end, so it is unknown where slurmctld writes its log"
+elif [ -z "$log" ] && [ -n "$in_pod" ]; then
+    where=container
 elif [ -z "$log" ] && command -v journalctl >/dev/null; then
     where="the journal of $unit"
 else

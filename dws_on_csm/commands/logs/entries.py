@@ -103,7 +103,11 @@ def slurmctld_pod_entries(lines: Iterable[str | None], source: str, clock: Clock
             yield entry
 
 
-_SLURMCTLD = re.compile(r"slurmctld: (?:\[[^\]]*\] )?(.*)", re.DOTALL)
+_SLURMCTLD = re.compile(
+    r"(?:slurmctld: (?:\[[^\]]*\] )?|\[(?:\d{4}-\d\d-\d\dT|[A-Z][a-z]{2} [ \d]\d )[^\]]*\] |(?=slurmscriptd: ))(.*)",
+    re.DOTALL,
+)
+"""How an entry begins in a container's log: up to Slurm 24.11 with the program's name, from 25.05 on with the time alone."""
 _OF_PLUGIN = re.compile(
     r"\blua|slurm_bb_|burst_buffer|slurmscriptd|"
     r"(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId"

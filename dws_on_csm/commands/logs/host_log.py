@@ -26,13 +26,22 @@ PAST = 300.0
 """Most seconds for reading the past entries of a host."""
 SILENT = 60.0
 """Further seconds to wait for a silent host."""
+IN_CONTAINER = "container"
+"""The script's word for a log that is the container's."""
+CONTAINER_LOG = (
+    "slurmctld writes its log to its container alone, which does not have the lines of the plugin's own hooks. "
+    "To have them, set SlurmctldLogFile in its slurm.conf"
+)
 MAX_LINE = 65536
 """Most bytes of a line to wait for its end."""
 
 
 @dataclass
 class HostLog:
-    """slurmctld's log on `host`. `notes`: what to tell people about it; `cut`: why the past entries are incomplete, or ""."""
+    """slurmctld's log on `host`. `notes`: what to tell people about it; `cut`: why the past entries are incomplete, or "".
+
+    in_container    whether it is the log of its container in a pod, which is not read here
+    """
 
     host: str
     notes: list[str]
@@ -41,6 +50,7 @@ class HostLog:
     _lines: Iterator[str | None]
     _channel: Channel
     cut: str = ""
+    in_container: bool = False
 
     def past(self) -> Iterator[Entry]:
         """The entries that the log already has."""
@@ -93,6 +103,7 @@ def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> Ho
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}
+    settings["in_pod"] = "yes" if site.host(session.host).pod else ""
     script = render.script("lib/as.sh", "lib/slurmctld.sh", "controller/logs.sh", **settings)
     before = time.time()
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
@@ -100,7 +111,9 @@ def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> Ho
     now, offset, path = ready.split(" ", 2)
     ahead = clock_skew(float(now), before, after)
     notes = []
-    if path.startswith("nowhere"):
+    if path == IN_CONTAINER:
+        notes.append(f"{session.host}: {CONTAINER_LOG}")
+    elif path.startswith("nowhere"):
         notes.append(f"{session.host}: there is no log of slurmctld: {path.removeprefix('nowhere: ')}")
     elif not path.startswith("/"):
         notes.append(f"{session.host}: reading {path}")
@@ -108,7 +121,8 @@ def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> Ho
         notes.append(describe_skew(session.host, ahead))
     channel.sendall(b"go\n")
     clock = Clock(ahead, parse_zone(offset))
-    return HostLog(session.host, notes, clock, not path.startswith("nowhere"), _lines(channel), channel)
+    readable = not path.startswith("nowhere")
+    return HostLog(session.host, notes, clock, readable, _lines(channel), channel, in_container=path == IN_CONTAINER)
 
 
 def clock_skew(now: float, before: float, after: float) -> float:

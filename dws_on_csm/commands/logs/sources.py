@@ -28,6 +28,7 @@ class Sources:
     opened_at  the time at which all sources were open: a pod's later entries are new ones
     missing    whether a source cannot be read
     closing    set when no more entries are wanted: sources that end from then on are not noted
+    controllers_in_pods     those whose container's log is read: slurm.conf names no file there
     """
 
     since: float = 0.0
@@ -60,13 +61,14 @@ def sources(site: Site, since: float, follow: bool) -> Iterator[Sources]:
     with ExitStack() as stack:
         sessions = connect_all(site, wanted)
         stack.callback(sessions.close)
-        for host in wanted:
+        # the master last: then it is known which pods' containers are to be read
+        for host in sorted(wanted, key=lambda host: host.role == "master"):
             session = sessions[host.name]
             if isinstance(session, Unreachable):
                 opened.note_missing(str(session))
             elif host.role == "master":
                 _open_pods(site, session, opened, stack)
-            elif not host.pod:
+            else:
                 _open_host(site, session, opened, follow, stack)
         opened.opened_at = time.time()
         try:
@@ -89,13 +91,17 @@ def _open_host(site: Site, session: RemoteShell, opened: Sources, follow: bool, 
         opened.note(text)
     log.notes.clear()
     opened.missing |= not log.readable
-    opened.hosts.append(log)
+    if not site.host(session.host).pod or (log.readable and not log.in_container):
+        opened.hosts.append(log)
 
 
 def _open_pods(site: Site, session: RemoteShell, opened: Sources, stack: ExitStack) -> None:
     opened.cluster = Cluster(session, site.master.context, watches=pod_log.STREAMS + 1)
     stack.callback(opened.cluster.close)
-    opened.controllers_in_pods = tuple(host for host in site.controllers if host.pod and site.active(host))
+    read = {log.host for log in opened.hosts}
+    opened.controllers_in_pods = tuple(
+        host for host in site.controllers if host.pod and site.active(host) and host.name not in read
+    )
     opened.pods = pod_log.readable_containers(opened.cluster, opened.note_missing, opened.controllers_in_pods)
     try:
         ahead = _ahead(session)

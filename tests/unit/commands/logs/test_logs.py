@@ -124,6 +124,28 @@ def test_pods_tell_their_time_once() -> None:
     ]
 
 
+def test_slurmctlds_container_in_every_version() -> None:
+    """Up to 24.11 a line begins with the program's name, from 25.05 on with its time; a Workflow stays one entry."""
+    lines = [
+        "2026-01-31T12:00:00.100000000Z slurmctld: lua: apiVersion: v1alpha2",
+        "2026-01-31T12:00:00.100010000Z kind: Workflow",
+        "2026-01-31T12:00:00.200000000Z slurmctld: sched: no",
+        "2026-01-31T12:00:01.000000000Z [2026-01-31T12:00:00.999] lua: apiVersion: v1alpha2",
+        "2026-01-31T12:00:01.000010000Z kind: Workflow",
+        "2026-01-31T12:00:02.000000000Z [2026-01-31T12:00:01.999] sched: no",
+        "2026-01-31T12:00:03.000000000Z [2026-01-31T12:00:02.999] error: Teardown for JobId=1 failed. status: -1",
+        "2026-01-31T12:00:04.000000000Z [Jan 31 12:00:03.99] burst_buffer/lua: bb_p_load_state",
+        "2026-01-31T12:00:05.000000000Z slurmscriptd: error: _run_script: JobId=1 slurm_bb_job_teardown",
+    ]
+    assert entries(slurmctld_pod_entries(lines, "slurmctld", Clock())) == [
+        (0.1, "lua: apiVersion: v1alpha2\nkind: Workflow"),
+        (1.0, "lua: apiVersion: v1alpha2\nkind: Workflow"),
+        (3.0, "error: Teardown for JobId=1 failed. status: -1"),
+        (4.0, "burst_buffer/lua: bb_p_load_state"),
+        (5.0, "slurmscriptd: error: _run_script: JobId=1 slurm_bb_job_teardown"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -216,7 +238,14 @@ def log_line(ago: float, text: str) -> str:
 
 def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
     (folder / "slurm.conf").write_text(f"ClusterName=lab\nslurmctldlogfile = {log}   # here\n")
-    settings = {"folder": str(folder), "unit": "slurmctld", "mark": "--mark", "follow": follow, "past": "60"}
+    settings = {
+        "folder": str(folder),
+        "unit": "slurmctld",
+        "mark": "--mark",
+        "follow": follow,
+        "past": "60",
+        "in_pod": "",
+    }
     return [
         "sh",
         "-c",
@@ -374,6 +403,37 @@ def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
     assert done.stderr.rstrip().endswith("the journal of slurmctld")
     (entry,) = [one for one in slurm_log_entries(done.stdout.splitlines()[:-1], "slurmctl1", Clock()) if one]
     assert abs(entry.at - time.time()) < 60
+
+
+@pytest.mark.parametrize("begin", ["slurmctld: ", "[2026-01-31T12:00:00.999] "], ids=["24.11", "25.05"])
+def test_in_the_journal_an_entry_of_standard_error_has_a_message_for_each_line(tmp_path: Path, begin: str) -> None:
+    """A slurmctld in the foreground writes to its standard error: a Workflow's lines stay together, no other program's do."""
+    at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.123456%z")
+    head = f"{at} slurmctl1 slurmctld[7]: "
+    said = [
+        *(f"{head}{begin}lua: apiVersion", f"{head}kind: Workflow", f"{at} slurmctl1 systemd[1]: Reloading slurmctld"),
+        *(f"{head}  name: bb12", f"{head}{begin}sched: no", f"{head}further"),
+    ]
+    (tmp_path / "said").write_text("\n".join(said) + "\n")
+    journal = tmp_path / "journalctl"
+    journal.write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+    journal.chmod(0o755)
+    words = command(tmp_path, "none", 600)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    assert done.stdout.splitlines() == [f"[{at}] lua: apiVersion", "kind: Workflow", "  name: bb12", "--mark"]
+
+
+def test_the_log_of_a_container_is_not_read_from_inside(tmp_path: Path) -> None:
+    """A pod's image may have journalctl: what slurmctld says in the foreground of a container is in no journal of it."""
+    (tmp_path / "journalctl").write_text("#!/bin/sh\necho lua: something\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    words = command(tmp_path, "none", 600)
+    words[-1] = words[-1].replace("in_pod=''", "in_pod=yes")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    assert done.stdout.splitlines() == ["--mark"]
+    assert done.stderr.split()[-1] == "container"
 
 
 def test_a_missing_log_is_reported(tmp_path: Path) -> None:
