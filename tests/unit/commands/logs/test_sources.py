@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.logs import host_log, pod_log
+from dws_on_csm.commands.logs import pod_log
 from dws_on_csm.commands.logs import sources as module
 from dws_on_csm.commands.logs.sources import sources
 from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Host
 from tests.unit.site_files import write
 
 SITE = "master: {host: m}\ncontrollers: [{pod: {name: inside}}]\n"
@@ -45,15 +48,18 @@ def test_the_log_of_a_pod(
     missing: bool,
 ) -> None:
     """A file has the hooks' lines too, and it is read in place of the container's log, which has the others once more."""
-    session = {name: Session(host=name, where=where, now=host_log.time.time()) for name in ("m", "inside")}
+    session = {name: Session(host=name, where=where, now=time.time()) for name in ("m", "inside")}
     monkeypatch.setattr(module, "connect_all", lambda site, wanted: _Sessions(session))
     monkeypatch.setattr(module, "Cluster", lambda *given, **named: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(module, "_ahead", lambda session: 0.0)
     monkeypatch.setattr(pod_log, "node_clocks", lambda *given: {})
     asked: list[str] = []
-    monkeypatch.setattr(
-        pod_log, "readable_containers", lambda cluster, note, hosts: asked.extend(host.name for host in hosts) or []
-    )
+
+    def read(cluster: Any, note: Any, hosts: Sequence[Host]) -> list[Any]:
+        asked.extend(host.name for host in hosts)
+        return []
+
+    monkeypatch.setattr(pod_log, "readable_containers", read)
     with sources(load(write(tmp_path, SITE)), 0.0, follow=False) as opened:
         assert [log.host for log in opened.hosts] == files
         assert [host.name for host in opened.controllers_in_pods] == asked == containers
