@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast unit sites mutants tools parts check lint format types completion clean
+.PHONY: help setup demo test fast unit nights sites mutants tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fast: $(READY) tools ## Run the tests that take a minute together
 
 unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 	$(PYTEST) -m 'not lab'
+
+nights: $(READY) parts ## Break a site in every way of tests/lab/test_nights.py, type each fix as it stands (K=WORDS: only some)
+	NIGHTS=1 $(BIN)/pytest -n 0 tests/lab/test_nights.py $(if $(K),-k "$(K)")
 
 sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites have, and compare with their own programs
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/sites tests/ssh/test_login_shells.py tests/ssh/test_sudo_settings.py

@@ -29,6 +29,7 @@ LONGEST = (
     "test_secrets",
     "test_cert_manager",
     "test_adoption",
+    "test_nights",
     "test_lab_pod",
     # without a lab
     "test_persistent_storage_api",

@@ -16,6 +16,7 @@ from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
@@ -45,14 +46,15 @@ class Reading:
 def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
     """Connect to all hosts of `site`, make all looks of `stages` that can be made, and close the connections at the end."""
     events: list[Event] = []
+    emit = commands_to_paste.completing(site, events.append)
     with (
         _shown_on_terminal(f"checking {plural(len(site.hosts()), 'host')} ..."),
         interruptible(_last_words) as interrupts,
     ):
         sessions = connect(site, site.hosts())
         try:
-            hosts, _ = answering(site, roles(site), sessions, events.append)
-            run = Run(identifier(time.time()), site, stages, reach_through(site, sessions), events.append, hosts)
+            hosts, _ = answering(site, roles(site), sessions, emit)
+            run = Run(identifier(time.time()), site, stages, reach_through(site, sessions), emit, hosts)
             interrupts.watch(run, sessions)
             state.first_looks(run)
             if run.stopping.is_set():

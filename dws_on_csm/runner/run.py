@@ -31,7 +31,7 @@ from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, S
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
-from dws_on_csm.runner import run_log
+from dws_on_csm.runner import commands_to_paste, run_log
 from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
 from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
@@ -77,7 +77,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: select.
 
 def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     site, options, journal = request.site, request.options, request.journal
-    emit = redacting(journal, request.display)
+    emit = commands_to_paste.completing(site, redacting(journal, request.display))
     hosts_by_role = roles(site)
     graph = at_work(request.stages, hosts_by_role)
     emit(Opened(journal.run, options.shown, hosts_by_role, graph, request.began, str(site.path.absolute())))

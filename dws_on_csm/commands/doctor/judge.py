@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from dws_on_csm.commands.doctor import rules
@@ -14,6 +15,7 @@ from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.preflight.master import SKEW
@@ -31,6 +33,7 @@ def diagnose(reading: Reading) -> Diagnosis:
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
             checks += 1
             results += _judge_item(run, key, item, host)
+    results = [_to_paste(run, result) for result in results]
     order = {host.name: number for number, host in enumerate(run.site.hosts())}
     findings = _once(result for result in results if isinstance(result, HostFinding))
     findings.sort(key=lambda finding: order.get(finding.host, -1))
@@ -42,6 +45,14 @@ def diagnose(reading: Reading) -> Diagnosis:
         notes=tuple(_notes(reading)),
         checks=checks,
     )
+
+
+def _to_paste(run: Run, result: HostFinding | Unseen) -> HostFinding | Unseen:
+    """The finding, with the site file in the commands of its text and fix."""
+    if isinstance(result, Unseen):
+        return result
+    text, fix = (commands_to_paste.with_site(words, run.site) for words in (result.finding.text, result.finding.fix))
+    return replace(result, finding=replace(result.finding, text=text, fix=fix))
 
 
 def _once(findings: Iterable[HostFinding]) -> list[HostFinding]:

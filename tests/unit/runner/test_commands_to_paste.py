@@ -13,6 +13,7 @@ import pytest
 
 import tasks
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model.events import Done, Event, Failure
 from dws_on_csm.runner import commands_to_paste, run
 from dws_on_csm.runner.options import Options
 
@@ -30,6 +31,37 @@ def test_the_command_to_continue_changes_no_more_hosts(path: str, limit: set[str
     """After a refused run on some hosts the shown command is for these hosts alone."""
     site = replace(load(DEFAULT), path=Path(path), limit=None if limit is None else frozenset(limit))
     assert commands_to_paste.again(Options("install"), site) == f"invoke install {options}"
+
+
+@pytest.mark.parametrize(
+    ("text", "completed"),
+    [
+        ("run `invoke install`", "run `invoke install --hosts /etc/site.yaml`"),
+        ("`invoke certs.rotate`, then `invoke doctor`", None),
+        ("run `fab -H c1 repair access`", "run `fab -H c1 repair access --site /etc/site.yaml`"),
+        ("run `invoke plan --hosts x`; `kubectl get pods`; `invoke --list`; invoke install", "the same"),
+    ],
+)
+def test_a_command_in_a_message_is_for_the_same_site_file(text: str, completed: str | None) -> None:
+    """A command of ours between backticks gets the site file that was given; it stays as it is for hosts.yaml, or of other programs."""
+    site = load(DEFAULT)
+    assert commands_to_paste.with_site(text, site) == text
+    other = commands_to_paste.with_site(text, replace(site, path=Path("/etc/site.yaml")))
+    if completed is None:
+        assert other == "`invoke certs.rotate --hosts /etc/site.yaml`, then `invoke doctor --hosts /etc/site.yaml`"
+    else:
+        assert other == (text if completed == "the same" else completed)
+
+
+def test_a_refusal_names_the_site_file_in_its_fix() -> None:
+    """Each event of a run whose failure has a command is completed before anybody sees it."""
+    seen: list[Event] = []
+    site = replace(load(DEFAULT), path=Path("/etc/site.yaml"))
+    failure = Failure(command="name", meaning="m", fix="run `invoke install`")
+    commands_to_paste.completing(site, seen.append)(Done("m", "a", "b", "refused", 0.0, 0.0, failures=(failure,)))
+    assert [event.failures[0].fix for event in seen if isinstance(event, Done)] == [
+        "run `invoke install --hosts /etc/site.yaml`"
+    ]
 
 
 EVIL = "/tmp/a site; touch harm/hosts.yaml"

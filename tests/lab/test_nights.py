@@ -1,0 +1,140 @@
+"""Nights of an administrator: something breaks, `invoke doctor` names the cause, its fix is typed as it stands, all is well again.
+
+A table: each row breaks one thing on an installed site. `make test` tries the rows of the sample; `make nights` tries all of them
+(NIGHTS=1 does so too; -k WHAT chooses some). All rows share one lab, and each leaves it as it was.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import ssh
+from lab.model import Lab
+from tests.lab import command, scene
+from tests.lab.conftest import On
+from tests.lab.scene import MASTER
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Night:
+    """What broke, and how the night ends.
+
+    what     one sentence, the test's name
+    host     where `breaks` is typed, by root
+    breaks   the commands that break it; they wait until it is broken
+    causes   the findings that are counted, "NAME" on `host` or "HOST NAME": exactly these; others follow from them
+    says     a text that the first cause's finding has: what an administrator has to know
+    typed    which commands of the first cause's fix are typed, by their number: those in backticks, in order, from 0. Those of
+             invoke and fab here, the others on `on`. A command that asks is confirmed with --yes
+    on       where commands that are not invoke's or fab's are typed
+    until    a command on `on` that ends when the fix has worked
+    back     what else to take back on `host`, whatever happened
+    sample   whether `make test` tries this row
+    """
+
+    what: str
+    host: str
+    breaks: str
+    causes: tuple[str, ...]
+    says: str = ""
+    typed: tuple[int, ...] = (0,)
+    on: str = MASTER
+    until: str = ":"
+    back: str = ":"
+    sample: bool = False
+
+    @property
+    def expected(self) -> set[tuple[str, str]]:
+        """Host and name of each cause."""
+        pairs = [cause.rpartition(" ") for cause in self.causes]
+        return {(host or self.host, name) for host, _, name in pairs}
+
+
+SCALED = "kubectl -n dws-system scale deployment dws-webhook --replicas=0"
+
+NIGHTS = (
+    Night(
+        "the webhook was scaled to no pods",
+        MASTER,
+        f"{SCALED}; kubectl -n dws-system wait --for=delete pod -l control-plane=webhook --timeout=100s",
+        ("objects-differ", "pods-not-ready"),
+        sample=True,
+    ),
+)
+
+
+def tried() -> list[Night]:
+    """The rows of this run."""
+    return [night for night in NIGHTS if night.sample or os.environ.get("NIGHTS")]
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Path:
+    """The site file of an installed site."""
+    scene.installed(lab)
+    return scene.site_file(lab)
+
+
+@pytest.fixture
+def broken(lab: Lab, on: On, site: Path, request: pytest.FixtureRequest) -> Iterator[Night]:
+    """One row, broken; whatever the test says, it is taken back, and what that leaves is installed."""
+    night: Night = request.param
+    try:
+        on(night.host, night.breaks, deadline=200)
+        yield night
+    finally:
+        on(night.host, night.back, deadline=200)
+        if request.node.stash.get(UNDONE, True):
+            scene.installed(lab)
+
+
+UNDONE = pytest.StashKey[bool]()
+"""Of a test: whether its row may have left anything broken."""
+
+
+@pytest.mark.parametrize("broken", tried(), ids=lambda night: night.what, indirect=True)
+def test_the_cause_is_named_and_its_fix_works(
+    lab: Lab, on: On, site: Path, broken: Night, request: pytest.FixtureRequest
+) -> None:
+    """Exactly the causes are counted, everything else follows from them; after the fix, typed literally, nothing is wrong."""
+    findings, unseen = examined(site)
+    causes = [finding for finding in findings if finding["follows_from"] is None]
+    assert {(finding["host"], finding["name"]) for finding in causes} == broken.expected, (findings, unseen)
+    first = broken.causes[0].rpartition(" ")[2]
+    cause = next(finding for finding in causes if finding["name"] == first)
+    assert broken.says in f"{cause['text']} {cause['fix']}"
+    commands = re.findall(r"`([^`]+)`", cause["fix"])
+    for number in broken.typed:
+        typed(lab, broken, commands[number])
+    on(broken.on, broken.until, deadline=200)
+    on(broken.host, broken.back, deadline=200)
+    assert examined(site) == ([], [])
+    request.node.stash[UNDONE] = False
+
+
+def typed(lab: Lab, night: Night, words: str) -> None:
+    """Type a command of a fix as it stands: ours here, which must succeed, and others on a host."""
+    program, *options = shlex.split(words)
+    if program == "invoke":
+        asks = ["--yes"] if options[0] in ("install", "undeploy", "rollback", "workflows") else []
+        done = command.invoke(*options, *asks, deadline=400)
+        assert done.code == 0, f"{words}\n{done.out[-3000:]}{done.err[-3000:]}"
+    elif program == "fab":
+        done = command.fab(*options[1:], deadline=400)
+        assert done.code == 0, f"{words}\n{done.out[-3000:]}{done.err[-3000:]}"
+    else:
+        ssh.run(lab, night.on, words, "", 200)
+
+
+def examined(site: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What `invoke doctor --json` found, and what it could not check."""
+    answer = command.invoke("doctor", f"--hosts={site}", "--json", deadline=300)
+    return answer.records("finding"), answer.records("unseen")
