@@ -43,7 +43,7 @@ def test_the_command_to_continue_changes_no_more_hosts(path: str, limit: set[str
     ],
 )
 def test_a_command_in_a_message_is_for_the_same_site_file(text: str, completed: str | None) -> None:
-    """A command of ours between backticks gets the site file that was given; it stays as it is for hosts.yaml, or of other programs."""
+    """A command of ours between backticks gets the site file that was given; other commands, and those for hosts.yaml, stay."""
     site = load(DEFAULT)
     assert commands_to_paste.with_site(text, site) == text
     other = commands_to_paste.with_site(text, replace(site, path=Path("/etc/site.yaml")))
