@@ -18,7 +18,7 @@ help: ## List the targets
 
 setup: $(READY) ## Create .venv with all Python packages (as root also installs missing apt packages)
 
-$(READY): pyproject.toml constraints.txt lab/setup.sh
+$(READY): pyproject.toml constraints.txt lab/setup.sh lab/invoke_start.py
 	sh lab/setup.sh $(PYTHON) $(VENV)
 	touch $@
 

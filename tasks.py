@@ -25,14 +25,26 @@ def _site(hosts: Any, limit: str | None) -> Any:
         command_line.leave(error)
 
 
-PLAN = "show what would change; change nothing"
+PLAN = "show what would change; change nothing (also --check, --dry-run)"
+
+
+def _only(site: Any, host: str) -> Any:
+    from dws_on_csm.config.site import HostsError
+    from dws_on_csm.runner.read_only import only
+
+    try:
+        return only(site, host)
+    except HostsError as error:
+        command_line.leave(error)
+
 
 HELP = {
     "hosts": "a site file (a path with a / or ending in .yaml), or a node set of hosts in hosts.yaml (default: hosts.yaml)",
     "limit": "change only these hosts (a node set)",
     "bundle": "install from this offline bundle (made by bundle.make); download nothing",
     "json": "write JSON lines, and nothing else, to standard output",
-    "yes": "do not ask before removing anything",
+    "yes": "do not ask before removing anything (also -y)",
+    "plan": PLAN,
     "diff": "show new files whole, not as their number of lines",
     "verify": "submit the test job even if nothing changed",
     "delete-persistent-storage": "delete users' storage and its data: all names (a,b), or the code that the refusal shows",
@@ -63,7 +75,8 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
     optional=["hosts"],
     auto_shortflags=False,
     help={
-        k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify", "diff", "delete-persistent-storage")
+        k: HELP[k]
+        for k in ("hosts", "limit", "bundle", "json", "yes", "plan", "verify", "diff", "delete-persistent-storage")
     },
 )
 def install(
@@ -73,12 +86,14 @@ def install(
     bundle: str = "",
     json: bool = False,
     yes: bool = False,
+    plan: bool = False,
     verify: bool = False,
     diff: bool = False,
     delete_persistent_storage: str = "",
 ) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
-    _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify, diff=diff)
+    name, options = ("plan", {"plan": True}) if plan else ("install", {"yes": yes, "verify": verify})
+    _run(name, hosts, limit, bundle, delete_persistent_storage, json=json, diff=diff, **options)
 
 
 @task(
@@ -94,6 +109,24 @@ def plan(
 ) -> None:
     """Show what install would change, as differences; change nothing."""
     _run("plan", hosts, limit, bundle, json=json, plan=True, diff=diff)
+
+
+@task(
+    optional=["hosts"],
+    positional=["file"],
+    auto_shortflags=False,
+    help={"file": "the site file, as with --hosts"} | {k: HELP[k] for k in ("hosts", "limit")},
+)
+def check(c: Context, file: str = "", hosts: str | bool | None = None, limit: str | None = None) -> None:
+    """Check the site file and show what it says; contact no host."""
+    from pathlib import Path
+
+    if file and hosts is not None:
+        command_line.leave(f"{file} and --hosts both name a site file. Give one of them.")
+    site = _site(str(Path(file).expanduser().absolute()) if file else hosts, limit)
+    from dws_on_csm.commands.check import show
+
+    sys.exit(show(site))
 
 
 @task(
@@ -130,7 +163,7 @@ UNDEPLOY = {
     "rbac": "finally, remove the plugin's ClusterRole and ClusterRoleBinding",
     "orphans": "delete orphaned Workflows, whose jobs have ended",
     "all-jobs": "refuse while any job is in Slurm, even one without a burst buffer",
-    "plan": "show what would be removed; change nothing",
+    "plan": "show what would be removed; change nothing (also --check, --dry-run)",
 }
 
 
@@ -357,6 +390,37 @@ def doctor(
     sys.exit(examine(site, archive, json, verbose or v))
 
 
+@task(
+    positional=["host"],
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={"host": "a host of the site file"} | {k: HELP[k] for k in ("hosts", "json")},
+)
+def look(c: Context, host: str, hosts: str | bool | None = None, json: bool = False) -> None:
+    """Show the state of one host and how it differs from the wanted one; change nothing."""
+    site = _only(_site(hosts, None), host)
+    from dws_on_csm.commands.look import show
+
+    sys.exit(show(site, json))
+
+
+@task(
+    positional=["host", "what"],
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={"host": "a host of the site file", "what": "a stage (plugin) or one of its steps (plugin.lua)"}
+    | {k: HELP[k] for k in ("hosts", "json", "yes")},
+)
+def repair(
+    c: Context, host: str, what: str, hosts: str | bool | None = None, json: bool = False, yes: bool = False
+) -> None:
+    """Check a stage or step on one host, correct it, and verify the result."""
+    site = _only(_site(hosts, None), host)
+    from dws_on_csm.commands.repair import repaired
+
+    sys.exit(repaired(site, what, yes=yes, json=json))
+
+
 @task
 def demo(c: Context) -> None:
     """Boot a lab, install DWS on it, and show the Workflow of a job."""
@@ -367,7 +431,7 @@ def demo(c: Context) -> None:
         sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, undeploy, workflows, logs, doctor, journal, rollback)
+namespace = Collection(install, plan, check, verify, undeploy, workflows, logs, doctor, journal, rollback, look, repair)
 
 certs = Collection("certs", rotate, revoke)
 certs.add_task(show, default=True)

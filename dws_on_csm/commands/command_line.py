@@ -1,11 +1,14 @@
-"""What invoke's parser lacks: exit code 2 for every wrong command line, and a positional argument that may be left out."""
+"""What invoke's parser lacks: exit code 2 for every wrong command line, words that users know from other tools, and a positional
+argument that may be left out."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +32,9 @@ def install() -> None:
     - Every wrong command line prints what is wrong and ends with exit code 2 (invoke's own parser: 1).
     - An empty word is wrong: `--limit "$HOSTS"` with an unset variable must not mean all hosts.
     - Only one command runs at a time: `undeploy plan` would undeploy.
+    - An option of invoke itself that would have no effect is wrong: `--dry install` would install.
+    - `--version` prints this tool's version and does nothing else, wherever it stands.
+    - Words of other tools work where they can only mean one thing (`-y`, `--check`), and are answered with ours elsewhere.
     - `rollback [RUN]`: a positional argument with the default "" may be left out.
     """
     _open_closed_streams()
@@ -38,6 +44,8 @@ def install() -> None:
         _completed_context,
     )
     Parser.parse_argv = _parsed
+    for arguments in _parsed_before():
+        _obey_core_options(arguments)
 
 
 def _open_closed_streams() -> None:
@@ -70,25 +78,135 @@ def leave(text: object) -> NoReturn:
 
 
 def program_name() -> str:
-    """The program that the user typed: invoke or fab."""
-    return "fab" if Path(sys.argv[0]).name == "fab" else "invoke"
+    """The program that the user typed: invoke, fab or dws-on-csm."""
+    name = Path(sys.argv[0]).name
+    return name if name in ("fab", "dws-on-csm") else "invoke"
+
+
+def version() -> str:
+    """The name and version of this tool."""
+    from dws_on_csm.config.load import ROOT
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return f"{project['name']} {project['version']}"
+
+
+# --- the options of invoke and Fabric themselves
+
+_NO_EFFECT = {
+    "dry": "To change nothing, run `{0}`",
+    "echo": "Add --verbose to the command",
+    "debug": "Add --verbose to the command",
+    "hide": "Leave it out",
+    "pty": "Leave it out",
+    "warn-only": "Leave it out",
+    "config": "For another site file, add {1} FILE to the command",
+    "command-timeout": "Set `deadlines` in the site file",
+    "prompt-for-sudo-password": "Leave it out: a run asks where sudo needs a password",
+    "identity": "Set `ssh.config` in the site file",
+    "ssh-config": "Set `ssh.config` in the site file",
+    "connect-timeout": "Set `deadlines.connect` in the site file",
+    "prompt-for-login-password": "Leave it out: a run asks where ssh needs a password",
+    "prompt-for-passphrase": "Leave it out: a run asks where ssh needs a passphrase",
+}
+"""Options of invoke or Fabric itself that have no effect on our commands -> what to do ({0}: the command that changes
+nothing, {1}: the option that names a site file)."""
+
+
+def is_meaningful(names: str) -> bool:
+    """Whether an option of invoke itself means anything to our commands, by its names as invoke's help shows them."""
+    return not any(f"--{name}" in names.replace("=", " ").replace("[", " ").split() for name in _NO_EFFECT)
+
+
+def _parsed_before() -> Iterator[Mapping[str, Any]]:
+    """The options that invoke or Fabric read before it loaded our commands."""
+    for name in ("invoke.main", "fabric.main"):
+        core = getattr(getattr(sys.modules.get(name), "program", None), "core", None)
+        if core:
+            yield core[0].args
+
+
+def _obey_core_options(arguments: Mapping[str, Any]) -> None:
+    """Print the version if asked for. Exit with 2 where one of invoke's own options was given that has no effect."""
+    for name, argument in arguments.items():
+        if name in _NO_EFFECT and argument.got_value and argument.value:
+            fab = program_name() == "fab"
+            plan = (
+                "fab -H HOST look" if fab else f"{program_name()} plan`, or add --plan to the command: `undeploy --plan"
+            )
+            fix = _NO_EFFECT[name].format(plan, "--site" if fab else "--hosts")
+            leave(f"--{name} has no effect here: nothing was run. {fix}.")
+    if "version" in arguments and arguments["version"].value:
+        console.say(version())
+        sys.exit(0)
+
+
+# --- parse
 
 
 def _parsed(parser: Any, argv: list[str]) -> Any:
     words = argv[: argv.index("--")] if "--" in argv else argv
+    if _completes():
+        return _parse_argv(parser, argv)
     for before, word in zip(["", *words], words, strict=False):
         if not word or (word.startswith("--") and word.endswith("=")):
             leave(f"{(word or before).rstrip('=')} has an empty value. Leave it out, or give it a value.")
+    if not parser.ignore_unknown:
+        _refuse_early_options(parser, words)
     try:
         result = _parse_argv(parser, argv)
     except ParseError as error:  # what the functions below do not know
         leave(f"{error}. Run `{program_name()} --list` for the commands.")
+    if result:
+        _obey_core_options(result[0].args)
     names = [context.name for context in result[1:]]
     if len(names) > 1:
         leave(
             f"Run one command at a time, not {' and '.join(names)}. `{program_name()} {names[0]} --help` shows its options."
         )
     return result
+
+
+def _completes() -> bool:
+    """Whether this process answers a shell that completes a word: half a word is then no mistake."""
+    return sys.argv[1:2] == ["--complete"]
+
+
+def _refuse_early_options(parser: Any, words: list[str]) -> None:
+    """Exit with 2 where an option of a command stands before the command."""
+    first = words[0] if words else ""
+    if not first.startswith("-") or first.partition("=")[0] in parser.initial.flags:
+        return
+    places = [place for place, word in enumerate(words) if word in parser.contexts]
+    if places:
+        moved = [*words[places[0] :], *words[: places[0]]]
+        right = shlex.join([program_name(), *moved])
+        leave(f"{first.partition('=')[0]} stands before the command. Write options after it: `{right}`.")
+
+
+_ALIASES = {"-y": "--yes", "-v": "--verbose", "-n": "--plan", "--dry-run": "--plan", "--check": "--plan"}
+"""Options as other tools call them -> ours, where a command has it."""
+
+_OPTIONS_ELSEWHERE = {
+    "--hosts": ("--site", "--inventory", "--site-file", "--hostfile", "--host", "--file", "-i"),
+    "--site": ("--hosts", "--inventory", "--site-file", "--file", "-i"),
+    "--yes": ("--force", "--assume-yes", "--assumeyes", "--non-interactive", "--auto-approve"),
+    "--limit": ("--only", "--nodes", "--target"),
+    "--json": ("--output", "--format"),
+}
+"""Our option -> what similar ones are called elsewhere."""
+
+_COMMANDS_ELSEWHERE = {
+    "install": ("upgrade", "update", "apply", "deploy", "reinstall", "setup"),
+    "undeploy": ("uninstall", "remove", "delete", "destroy", "purge", "teardown"),
+    "plan": ("diff", "dry-run", "preview"),
+    "check": ("validate", "lint"),
+    "doctor": ("status", "health", "diagnose"),
+    "journal": ("history", "runs"),
+    "rollback": ("undo", "revert", "restore", "downgrade"),
+    "verify": ("test", "prove"),
+}
+"""Our command -> what similar ones are called elsewhere."""
 
 
 def _handled(machine: Any, token: str) -> None:
@@ -100,7 +218,11 @@ def _handled(machine: Any, token: str) -> None:
         *machine.contexts.aliases,
         *options,
         *(machine.initial.flags if machine.initial else ()),
+        *(machine.initial.flags.aliases if machine.initial else ()),
     }
+    if token not in known and not machine.ignore_unknown and not machine.waiting_for_flag_value:
+        alias = _ALIASES.get(token, token)
+        token = alias if alias in options else token
     if token in ("--help", "-h") and context and context is not machine.initial:
         machine.initial.flags["--help"].value = context.name
         for argument in context.missing_positional_args:
@@ -115,24 +237,36 @@ def _handled(machine: Any, token: str) -> None:
     elif free and not token.startswith("-"):
         free[0].value = token
     elif context is machine.initial:
-        _unknown(token, "a command", machine.contexts, f"{program_name()} --list", "the commands")
+        _unknown(machine, token, "a command", machine.contexts, f"{program_name()} --list", "the commands")
     else:
         noun, name = ("an option" if token.startswith("-") else "an argument"), f"{program_name()} {context.name}"
         similar = options if token.startswith("-") else ()
-        _unknown(token, f"{noun} of {name}", similar, f"{name} --help", "its options")
+        _unknown(machine, token, f"{noun} of {name}", similar, f"{name} --help", "its options")
 
 
-def _unknown(word: str, kind: str, names: Iterable[str], command: str, shows: str) -> NoReturn:
+def _unknown(machine: Any, word: str, kind: str, names: Iterable[str], command: str, shows: str) -> NoReturn:
     from dws_on_csm.config.nodeset import did_you_mean
 
-    leave(f"{word} is not {kind}{did_you_mean(word, names) or '.'} Run `{command}` for {shows}.")
+    names = list(names)
+    elsewhere = {**_COMMANDS_ELSEWHERE, **_OPTIONS_ELSEWHERE}
+    ours = [name for name in names if word in elsewhere.get(name, ()) or (len(word) > 4 and name.startswith(word))]
+    similar = f"; did you mean {ours[0]}?" if ours else did_you_mean(word, names) or "."
+    _wrong(machine, f"{word} is not {kind}{similar} Run `{command}` for {shows}.")
+
+
+def _wrong(machine: Any, text: str) -> NoReturn:
+    """Exit with 2; where a shell completes a word, tell invoke up to where the words can be read."""
+    if _completes():
+        raise ParseError(text, machine.context)
+    leave(text)
 
 
 def _completed_flag(machine: Any) -> None:
     flag = machine.flag
     if flag and flag.takes_value and flag.raw_value is None and not flag.optional:
-        leave(
-            f"--{flag.name.replace('_', '-')} needs a value. Run `{program_name()} {machine.context.name} --help` for its options."
+        _wrong(
+            machine,
+            f"--{flag.name.replace('_', '-')} needs a value. Run `{program_name()} {machine.context.name} --help` for its options.",
         )
     _complete_flag(machine)
 
@@ -142,5 +276,5 @@ def _completed_context(machine: Any) -> None:
     if context and (missing := context.missing_positional_args):
         words = " ".join(argument.name.upper() for argument in missing)
         name = f"{program_name()} {context.name}"
-        leave(f"{name} needs {words}. Run `{name} --help` for its options.")
+        _wrong(machine, f"{name} needs {words}. Run `{name} --help` for its options.")
     _complete_context(machine)

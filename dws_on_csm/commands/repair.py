@@ -50,20 +50,24 @@ _REPAIR = {"what": "a stage (plugin) or one of its steps (plugin.lua)"} | {
 @task(positional=["what"], auto_shortflags=False, help=_REPAIR)
 def repair(c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False) -> None:
     """Check a stage or step on this host, correct it, and verify the result."""
-    given = _site(c, site)
+    sys.exit(repaired(_site(c, site), what, yes=yes, json=json))
+
+
+def repaired(site: Site, what: str, *, yes: bool, json: bool) -> int:
+    """Repair the stage or step `what` on the one host that `site` is limited to. Returns the exit code."""
     what = _FORMER.get(what, what)
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
     from dws_on_csm.stages.install import procedure
 
-    every = procedure(given)
-    stages = chosen(given, every, what)
-    host = next(iter(given.limit or ()))
+    every = procedure(site)
+    stages = chosen(site, every, what)
+    host = next(iter(site.limit or ()))
     right = f"{what} is correct on {host}."
     options = Options(
         "repair", yes=yes, verify=what.startswith("verify"), json=json, words=(what,), host=host, reads=every
     )
-    sys.exit(run(given, stages, replace(options, done=f"{what} was corrected on {host}.", right=right)))
+    return run(site, stages, replace(options, done=f"{what} was corrected on {host}.", right=right))
 
 
 _FORMER = {"previous": "replace", "access.former": "access.old-subjects"}

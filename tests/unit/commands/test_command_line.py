@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from invoke import Program
+from invoke.parser import Parser
 
 from dws_on_csm.commands.command_line import EXIT_CODES
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.runner import exit_codes
+from tasks import namespace
 
 BIN = Path(sys.executable).parent
 SITE = "master: {host: m.invalid}\ncontrollers: [{host: c.invalid}]\ntest_job: {user: joe}\n"
@@ -19,10 +25,34 @@ WRONG = (
     ("invoke bogus", "bogus is not a command. Run `invoke --list` for the commands."),
     ("invoke instal", "instal is not a command; did you mean install?"),
     ("invoke --bogus", "--bogus is not a command"),
+    ("invoke upgrade", "upgrade is not a command; did you mean install?"),
+    ("invoke uninstall --yes", "uninstall is not a command; did you mean undeploy?"),
     ("invoke lab.nope", "lab.nope is not a command"),
     ("invoke help plan", "help is not a command"),
     ("invoke plan nope", "nope is not an argument of invoke plan. Run `invoke plan --help` for its options."),
     ("invoke plan --limt c", "--limt is not an option of invoke plan; did you mean --limit?"),
+    ("invoke plan --site SITE", "--site is not an option of invoke plan; did you mean --hosts?"),
+    ("invoke plan --inventory SITE", "did you mean --hosts?"),
+    ("invoke undeploy --force", "did you mean --yes?"),
+    ("invoke undeploy --orph", "did you mean --orphans?"),
+    ("invoke --hosts SITE plan", "--hosts stands before the command. Write options after it: `invoke plan --hosts "),
+    ("invoke --json plan", "Write options after it: `invoke plan --json`."),
+    (
+        "invoke --dry install --hosts SITE",
+        "--dry has no effect here: nothing was run. To change nothing, run `invoke plan`",
+    ),
+    ("invoke install --hosts SITE --dry", "--dry has no effect here: nothing was run."),
+    ("invoke install --hosts SITE -R", "--dry has no effect here: nothing was run."),
+    ("invoke -e install --hosts SITE", "--echo has no effect here: nothing was run."),
+    ("invoke -f SITE plan", "--config has no effect here: nothing was run. For another site file, add --hosts FILE"),
+    ("fab -H m.invalid --dry repair plugin", "To change nothing, run `fab -H HOST look`."),
+    ("invoke check SITE --hosts SITE", "both name a site file"),
+    ("invoke check BROKEN", "unknown key"),
+    ("invoke check nope", "nope: no such file"),
+    ("invoke repair nope plugin --hosts SITE", "nope: not a host of"),
+    ("invoke repair m.invalid bogus --hosts SITE", "bogus is not a stage"),
+    ("invoke repair m.invalid", "invoke repair needs WHAT"),
+    ("invoke look", "invoke look needs HOST"),
     ("invoke install -x", "-x is not an option of invoke install"),
     ("invoke plan --json=5", "5 is not an argument of invoke plan"),
     ("invoke rollback A B", "B is not an argument of invoke rollback"),
@@ -81,6 +111,96 @@ def test_a_wrong_command_line_ends_with_2(line: str, message: str, tmp_path: Pat
     ended = typed(line, tmp_path)
     assert (ended.returncode, ended.stdout) == (exit_codes.USAGE, ""), ended.stderr
     assert message in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("program", ["invoke", "python -m invoke"], ids=["setup's", "invoke's own"])
+@pytest.mark.parametrize(
+    "place", ["{} --version", "{} -V", "{} install --version", "{} rollback RUN -V", "fab look -V"]
+)
+def test_the_version_is_this_tools_and_nothing_else_is_done(program: str, place: str, tmp_path: Path) -> None:
+    """Wherever --version stands; invoke's own program has its own version where no command is named."""
+    ended = typed(place.format(program), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    own = program != "invoke" and place.startswith("{} -")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert ended.stdout.startswith("Invoke ") if own else ended.stdout == f"dws-on-csm {version}\n"
+
+
+@pytest.mark.parametrize("option", ["--plan", "--check", "--dry-run", "-n"])
+@pytest.mark.parametrize("command", ["install", "undeploy", "rollback", "certs.rotate", "certs.revoke"])
+def test_a_plan_is_asked_for_by_each_of_its_names(command: str, option: str) -> None:
+    """Words of other tools mean --plan, for every command that has it."""
+    assert parsed(command, option)["plan"].value is True
+
+
+def test_yes_may_be_short() -> None:
+    """-y is --yes, also beside another short option."""
+    assert parsed("undeploy", "-y")["yes"].value is True
+    both = parsed("undeploy", "-yn")
+    assert (both["yes"].value, both["plan"].value) == (True, True)
+
+
+def parsed(*words: str) -> Any:
+    """The options of a command line, as invoke's parser reads it with our changes."""
+    program = Program(namespace=namespace)
+    parser = Parser(initial=program.initial_context, contexts=namespace.to_contexts())
+    return parser.parse_argv(list(words))[1].args
+
+
+def test_an_install_with_plan_is_a_plan(tmp_path: Path) -> None:
+    """Also for the journal and the command that continues; here no host answers."""
+    (tmp_path / "ssh_config").write_text("Host *\n  HostName 127.0.0.1\n  Port 1\n")
+    (tmp_path / "refusing.yaml").write_text(f"{SITE}ssh: {{config: {tmp_path}/ssh_config}}\n")
+    ended = typed(f"invoke install --dry-run --json --hosts {tmp_path}/refusing.yaml", tmp_path)
+    assert ended.returncode == exit_codes.FAILED, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["next"].startswith("invoke plan ")
+
+
+def test_the_site_file_is_checked_alone(tmp_path: Path) -> None:
+    """`invoke check FILE`, or with --hosts, shows hosts and versions; the hosts of this file don't exist."""
+    for line in ("invoke check SITE", "invoke check --hosts SITE"):
+        ended = typed(line, tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        for words in ("site.yaml has no mistakes; no host was contacted", "m.invalid", "c.invalid", "0.0.20", "of joe"):
+            assert words in ended.stdout
+
+
+def from_elsewhere(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run bin/dws-on-csm in another folder, through a link, as a cron job would."""
+    link = folder / "dws-on-csm"
+    if not link.is_symlink():
+        link.symlink_to(ROOT / "bin/dws-on-csm")
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    command = [str(link), *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_program_works_from_any_folder(tmp_path: Path) -> None:
+    """A relative path is in the user's folder, also where that has Python files and tasks of its own."""
+    (tmp_path / "mine.yaml").write_text(SITE)
+    for name in ("tasks.py", "json.py", "invoke.py", "dws_on_csm.py"):
+        (tmp_path / name).write_text("raise SystemExit('of the user')\n")
+    ended = from_elsewhere(tmp_path, "check", "mine.yaml")
+    assert (ended.returncode, ended.stderr) == (0, "") and "m.invalid" in ended.stdout
+    wrong = from_elsewhere(tmp_path, "plan", "--hosts", "./other.yaml")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("other.yaml: no such file")
+
+
+def test_the_programs_help_has_all_commands_and_exit_codes(tmp_path: Path) -> None:
+    """`invoke --help`, `invoke` and `dws-on-csm --help` show the same, without options that have no effect."""
+    shown = [typed("invoke --help", tmp_path), typed("invoke", tmp_path), from_elsewhere(tmp_path, "--help")]
+    assert [ended.returncode for ended in shown] == [0, 0, 0]
+    texts = [ended.stdout.replace("dws-on-csm", "invoke") for ended in shown]
+    assert texts[0] == texts[1] == texts[2]
+    assert EXIT_CODES in texts[0] and "bundle.make" in texts[0] and "--version" in texts[0]
+    assert "--dry" not in texts[0] and "--echo" not in texts[0]
+
+
+def test_a_shell_completes_half_an_option(tmp_path: Path) -> None:
+    """As `invoke --print-completion-script` asks for it; the program may have been typed with a path."""
+    for first in ("invoke", "/opt/x/.venv/bin/invoke"):
+        ended = typed(f"invoke --complete -- {first} undeploy --or", tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "") and "--orphans" in ended.stdout.split()
 
 
 def test_a_bundle_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
