@@ -66,7 +66,7 @@ _REASONS: Mapping[str, str] = {
         certificate-expired certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
         kubeconfig-namespace kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
         plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        webhook-not-answering dws-closed
+        webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
     "the result could not be verified": "sbatch-missing test-folder test-user-unknown",
@@ -74,7 +74,7 @@ _REASONS: Mapping[str, str] = {
         bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
-        kustomize-unreadable master-file-missing namespace-missing needs-not-right nobody-signs not-as-wanted
+        kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted
         not-installed not-root objects-missing podman-broken pods-not-ready policy-of-creations registry-credential registry-secret
         registry-token registry-unreachable registry-unreadable source-failed source-missing source-unreadable
         tools-missing undeploy-unfinished workarea-missing

@@ -32,6 +32,15 @@ TABLE = (
         "an API server that does not respond to the master does not respond to the controllers either",
     ),
     _row(
+        "namespace-terminating",
+        """
+        undeploy-unfinished crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering
+        webhook-certificate dws-not-installed other-version
+        """,
+        "here",
+        "Kubernetes removes what the namespace has, and lets nobody create anything in it",
+    ),
+    _row(
         "dws-not-installed",
         """
         workarea-missing kustomize-missing image-missing namespace-missing role-lacks-rights binding-wrong
@@ -66,11 +75,34 @@ TABLE = (
     ),
     _row(
         "cert-manager-missing",
-        "objects-missing pods-not-ready webhook-not-answering",
+        "cert-manager-away cert-manager-refuses webhook-certificate objects-missing pods-not-ready webhook-not-answering",
         "here",
         "DWS's webhook gets its certificate from cert-manager",
     ),
-    _row("objects-missing", "pods-not-ready webhook-not-answering", "here", "pods need all objects of DWS"),
+    _row(
+        "cert-manager-away",
+        "cert-manager-refuses webhook-certificate objects-missing pods-not-ready webhook-not-answering",
+        "here",
+        "DWS's webhook gets its certificate from cert-manager",
+    ),
+    _row(
+        "cert-manager-refuses",
+        "webhook-certificate objects-missing pods-not-ready webhook-not-answering",
+        "here",
+        "cert-manager can change no certificate while its own webhook rejects it",
+    ),
+    _row(
+        "objects-missing",
+        "webhook-certificate pods-not-ready webhook-not-answering",
+        "here",
+        "pods need all objects of DWS",
+    ),
+    _row(
+        "webhook-certificate",
+        "pods-not-ready webhook-not-answering",
+        "here",
+        "the pods of DWS's webhook start with this certificate, and the API server trusts no other one",
+    ),
     _row("workers-few", "pods-not-ready", "here", "each pod of the webhook needs a worker of its own"),
     _row("pods-not-ready", "webhook-not-answering", "here", "the pods of the webhook answer for it"),
     _row("binding-wrong", "role-lacks-rights", "everywhere", "the binding gives the role to the plugin"),

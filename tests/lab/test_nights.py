@@ -60,6 +60,12 @@ class Night:
 
 SCALED = "kubectl -n dws-system scale deployment dws-webhook --replicas=0"
 
+HELD = """kubectl -n dws-system create configmap held
+kubectl -n dws-system patch configmap held --type=merge -p '{"metadata": {"finalizers": ["example.com/held"]}}'"""
+LET_GO = """kubectl -n dws-system patch configmap held --type=merge -p '{"metadata": {"finalizers": null}}'"""
+ISSUER = "{apiVersion: cert-manager.io/v1, kind: Issuer, metadata: {name: tried, namespace: default}, spec: {selfSigned: {}}}"
+ADMITS = f"until echo '{ISSUER}' | kubectl create --dry-run=server -f - 2>/dev/null; do sleep 0.5; done"
+
 NIGHTS = (
     Night(
         "the webhook was scaled to no pods",
@@ -67,6 +73,36 @@ NIGHTS = (
         f"{SCALED}; kubectl -n dws-system wait --for=delete pod -l control-plane=webhook --timeout=100s",
         ("objects-differ", "pods-not-ready"),
         sample=True,
+    ),
+    Night(
+        "the namespace of DWS was deleted, and an object with a finalizer holds it",
+        MASTER,
+        f"""{HELD}; kubectl delete namespace dws-system --wait=false
+kubectl wait namespace/dws-system --for=condition=NamespaceFinalizersRemaining --timeout=100s""",
+        ("namespace-terminating",),
+        says="configmaps/held (finalizer example.com/held)",
+        typed=(0, 1, 2),
+        back=f"{LET_GO} 2>/dev/null || true",
+    ),
+    Night(
+        "cert-manager was scaled to no pods",
+        MASTER,
+        """kubectl -n cert-manager scale deployment --all --replicas=0
+kubectl -n cert-manager wait --for=delete pod --all --timeout=100s""",
+        ("cert-manager-away",),
+        says="cert-manager-webhook 0 of 0",
+        typed=(0, 1),
+        until=ADMITS,
+        back="kubectl -n cert-manager scale deployment --all --replicas=1",
+    ),
+    Night(
+        "the issuer of the webhook's certificate was deleted, and the certificate",
+        MASTER,
+        """kubectl -n dws-system delete issuer dws-selfsigned-issuer; kubectl -n dws-system delete secret webhook-server-cert
+kubectl -n dws-system wait certificate dws-serving-cert --for=condition=Ready=False --timeout=100s""",
+        ("objects-missing",),
+        says="Issuer dws-selfsigned-issuer",
+        until="kubectl -n dws-system wait certificate dws-serving-cert --for=condition=Ready --timeout=100s",
     ),
 )
 

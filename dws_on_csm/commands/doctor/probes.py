@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from dws_on_csm.commands.doctor import cert_manager
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
@@ -273,6 +274,7 @@ PROBES = Stage(
     (
         Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, have: ()),
         Check("at-work", "master", lambda ctx: ShellLook(_AT_WORK, _parse_at_work), lambda ctx, have: ()),
+        cert_manager.CHECK,
         Check("workflows", "master", lambda ctx: ApiLook(workflows.read), _judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),
         Check("reach", "controller", _look_reach, _judge_reach),

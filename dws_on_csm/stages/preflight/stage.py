@@ -5,7 +5,7 @@ from __future__ import annotations
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
-from dws_on_csm.stages.dws import installed, replace, workflow_namespace
+from dws_on_csm.stages.dws import installed, namespace_deletion, replace, workflow_namespace
 from dws_on_csm.stages.preflight import endpoints, logins, master, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
@@ -17,6 +17,7 @@ STAGE = Stage(
         endpoints.REGISTRY,
         master.CLUSTER_CHECK,
         installed.CHECK,
+        namespace_deletion.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,
         *replace.checks("preflight"),
