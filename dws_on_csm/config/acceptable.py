@@ -76,7 +76,7 @@ _REASONS: Mapping[str, str] = {
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted
         not-installed not-root objects-missing podman-broken pods-not-ready policy-of-creations registry-credential registry-secret
-        registry-token registry-unreachable registry-unreadable source-failed source-missing source-unreadable
+        registry-token registry-unreachable registry-unreadable sudo-refused source-failed source-missing source-unreadable
         tools-missing undeploy-unfinished workarea-missing
     """,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,7 @@ def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
     yield from _constant_renewal(content)
     yield from _half_kustomize(content)
     yield from _not_acceptable(content)
+    yield from _unreadable_command(content)
     config = (content.data.get("ssh") or {}).get("config")
     if config and not local_path(path, config).is_file():
         yield content.problem("ssh.config", f"no such file: {relative(local_path(path, config))}")
@@ -107,6 +109,14 @@ def _constant_renewal(content: Content) -> Iterator[Problem]:
     if days is not None and left is not None and left >= days:
         text = f"expected less than access.days ({days}): otherwise every run renews the certificates"
         yield content.problem("access.renew_below", text)
+
+
+def _unreadable_command(content: Content) -> Iterator[Problem]:
+    """A problem where the words of ssh.sudo_password_command can't be told apart."""
+    try:
+        shlex.split((content.data.get("ssh") or {}).get("sudo_password_command") or "")
+    except ValueError as error:
+        yield content.problem("ssh.sudo_password_command", f"expected a command: {str(error).lower()}")
 
 
 def _half_kustomize(content: Content) -> Iterator[Problem]:
@@ -177,7 +187,9 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         master=_master(data["master"], ssh),
         controllers=tuple(host for rule in data["controllers"] for host in _controllers(rule, data["master"], ssh)),
         computes=_computes(data["computes"] or [], ssh),
-        ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"]),
+        ssh=Ssh(
+            config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"], ssh["sudo_password_command"]
+        ),
         versions=_versions(data["versions"]),
         sources=_sources(path, data["sources"]),
         registry=Registry(registry["name"], namespace, secret, tuple(registry["token_hosts"])),

@@ -77,13 +77,18 @@ class ComputeGroup:
 
 @dataclass(frozen=True)
 class Ssh:
-    """How hosts are reached; `config` None: the user's ssh_config and the system's."""
+    """How hosts are reached.
+
+    config                 None: the user's ssh_config and the system's
+    sudo_password_command  "": a person is asked
+    """
 
     config: Path | None
     user: str
     sudo: bool
     connections: int
     transport: Literal["auto", "fabric", "openssh"] = "auto"
+    sudo_password_command: str = ""
 
 
 @dataclass(frozen=True)

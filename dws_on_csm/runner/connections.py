@@ -20,8 +20,9 @@ from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
-from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
+from dws_on_csm.model.errors import Crowded, RemoteError, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
+from dws_on_csm.runner import sudo_password
 from dws_on_csm.transport import open_files, openssh, sudo
 from dws_on_csm.transport.askpass_server import Ask
 from dws_on_csm.transport.fabric_link import FabricLink
@@ -104,19 +105,6 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
         self.openssh_jumps.close()
 
 
-def ask_terminal(question: sudo.Question) -> str:
-    """The answer to sudo's question, asked for on the terminal. Raises SudoRefused where there is no terminal."""
-    asks = (
-        f"sudo on {question.host} asks for the password of {question.user}"
-        if question.user
-        else f"sudo on {question.host} asks: {question.text}"
-    )
-    if not sys.stdin.isatty():
-        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
-        raise SudoRefused(question.host, f"{asks}, and there is no terminal to ask on", fix)
-    return console.password(f"{asks} (used for all hosts of this run): ")
-
-
 def announce(host: str, words: str, seconds: float) -> None:
     """Say on standard error that a connection waits for a person."""
     console.note(f"{host}: {words} (up to {seconds:.0f} s)")
@@ -161,15 +149,16 @@ def connect(
 def connect_all(
     site: Site,
     hosts: Sequence[Host],
-    ask: sudo.AskPassword = ask_terminal,
+    ask: sudo.AskPassword | None = None,
     waiting: Waiting | None = None,
     paused: Paused = nullcontext,
 ) -> Sessions:
     """Connections to `hosts`, opened in parallel, each within the site's deadline. Where this process may not open enough files
     for all, the first hosts get theirs, and the others the reason, with the numbers.
 
-    `ask` is called at most once, when a host's sudo wants a password; `waiting` (else announce()), when a connection waits for
-    a person. On a terminal ssh may ask for a code or a passphrase; `paused` frees the terminal for that.
+    `ask` answers what a host's sudo asks: without it the site's command does, or a person (sudo_password.py). `waiting` (else
+    announce()) is called when a connection waits for a person. On a terminal ssh may ask for a code or a passphrase; `paused` frees
+    the terminal for that.
     """
     seconds = site.deadlines.connect
     answers = Answers(paused) if sys.stdin.isatty() else None
@@ -202,7 +191,7 @@ def connect_all(
             _either(host, partial(_awaited, future)) for host, future in zip(hosts, resolving, strict=True)
         ]
         routes = _within_limit(hosts, resolved_routes, limit, connecting)
-        password = sudo.Password(ask)
+        password = sudo.Password(ask) if ask else sudo_password.password(site.ssh.sudo_password_command, paused)
         unopened = [
             _either(host, partial(_session, site, host, route, password, sessions))
             for host, route in zip(hosts, routes, strict=True)

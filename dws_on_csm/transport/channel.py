@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from dws_on_csm.model.secret import Secret
 from dws_on_csm.transport import sudo
 from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
@@ -51,9 +52,9 @@ class Exchange:
 
     A request was given up before its script was sent where one of these is set: `overdue` ("login": the login shell has not
     started the command; "script": nothing has started the script; "stdout": it has, and its output goes elsewhere; "stderr": that
-    goes into stdout), `refused`
-    (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo wanted. `began`: when, by
-    time.monotonic(), before the channel was opened: with ssh the command begins with its channel.
+    goes into stdout), `refused` (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo
+    wanted, `given` the question and its answer. `began`: when, by time.monotonic(), before the channel was opened: with ssh the
+    command begins with its channel.
     """
 
     out: Stream
@@ -63,6 +64,7 @@ class Exchange:
     refused: bool = False
     question: str = ""
     asked: str = ""
+    given: tuple[sudo.Question, Secret] | None = None
     code: int | None = None
     seconds: float = 0.0
     began: float = field(default_factory=time.monotonic)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
+from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.transport import channel, login_shell, start_errors, sudo
 from dws_on_csm.transport.channel import LOGIN, START, Exchange, ExecRequest
@@ -69,6 +69,7 @@ class RemoteShell(ABC):
         self.places = threading.Semaphore(SCRIPTS)
         self._environment = environment
         self._login = LOGIN  # seconds that the login shell has to start a command
+        self.sudo_refused: SudoRefused | None = None  # why sudo did not start a script
         self._ways = sudo.WAYS  # the ways to call sudo that have not failed here
         self._running: list[Exchange] = []
         self._lock = threading.Lock()
@@ -152,9 +153,22 @@ class RemoteShell(ABC):
         raise Unreachable(self.host, f"a script ended before it was ready: {text}", "correct what it complains about")
 
     def _with_rights(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
-        """The attempt as the login's user, or under sudo, in the first of sudo's ways that works here."""
+        """The attempt as the login's user, or under sudo; again after a wrong password, where there may be another one."""
         if self.password is None:
             return self._behind_login(attempt, sudo.NONE)
+        while True:
+            try:
+                exchange = self._under_sudo(attempt)
+            except SudoRefused as error:  # nobody can be asked for a password
+                self.sudo_refused = error
+                raise
+            if exchange.given and exchange.out.started:
+                self.password.accepted(exchange.given[1])
+            if not (exchange.given and exchange.refused and self.password.rejected(*exchange.given)):
+                return exchange
+
+    def _under_sudo(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
+        """The attempt in the first of sudo's ways that works here."""
         ways, exchanges = self._ways, []
         for number, rights in enumerate(ways):
             exchanges.append(exchange := self._behind_login(attempt, rights))
@@ -192,13 +206,16 @@ class RemoteShell(ABC):
     ) -> tuple[ExecRequest, Exchange]:
         token = secrets.token_hex(8)  # tells the script's output from the login's own
         command = self._command(rights, seconds, token, stay)
-        answer = self._answer if rights.asks else None
-        request = ExecRequest(token, command, body, line, answer, self._login, stay)
-        return request, Exchange(Stream(token, line), Stream(token, line))
+        exchange = Exchange(Stream(token, line), Stream(token, line))
 
-    def _answer(self, user: str, text: str) -> Secret:
-        assert self.password is not None
-        return self.password.get(sudo.Question(self.host, user, text))
+        def answer(user: str, text: str) -> Secret:
+            assert self.password is not None
+            question = sudo.Question(self.host, user, text)
+            exchange.given = question, self.password.get(question)
+            return exchange.given[1]
+
+        request = ExecRequest(token, command, body, line, answer if rights.asks else None, self._login, stay)
+        return request, exchange
 
     def _result(self, exchange: Exchange, deadline: float) -> Result:
         """What came of a script. Raises Flooded, DeadlineExceeded, Lost, SudoRefused, and Unreachable."""
@@ -213,7 +230,8 @@ class RemoteShell(ABC):
         if not exchange.reached:
             raise start_errors.not_started(self.host, exchange)
         if self.password and exchange.reached == "login":
-            raise start_errors.sudo_refused(self.host, exchange)
+            self.sudo_refused = start_errors.sudo_refused(self.host, exchange)
+            raise self.sudo_refused
         raise self._unstarted(exchange)
 
     def _outcome(self, exchange: Exchange, deadline: float) -> Result:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dws_on_csm.model.secret import Secret
 
 
 @dataclass(frozen=True)
 class Question:
-    """What sudo on `host` asks: the password of the account `user`; or, where `user` is "", in its own words, `text`."""
+    """What sudo on `host` asks: the password of the account `user`; or, where `user` is "", in its own words, `text`.
+
+    `again`: sudo there did not accept the former answer.
+    """
 
     host: str
     user: str
     text: str = ""
+    again: bool = False
 
 
 AskPassword = Callable[[Question], str]
@@ -57,21 +62,60 @@ REFUSED = 1
 """sudo's own exit code."""
 
 
-class Password:
-    """The answers of a run: each question is asked once, when the first host needs the answer, and the answer serves all hosts."""
+TRIES = 3
+"""So often a person is asked for a password, as sudo does."""
 
-    def __init__(self, ask: AskPassword) -> None:
+
+class Password:
+    """The answers of a run: each question is asked once, when the first host needs the answer, and the answer serves all hosts.
+
+    After a wrong answer the question is asked again, up to `tries` times in all. Where an answer was right on one host and is wrong
+    on another, that one gets an answer of its own. `each`: each host has its own answers from the beginning.
+    """
+
+    def __init__(self, ask: AskPassword, tries: int = 1, each: bool = False) -> None:
         self._ask = ask
+        self._tries = tries
+        self._each = each
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str], Secret] = {}
+        self._known: dict[tuple[str, str, str], Secret] = {}
+        self._asked: Counter[tuple[str, str, str]] = Counter()
+        self._right: list[Secret] = []
+        self._apart: set[str] = set()
+
+    def _key(self, question: Question) -> tuple[str, str, str]:
+        apart = self._each or question.host in self._apart
+        return question.host if apart else "", question.user, question.text
 
     def get(self, question: Question) -> Secret:
         """The answer. Raises what AskPassword raises."""
-        key = question.user, question.text
         with self._lock:
+            key = self._key(question)
             if key not in self._known:
-                self._known[key] = Secret(self._ask(question).encode())
+                again = replace(question, again=self._asked[key] > 0)
+                self._known[key] = Secret(self._ask(again).encode())
+                self._asked[key] += 1
             return self._known[key]
+
+    def accepted(self, secret: Secret) -> None:
+        """Note that sudo accepted this answer of get()."""
+        with self._lock:
+            if not any(secret is right for right in self._right):
+                self._right.append(secret)
+
+    def rejected(self, question: Question, secret: Secret) -> bool:
+        """Note that sudo did not accept this answer of get(). Whether get() may have another one."""
+        with self._lock:
+            key = self._key(question)
+            if self._known.get(key) is not secret:  # another host has found that out
+                return True
+            if any(secret is right for right in self._right):
+                self._apart.add(question.host)
+                key = self._key(question)
+                self._asked[key] = 1
+            else:
+                del self._known[key]
+            return self._asked[key] < self._tries
 
 
 Answer = Callable[[str, str], Secret]

@@ -21,6 +21,7 @@ class Ssh:
     config: Path
     connections: int = 8
     transport: str = "auto"
+    sudo_password_command: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,16 @@ def connect(tmp_path: Path, transport: str) -> Iterator[Connect]:
         user: str = "root",
         sudo: bool = False,
         role: Role = "controller",
-        ask: AskPassword = lambda question: pytest.fail("asked for a password"),
+        ask: AskPassword | None = lambda question: pytest.fail("asked for a password"),
+        command: str = "",
         waiting: Callable[[str, str, float], object] | None = None,
         **site: object,
     ) -> Sessions:
         file = tmp_path / "ssh_config"
         file.write_text(config)
         hosts = [Host(name, role, user, sudo) for name in names or ("host",)]
-        made.append(connect_all(Site(Ssh(file, transport=transport), **site), hosts, ask, waiting))  # type: ignore[arg-type]
+        ssh = Ssh(file, transport=transport, sudo_password_command=command)
+        made.append(connect_all(Site(ssh, **site), hosts, ask, waiting))  # type: ignore[arg-type]
         return made[-1]
 
     yield connected

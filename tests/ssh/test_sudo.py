@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model.errors import SudoRefused
-from dws_on_csm.runner.connections import ask_terminal
+from dws_on_csm.runner.sudo_password import ask_terminal
 from dws_on_csm.transport.output import LIMIT
 from dws_on_csm.transport.sudo import Question
 from tests.ssh.conftest import Connect, One
@@ -80,6 +80,31 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
     assert "did not accept the password" in caught.value.text
     assert time.monotonic() - began < HANG
     assert "wrong" not in str(caught.value)
+
+
+def test_a_person_may_type_the_password_again(server: Server, one: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a wrong password is asked for again, three times in all, as sudo does."""
+    typed = ["wrong", "wrong too", PASSWORD]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("dws_on_csm.display.console.password", lambda question: typed.pop(0))
+    assert one(server.config(), user="operator", sudo=True, ask=None).run("id -u", deadline=HANG).out == b"0\n"
+    typed = ["wrong"] * 4
+    with pytest.raises(SudoRefused, match="did not accept the password of operator"):
+        one(server.config(), user="operator", sudo=True, ask=None).run("id -u", deadline=HANG)
+    assert len(typed) == 1
+
+
+def test_a_command_of_the_site_file_prints_the_password(server: Server, one: One, tmp_path: Path) -> None:
+    """Without a terminal; a wrong one is one clear error, with sudo's words, and the command is not run again."""
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    session = one(server.config(), user="operator", sudo=True, ask=None, command=f"cat {tmp_path}/password")
+    assert session.run("id -u", deadline=HANG).out == b"0\n"
+    session = one(
+        server.config(), user="operator", sudo=True, ask=None, command=f"sh -c 'echo x >>{tmp_path}/ran; echo no'"
+    )
+    with pytest.raises(SudoRefused, match="did not accept the password of operator"):
+        session.run("id -u", deadline=HANG)
+    assert (tmp_path / "ran").read_text() == "x\n" and session.sudo_refused
 
 
 def test_user_without_sudo_rights_is_reported(server: Server, one: One) -> None:

@@ -28,11 +28,13 @@ def diagnose(reading: Reading) -> Diagnosis:
     """Judge everything that was read, and measure the hosts' clocks."""
     run = reading.run
     results: list[HostFinding | Unseen] = [*_unreachable(reading), *clock_findings(_measure_clocks(reading))]
+    results += (refused := list(_sudo_refused(reading)))
+    without_root = {finding.host for finding in refused}
     checks = 0
     for key, item in keyed(run.stages).items():
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
             checks += 1
-            results += _judge_item(run, key, item, host)
+            results += _judge_item(run, key, item, host, host in without_root)
     results = [_to_paste(run, result) for result in results]
     order = {host.name: number for number, host in enumerate(run.site.hosts())}
     findings = _once(result for result in results if isinstance(result, HostFinding))
@@ -75,6 +77,13 @@ def _unreachable(reading: Reading) -> Iterator[HostFinding]:
             yield HostFinding(host, Finding("host-unreachable", f"{host} cannot be reached: {reason.text}", reason.fix))
 
 
+def _sudo_refused(reading: Reading) -> Iterator[HostFinding]:
+    """The hosts on which sudo started no script: what depends on it there could not be checked, and is no finding of its own."""
+    for session in reading.sessions.open():
+        if refused := session.sudo_refused:
+            yield HostFinding(session.host, Finding("sudo-refused", f"{session.host}: {refused.text}", refused.fix))
+
+
 def _notes(reading: Reading) -> Iterator[str]:
     for done in reading.done():
         if done.stage == "connect" and done.outcome == "skipped":
@@ -87,12 +96,14 @@ def _notes(reading: Reading) -> Iterator[str]:
 # --- one item on one host
 
 
-def _judge_item(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding | Unseen]:
-    """The findings of a step or check on a host; or why it could not be judged."""
+def _judge_item(run: Run, key: str, item: Item, host: str, without_root: bool) -> Iterator[HostFinding | Unseen]:
+    """The findings of a step or check on a host; or why it could not be judged. `without_root`: sudo there has started nothing."""
     try:
         value = run.board.have(key, host)
     except LookFailed as failed:
-        yield from _failed(key, host, str(failed))
+        yield Unseen(host, key, str(failed))
+        if not without_root:
+            yield from _of_failure(key, host, str(failed))
         return
     except NotYetKnown as unknown:
         yield Unseen(host, key, _lacking(unknown))
@@ -132,9 +143,8 @@ def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
     return [] if have == want else list(rules.RULES.get(key, rules.other(key))(ctx, have, want))
 
 
-def _failed(key: str, host: str, why: str) -> Iterator[HostFinding | Unseen]:
-    """A failed check; that of the API server is a finding as well."""
-    yield Unseen(host, key, why)
+def _of_failure(key: str, host: str, why: str) -> Iterator[HostFinding]:
+    """The finding where the check of the API server failed."""
     if key == "doctor.cluster":
         text = f"the Kubernetes API does not respond to kubectl on {host}: {why}"
         fix = f"run `kubectl get --raw /readyz` on {host}; check master.kubeconfig and master.context in the site file"

@@ -88,3 +88,42 @@ def test_each_question_is_asked_once_a_run() -> None:
     for host, user in (("a", "root"), ("b", "root"), ("a", "me"), ("c", "me")):
         assert password.get(sudo.Question(host, user)).reveal() == user.encode()
     assert asked == ["a root", "a me"]
+
+
+def test_a_wrong_answer_is_asked_for_again_up_to_three_times() -> None:
+    """As sudo does; hosts that find the same answer wrong count once, and get the next one."""
+    asked: list[bool] = []
+
+    def ask(question: sudo.Question) -> str:
+        asked.append(question.again)
+        return str(len(asked))
+
+    password, (a, b) = sudo.Password(ask, sudo.TRIES), (sudo.Question("a", "me"), sudo.Question("b", "me"))
+    first = password.get(a)
+    assert password.get(b) is first and password.rejected(a, first) and password.get(a).reveal() == b"2"
+    assert password.rejected(b, first) and password.get(b).reveal() == b"2"
+    assert password.rejected(b, password.get(b)) and not password.rejected(a, password.get(a))
+    assert asked == [False, True, True]
+
+
+def test_a_password_that_another_host_accepts_is_not_forgotten() -> None:
+    """Where accounts of one name have several passwords, each host keeps its own."""
+    asked: list[str] = []
+
+    def ask(question: sudo.Question) -> str:
+        asked.append(question.host)
+        return f"of {question.host}"
+
+    password, (a, b) = sudo.Password(ask, sudo.TRIES), (sudo.Question("a", "me"), sudo.Question("b", "me"))
+    of_a = password.get(a)
+    password.accepted(of_a)
+    assert password.rejected(b, password.get(b))
+    assert (password.get(b).reveal(), password.get(a)) == (b"of b", of_a)
+    assert asked == ["a", "b"]
+
+
+def test_a_command_is_not_asked_again() -> None:
+    """It would print the same, and lock the account."""
+    password = sudo.Password(lambda question: "wrong")
+    question = sudo.Question("a", "me")
+    assert not password.rejected(question, password.get(question))

@@ -1,0 +1,63 @@
+"""A command of the site file that prints the password for sudo."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from dws_on_csm.model.errors import SudoRefused
+from dws_on_csm.runner import sudo_password
+from dws_on_csm.transport.sudo import Question
+
+ME = Question("host1", "me")
+
+
+def printed(command: str, question: Question = ME) -> bytes:
+    return sudo_password.password(command).get(question).reveal()
+
+
+def test_its_output_without_the_last_newline_is_the_password() -> None:
+    """Blanks and other characters are part of it; the command's words may be quoted, and no shell reads them."""
+    assert printed("printf '%s\\n' ' a b$HOME'") == b" a b$HOME"
+    assert printed("printf %s x") == b"x"
+
+
+def test_it_runs_once_a_run_or_once_a_host(tmp_path: Path) -> None:
+    """With %h it runs for each host; otherwise its answer is that of all hosts."""
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/log\necho "p $*"\n')
+    program.chmod(0o755)
+    same, each = (sudo_password.password(f"{program} {words}") for words in ("%u", "%u %h"))
+    hosts = [Question("host1", "me"), Question("host2", "me")]
+    assert [same.get(host).reveal() for host in (*hosts, *hosts)] == [b"p me"] * 4
+    assert [each.get(host).reveal() for host in (*hosts, *hosts)] == [b"p me host1", b"p me host2"] * 2
+    assert (tmp_path / "log").read_text().splitlines() == ["me", "me host1", "me host2"]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("/nonexistent/program", "cannot be run: No such file or directory"),
+        ("sh -c 'echo hidden; echo locked >&2; exit 3'", "ended with exit code 3: locked"),
+        ("true", "printed nothing"),
+        ("printf 'hidden\\nhidden\\n'", "printed more than one line"),
+    ],
+)
+def test_a_command_that_prints_no_password_is_named(command: str, why: str) -> None:
+    """With the host, the account and the key of the site file; what it printed is never shown."""
+    with pytest.raises(SudoRefused) as caught:
+        printed(command)
+    assert caught.value.text.startswith("sudo on host1 asks for the password of me, and ssh.sudo_password_command ")
+    assert why in caught.value.text and "hidden" not in caught.value.text
+    assert "must print the password" in caught.value.fix
+
+
+def test_it_is_bounded_with_all_that_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that holds the output open keeps nobody waiting."""
+    monkeypatch.setattr(sudo_password, "SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(SudoRefused, match="did not end within"):
+        printed("sh -c 'sleep 500 & sleep 500'")
+    assert time.monotonic() - began < 100
