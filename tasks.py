@@ -365,6 +365,7 @@ def logs(
     | {
         "limit": "report only these hosts (a node set)",
         "archive": "write a support archive to this file (.tar.gz); secrets are redacted",
+        "metrics": "write metrics for node_exporter's textfile collector to this file (.prom)",
         "verbose": "show findings that follow from another one as well, with their fixes",
         "v": "the same as --verbose",
         "bundle": "the former name of --archive",
@@ -375,6 +376,7 @@ def doctor(
     hosts: str | bool | None = None,
     limit: str | None = None,
     archive: str | None = None,
+    metrics: str | None = None,
     json: bool = False,
     verbose: bool = False,
     v: bool = False,
@@ -387,7 +389,7 @@ def doctor(
         archive = archive or bundle
     from dws_on_csm.commands.doctor.command import doctor as examine
 
-    sys.exit(examine(site, archive, json, verbose or v))
+    sys.exit(examine(site, archive, json, verbose or v, metrics))
 
 
 @task(

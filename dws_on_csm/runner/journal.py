@@ -42,7 +42,7 @@ class Journal:
     and `problems` says at the end what is still missing. The file contains complete lines only.
     """
 
-    def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
+    def __init__(self, run: str, keep: int, folder: Path = RUNS, site: str = "") -> None:
         self.run = run
         self.folder = folder / run
         self.page = self.folder / "report.html"
@@ -54,13 +54,13 @@ class Journal:
         self._unreported = ""
         self._lock = threading.Lock()
         try:
-            self._open(keep, folder)
+            self._open(keep, folder, site)
         except OSError as error:
             self._why = error
 
-    def _open(self, keep: int, folder: Path) -> None:
+    def _open(self, keep: int, folder: Path, site: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        prune(keep, folder)
+        prune(keep, folder, site)
         self.folder.mkdir(mode=0o700)
         self._file = os.open(self.folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # until the run ends, or is killed
@@ -145,16 +145,25 @@ def _why(error: Exception | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def prune(keep: int, folder: Path = RUNS) -> None:
-    """Keep the newest `keep` runs that changed something, as many that did not, and those that are still running; remove the
-    others. Their names are times, so they sort.
+def prune(keep: int, folder: Path = RUNS, site: str = "") -> None:
+    """Keep the newest `keep` runs on `site`, a site file's path, that changed something, as many that did not, and those that are
+    still running; remove its others, and count runs whose site is unknown among them. Runs on other sites stay. Their names are
+    times, so they sort.
     """
     ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _at_work(path / NAME)]
+    ended = [path for path in ended if _site(path / NAME) in ("", site)]
     changed = {path for path in ended if _changed(path / NAME)}
     for kind in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
         for old in kind[:-keep]:
             with suppress(FileNotFoundError):  # another run removes it at the same time
                 shutil.rmtree(old)
+
+
+def _site(file: Path) -> str:
+    """The site file of a run, by its journal's first line; "" if it can't be read."""
+    with suppress(OSError), file.open(errors="replace") as lines:
+        return str(parse_record(next(lines, "")).get("site", ""))
+    return ""
 
 
 _LASTING = ('"changed"', '"fixed"', '"failed"')  # "fixed" is the former word

@@ -67,7 +67,14 @@ class _Request:
 
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: select.Display) -> int:
     began = time.time()
-    request = _Request(site, stages, options, Journal(identifier(began), site.keep_runs), display, began)
+    request = _Request(
+        site,
+        stages,
+        options,
+        Journal(identifier(began), site.keep_runs, site=str(site.path.absolute())),
+        display,
+        began,
+    )
     try:
         with interruptible(partial(_leave_at_once, request)) as interrupts:
             return _connect_and_work(request, interrupts)

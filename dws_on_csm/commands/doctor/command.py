@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from dws_on_csm.commands.doctor import metrics
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records
 from dws_on_csm.commands.doctor.judge import diagnose
 from dws_on_csm.commands.doctor.probes import stages
@@ -25,8 +27,10 @@ PATIENCE = 200.0
 """Seconds for the checks of a host: several of them may each wait for something that does not respond."""
 
 
-def doctor(site: Site, archive_path: str | None, as_json: bool, verbose: bool = False) -> int:
-    """Check everything, print the findings, and write a support archive if it has a path. The exit code.
+def doctor(
+    site: Site, archive_path: str | None, as_json: bool, verbose: bool = False, metrics_path: str | None = None
+) -> int:
+    """Check everything, print the findings, and write a support archive and metrics if they have a path. The exit code.
 
     verbose   findings that follow from another one are shown with their texts and fixes, not by their names alone
     """
@@ -34,6 +38,11 @@ def doctor(site: Site, archive_path: str | None, as_json: bool, verbose: bool = 
     if archive and (why := _unwritable(archive)):
         console.note(why)
         return USAGE
+    file = Path(metrics_path).expanduser() if metrics_path else None
+    if file and (why := metrics.unwritable(file)):
+        console.note(why)
+        return USAGE
+    began = time.time()
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages(patient)) as reading:
         diagnosis = diagnose(reading)
@@ -42,6 +51,9 @@ def doctor(site: Site, archive_path: str | None, as_json: bool, verbose: bool = 
         else:
             printed(_rows(reading, diagnosis, verbose))
         written = archive is None or _written(archive, reading, diagnosis)
+        if file:
+            now = time.time()
+            written &= _exported(file, metrics.render(reading, diagnosis, now, now - began))
     return FAILED if diagnosis.findings or not written else CONVERGED
 
 
@@ -64,6 +76,16 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
         console.note(f"The support archive {archive} could not be written: {error}")
         return False
     console.note(f"Support archive written to {archive} (secrets redacted).")
+    return True
+
+
+def _exported(file: Path, text: str) -> bool:
+    """Write the metrics; False, and a line that says so, if that fails."""
+    try:
+        metrics.write(file, text)
+    except OSError as error:
+        console.note(f"The metrics could not be written to {file}: {error.strerror}")
+        return False
     return True
 
 

@@ -48,6 +48,23 @@ def test_runs_that_changed_nothing_push_none_out_that_did(tmp_path: Path) -> Non
     assert _left(tmp_path) == ["1", "5c", "5d"]
 
 
+def test_the_runs_of_a_site_push_none_of_another_out(tmp_path: Path) -> None:
+    """Several sites share a checkout: each keeps as many runs as its site file says, of both kinds."""
+    for number in range(1, 6):
+        for site in ("a", "b"):
+            for kind, outcome in (("did", "changed"), ("not", "ok")):
+                journal = Journal(f"{number}{site}-{kind}", 9, tmp_path, site)
+                journal(Opened(journal.run, "install", {}, {}, 0.0, site))
+                journal(Done("one", "slurm", "step", outcome, 0.0, 0.0))  # type: ignore[arg-type]
+                journal.close()
+    Journal("6a", 2, tmp_path, "a").close()
+    left = [name for name in _left(tmp_path) if "a" in name]
+    assert left == ["4a-did", "4a-not", "5a-did", "5a-not"]
+    assert len([name for name in _left(tmp_path) if "b" in name]) == 10
+    prune(1, tmp_path, "b")
+    assert [name for name in _left(tmp_path) if "b" in name] == ["5b-did", "5b-not"]
+
+
 def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
     """A run that ended while it connected leaves no folder: there is nothing to read."""
     journal = Journal("1", 2, tmp_path)
