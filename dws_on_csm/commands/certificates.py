@@ -71,12 +71,16 @@ def show(site: Site, as_json: bool) -> int:
         statuses = [_status_of_host(reading, host.name) for host in site.controllers if site.active(host)]
     code = int(any(problem.bad for status in statuses for problem in status.problems))
     if as_json:
-        console.records(
-            (*({"event": "certificate", **asdict(status)} for status in statuses), {"event": "summary", "exit": code})
-        )
+        console.records(records(statuses, code))
     else:
         printed(rows(statuses))
     return code
+
+
+def records(statuses: Sequence[Status], code: int) -> Iterator[dict[str, object]]:
+    """The certificates as JSON objects, and a summary."""
+    yield from ({"event": "certificate", **asdict(status)} for status in statuses)
+    yield {"event": "summary", "exit": code}
 
 
 VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}

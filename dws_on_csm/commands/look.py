@@ -43,7 +43,7 @@ def show(site: Site, as_json: bool) -> int:
         engine_plan.plan(reading.run)
         results = [done for done in reading.done() if done.host == host and done.stage != "connect"]
         if as_json:
-            console.records({**step_record(done), "found": _found(reading.run, done, host)} for done in results)
+            console.records(record(reading.run, done, host) for done in results)
         else:
             printed(_rows(reading, results, host))
     outcomes = {(done.stage, done.step, done.host): done.outcome for done in results}
@@ -60,6 +60,11 @@ def _rows(reading: Reading, results: list[Done], host: str) -> Iterator[Row]:
     yield []
     counts = Counter[str](done.outcome for done in results)
     yield [*counted(counts), (f"  of {plural(len(results), 'step')}; nothing was changed", "dim")]
+
+
+def record(run: Run, done: Done, host: str) -> dict[str, object]:
+    """A step of the host as a JSON object."""
+    return {**step_record(done), "found": _found(run, done, host)}
 
 
 def _step(run: Run, done: Done, host: str) -> Iterator[Row]:
