@@ -321,15 +321,30 @@ def show_bundle(c: Context, file: str) -> None:
 @task(
     optional=["hosts", "yaml"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "json")}
-    | {"yaml": "print this Workflow as YAML (bb12, NAMESPACE/bb12 or a job id); without a value, all of them"},
+    help={k: HELP[k] for k in ("hosts", "json", "yes")}
+    | {
+        "yaml": "print this Workflow as YAML (bb12, NAMESPACE/bb12 or a job id); without a value, all of them",
+        "delete": "delete this Workflow if it is orphaned, after a question; refused while its job lives",
+    },
 )
-def workflows(c: Context, hosts: str | bool | None = None, yaml: str | bool | None = None, json: bool = False) -> None:
+def workflows(
+    c: Context,
+    hosts: str | bool | None = None,
+    yaml: str | bool | None = None,
+    delete: str = "",
+    json: bool = False,
+    yes: bool = False,
+) -> None:
     """List the Workflows with their jobs and mark orphaned ones."""
     site = _site(hosts, None)
-    from dws_on_csm.commands.workflows import show
+    from dws_on_csm.commands import workflows as command
+    from dws_on_csm.runner.run import run
 
-    sys.exit(show(site, yaml, json))
+    if delete:
+        if yaml:
+            command_line.leave("Give --yaml or --delete, not both.")
+        sys.exit(run(*command.deletion(site, delete, json=json, yes=yes)))
+    sys.exit(command.show(site, yaml, json))
 
 
 @task(

@@ -13,6 +13,7 @@ from dws_on_csm.display import console
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import certificates
+from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Check, Fact, Stage
 from dws_on_csm.runner.options import Options
@@ -127,11 +128,19 @@ def _status_of_host(reading: Reading, host: str) -> Status:
     file = board.facts.all(KUBECONFIG)[host]
     cluster = board.facts.one_or_none(API_SERVER)
     revoked = board.facts.one_or_none(_REVOKED) or {}
-    return status_of(reading.run.site, host, file, cluster["ca"].encode() if cluster else b"", revoked)
+    silent = board.failed.get((_REVOKED.name, reading.run.site.master.host.name), "")
+    return status_of(reading.run.site, host, file, cluster["ca"].encode() if cluster else b"", revoked, silent)
 
 
-def status_of(site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Collection[str] = ()) -> Status:
-    """The status of a controller's kubeconfig. `ca`: the cluster's present CA (PEM; b"" if unknown); `revoked`: revoked names."""
+def status_of(
+    site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Collection[str] = (), silent: str = ""
+) -> Status:
+    """The status of a controller's kubeconfig.
+
+    ca        the cluster's present CA (PEM); b"" if unknown
+    revoked   revoked names
+    silent    why the API server did not respond to the master: then it said nothing about rights
+    """
     status = Status(host, slurm_user=file["slurm_user"])
     if "mode" not in file:
         return replace(
@@ -162,7 +171,9 @@ def status_of(site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Colle
     )
     new = certificate_fixes.new_certificate(pem, ca)
     problems = list(_problems(site, status, certificate, signer, revoked, new))
-    if permissions != slurm_user.NEEDED:
+    if silent:
+        problems.append(Problem(silent, SILENT_FIX))
+    elif permissions != slurm_user.NEEDED:
         problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.RIGHTS))
     return replace(status, problems=tuple(problems))
 

@@ -1,10 +1,11 @@
-"""`invoke workflows`: every Workflow with its job, orphans marked; and other CRDs of the same name."""
+"""`invoke workflows`: every Workflow with its job, orphans marked; the deletion of one; and other CRDs of the same name."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from dws_on_csm.config.site import Site
@@ -14,14 +15,15 @@ from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import unreadable
 from dws_on_csm.kube.client import Cluster
-from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
-from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.model.step import Facts, Stage, StepContext
 from dws_on_csm.redaction import redact
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.connections import Sessions, connect
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
+from dws_on_csm.runner.options import Options
 from dws_on_csm.stages import jobs
-from dws_on_csm.stages.dws import installed, workflows
+from dws_on_csm.stages.dws import installed, orphan_by_name, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Jobs
 
@@ -34,17 +36,22 @@ NOTES: Mapping[Fate, str] = {
 COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE", "")
 
 
+def deletion(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
+    """The arguments of a run of `invoke workflows --delete NAME`."""
+    right = f"There is no Workflow {name}: nothing to delete."
+    options = Options("workflows", words=("--delete", name), done=f"Workflow {name} was deleted.", right=right, **how)
+    return replace(site, computes=()), orphan_by_name.stages(name), options
+
+
 def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
     """Print all Workflows; or as YAML the one called `yaml`, or all (True). The exit code; 1: no answer, or no such Workflow."""
     with closing(connect(site, (site.master.host, *site.controllers))) as sessions:
         try:
             cluster = sessions.master(site.master.host.name).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
-        except ClusterError as error:
-            console.note(f"The Kubernetes API does not respond to kubectl on {site.master.host.name}: {error}")
-            return FAILED
         except READ_ERRORS as error:
-            console.note(error_text(error))
+            fix = getattr(error, "fix", "")
+            console.note(error_text(error), *([f"Fix: {fix}"] if fix else []))
             return FAILED
 
 
@@ -87,7 +94,7 @@ def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int
     if as_json:
         console.records(_records(listed, seen, fates, others))
     else:
-        printed(_rows(listed, seen, fates, others, crd is not None))
+        printed(_rows(site, listed, seen, fates, others, crd is not None))
     return CONVERGED
 
 
@@ -135,7 +142,7 @@ def _cells(workflow: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
 
 
 def _rows(
-    listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], has_crd: bool
+    site: Site, listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], has_crd: bool
 ) -> Iterator[Row]:
     if listed:
         cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
@@ -147,9 +154,10 @@ def _rows(
         yield [("No Workflows.", "bold")]
     else:
         yield [(f"DWS is not installed: the CRD {names.WORKFLOWS} does not exist.", "bold")]
-    if orphans := fates.count("orphan"):
-        text = f"{plural(orphans, 'orphan')}, which Slurm will never remove: `invoke doctor` shows how to delete each"
-        yield [(text, "bold red")]
+    if orphans := [workflow for workflow, fate in zip(listed, fates, strict=True) if fate == "orphan"]:
+        text = f"{plural(len(orphans), 'orphan')}, which Slurm will never remove. To delete the first: "
+        command = f"`invoke workflows --delete {workflows.label(orphans[0])}`"
+        yield [(text + commands_to_paste.with_site(command, site), "bold red")]
     for other in others:
         text = f"The cluster also has the CRD {other}, which is not DWS's. "
         yield [

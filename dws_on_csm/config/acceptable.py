@@ -43,7 +43,8 @@ ACCEPTABLE: Mapping[str, str] = {
 _REASONS: Mapping[str, str] = {
     "data of users or of jobs would be lost": """
         pod-state-lost workflow-live workflow-ending workflow-orphan workflow-lost workflow-foreign workflow-at-work
-        dws-shared workflows-in-old-namespace workflows-more job-in-slurm jobs-more jobs-unknown storage-persistent
+        dws-shared workflow-ambiguous workflows-in-old-namespace workflows-more
+        job-in-slurm jobs-more jobs-unknown storage-persistent
         storage-in-use storage-unknown-kind storage-not-agreed storage-owned
     """,
     "unauthorized users may have, or get, rights in the cluster": """

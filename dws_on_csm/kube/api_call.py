@@ -10,7 +10,7 @@ from typing import Any
 
 import urllib3
 
-from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.cluster_api import CONFLICT, ClusterError, ClusterSilent
 from dws_on_csm.model.errors import MALFORMED, DeadlineExceeded, Lost, Unreachable
 
 Json = dict[str, Any]
@@ -29,7 +29,7 @@ DEEP = 100
 WORDS = 2000
 """Characters of an API server's error message that are kept."""
 PIECE = 1 << 16  # bytes of an answer that are read at a time
-NOT_FOUND, LATER = 404, 429
+NOT_FOUND, LATER, BAD_GATEWAY = 404, 429, 502
 RUN = "Dws-On-Csm-Run"
 """The header that names the run of a request that changes something; see api_relay.py."""
 
@@ -38,8 +38,15 @@ def open_success(client: Any, request: Request, seconds: float = ANSWER) -> urll
     """The response to a request that succeeded; its body is unread."""
     response = open_response(client, request, seconds)
     if response.status != 200:
-        raise ClusterError(response.status, error_message(read_body(response)))
+        raise failure(response.status, read_body(response))
     return response
+
+
+def failure(status: int, content: bytes) -> ClusterError:
+    """The error for an answer that is no success. A 502 that is no API object is kubectl proxy's: no API server answered it."""
+    if status == BAD_GATEWAY and not content.lstrip().startswith(b"{"):
+        return ClusterSilent(error_message(content).removeprefix(": ") or "it closed the connection")
+    return ClusterError(status, error_message(content))
 
 
 def open_response(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:

@@ -198,5 +198,5 @@ class Cluster:
         if why := api_call.lock_lost(response.status, content):
             raise LockLost(self._session.host, LockLost.text.format(why))
         if not 200 <= response.status < 300:
-            raise ClusterError(response.status, api_call.error_message(content))
+            raise api_call.failure(response.status, content)
         return response.status, api_call.parse(content)

@@ -52,3 +52,20 @@ class ClusterError(RemoteError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+SILENT_FIX = (
+    "run `kubectl get --raw /readyz` on the master. If it does not say ok, start the API server: `crictl ps -a --name "
+    "kube-apiserver` and `journalctl -u kubelet` show why it does not run. If it says ok, correct master.kubeconfig and "
+    "master.context in the site file"
+)
+"""What to do about an API server that does not respond: the same words, whichever command noticed it."""
+
+
+class ClusterSilent(ClusterError):
+    """The API server does not respond to kubectl on the master; `reason` says how that was seen."""
+
+    fix = SILENT_FIX
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(0, f"the Kubernetes API does not respond to kubectl on the master: {reason}")

@@ -113,10 +113,11 @@ def tried() -> list[Night]:
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab) -> Path:
-    """The site file of an installed site."""
-    scene.installed(lab)
-    return scene.site_file(lab)
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site file of an installed site, which accepts an API that is slow: a machine with little to spare is no finding here."""
+    site = scene.variant(lab, tmp_path_factory.mktemp("nights"), {"accept": ["api-slow"]})
+    scene.installed(lab, site)
+    return site
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def broken(lab: Lab, on: On, site: Path, request: pytest.FixtureRequest) -> Iter
     finally:
         on(night.host, night.back, deadline=200)
         if request.node.stash.get(UNDONE, True):
-            scene.installed(lab)
+            scene.installed(lab, site)
 
 
 UNDONE = pytest.StashKey[bool]()
@@ -171,6 +172,6 @@ def typed(lab: Lab, night: Night, words: str) -> None:
 
 
 def examined(site: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What `invoke doctor --json` found, and what it could not check."""
+    """What `invoke doctor --json` found that the site does not accept, and what it could not check."""
     answer = command.invoke("doctor", f"--hosts={site}", "--json", deadline=300)
-    return answer.records("finding"), answer.records("unseen")
+    return [finding for finding in answer.records("finding") if not finding["accepted"]], answer.records("unseen")

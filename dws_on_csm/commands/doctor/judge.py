@@ -13,6 +13,7 @@ from dws_on_csm.commands.doctor import rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, with_causes
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
+from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner import commands_to_paste
@@ -146,9 +147,7 @@ def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
 def _of_failure(key: str, host: str, why: str) -> Iterator[HostFinding]:
     """The finding where the check of the API server failed."""
     if key == "doctor.cluster":
-        text = f"the Kubernetes API does not respond to kubectl on {host}: {why}"
-        fix = f"run `kubectl get --raw /readyz` on {host}; check master.kubeconfig and master.context in the site file"
-        yield HostFinding(host, Finding("cluster-unreachable", text, fix))
+        yield HostFinding(host, Finding("cluster-unreachable", why, SILENT_FIX))
 
 
 # --- clocks

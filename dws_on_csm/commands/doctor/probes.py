@@ -171,12 +171,13 @@ def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
 
 
 def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
-    why = "no job needs this Workflow, and Slurm will never remove it"
-    if workflows.doubt(workflow, seen):
-        why = "first make sure that no other Slurm that uses this DWS needs it"
-    return Finding(
-        "orphan", workflows.describe(workflow, seen), f"run `{workflows.deletion(workflow)}` on the master: {why}"
+    fix = (
+        f"run `invoke workflows --delete {workflows.label(workflow)}`: no job needs it, and Slurm will never remove it"
     )
+    if workflows.doubt(workflow, seen):
+        fix = "first make sure that no other Slurm that uses this DWS needs it; "
+        fix += f"then run `{workflows.deletion(workflow)}` on the master"
+    return Finding("orphan", workflows.describe(workflow, seen), fix)
 
 
 def _jobs(ctx: StepContext) -> Jobs | None:

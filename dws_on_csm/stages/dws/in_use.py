@@ -24,8 +24,8 @@ LISTED = 25
 FIXES: dict[Fate, str] = {
     "live": "wait until the job ends, or run `scancel {job}`; `scancel --hurry {job}` skips the copying of its results",
     "ending": "wait a minute and run again: its job has just ended, and Slurm removes it",
-    "orphan": "Slurm will never remove it. Run `invoke undeploy --orphans`, or "
-    f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+    "orphan": "Slurm will never remove it: run `invoke workflows --delete {namespace}/{name}`, then this command again "
+    "(an undeploy with --orphans deletes all of them)",
     "lost": "run `invoke undeploy` without --slurm, so that Slurm can end its job; then again with --slurm",
     "foreign": "find out who made it (another Slurm may use this DWS); when nobody needs it any more: "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
@@ -100,6 +100,26 @@ def checks(
         Check("jobs", "submitter", jobs_look, judge_jobs),
         *((persistent_storage.check(due, read), limit(goes)) if stage == FIRST else ()),
     )
+
+
+def reading(stage: str) -> tuple[Check, Check]:
+    """The checks `workflows` and `jobs` of a stage, in this order, which find nothing wrong: they only read both."""
+
+    def jobs_look(ctx: StepContext) -> Look:
+        return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(workflows.fact(stage))))
+
+    return (
+        Check("workflows", "master", lambda ctx: workflows.fact(stage).api(workflows.read), lambda ctx, have: ()),
+        Check("jobs", "submitter", jobs_look, lambda ctx, have: ()),
+    )
+
+
+def no_orphan(ctx: StepContext, workflow: Workflow, seen: Jobs) -> Sequence[Finding]:
+    """Why a Workflow is not orphaned, or not known to be; nothing for an orphan."""
+    fate = workflows.fate(workflow, seen, stuck(ctx))
+    if fate == "orphan":
+        return ()
+    return (Finding(f"workflow-{fate}", workflows.describe(workflow, seen), _fix(fate, workflow)),)
 
 
 def limit(due: Callable[[StepContext], str]) -> Check:
