@@ -29,7 +29,9 @@ DEEP = 100
 WORDS = 2000
 """Characters of an API server's error message that are kept."""
 PIECE = 1 << 16  # bytes of an answer that are read at a time
-NOT_FOUND, LATER, BAD_GATEWAY = 404, 429, 502
+NOT_FOUND, LATER = 404, 429
+AUDITED = "Audit-Id"
+"""A header of each answer of an API server."""
 RUN = "Dws-On-Csm-Run"
 """The header that names the run of a request that changes something; see api_relay.py."""
 
@@ -38,15 +40,16 @@ def open_success(client: Any, request: Request, seconds: float = ANSWER) -> urll
     """The response to a request that succeeded; its body is unread."""
     response = open_response(client, request, seconds)
     if response.status != 200:
-        raise failure(response.status, read_body(response))
+        raise failure(response, read_body(response))
     return response
 
 
-def failure(status: int, content: bytes) -> ClusterError:
-    """The error for an answer that is no success. A 502 that is no API object is kubectl proxy's: no API server answered it."""
-    if status == BAD_GATEWAY and not content.lstrip().startswith(b"{"):
-        return ClusterSilent(error_message(content).removeprefix(": ") or "it closed the connection")
-    return ClusterError(status, error_message(content))
+def failure(response: urllib3.HTTPResponse, content: bytes) -> ClusterError:
+    """The error for an answer that is no success. An error in plain words without the header that an API server sets in each
+    answer is kubectl proxy's: no API server answered it."""
+    if response.status >= 500 and AUDITED not in response.headers and not content.lstrip().startswith(b"{"):
+        return ClusterSilent(error_message(content).removeprefix(": ") or "the connection was closed")
+    return ClusterError(response.status, error_message(content))
 
 
 def open_response(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:

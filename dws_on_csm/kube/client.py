@@ -198,5 +198,5 @@ class Cluster:
         if why := api_call.lock_lost(response.status, content):
             raise LockLost(self._session.host, LockLost.text.format(why))
         if not 200 <= response.status < 300:
-            raise api_call.failure(response.status, content)
+            raise api_call.failure(response, content)
         return response.status, api_call.parse(content)

@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+import urllib3
 
+from dws_on_csm.kube import api_call
 from dws_on_csm.kube.client import Cluster
-from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.cluster_api import SILENT_FIX, ClusterError
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}
@@ -75,3 +77,16 @@ def test_a_name_that_somebody_chose_leads_to_no_other_object(name: str) -> None:
     for call in (cluster.get, cluster.delete):
         with pytest.raises(ClusterError, match="is not the path of an API object"):
             call(f"/apis/example.com/v1/namespaces/n/things/{name}")
+
+
+def test_an_api_server_that_is_down_is_no_answer() -> None:
+    """kubectl proxy answers in its place, in plain words: one error with one fix; an API server's own words are kept."""
+    down = api_call.failure(
+        urllib3.HTTPResponse(status=502), b": dial tcp 10.0.0.1:6443: connect: connection refused\n"
+    )
+    assert (down.status, down.fix) == (0, SILENT_FIX)
+    assert str(down).endswith("on the master: dial tcp 10.0.0.1:6443: connect: connection refused")
+    own = urllib3.HTTPResponse(status=500, headers={"Audit-Id": "1"})
+    for content in (b'{"kind": "Status", "message": "it panicked"}', b"it panicked"):
+        other = api_call.failure(own, content)
+        assert (other.status, str(other), other.fix) == (500, "it panicked", "")
