@@ -8,11 +8,15 @@ from dws_on_csm.model.step import Fact
 
 
 class ClusterState(TypedDict):
-    """The versions of Kubernetes, the API versions of cert-manager, and the workers that take pods."""
+    """The versions of Kubernetes, the API versions of cert-manager, and the workers that take pods.
+
+    away   worker that takes no pods -> why: words of `kubectl describe node`
+    """
 
     kubernetes: str
     cert_manager: list[str]
     workers: list[str]
+    away: NotRequired[dict[str, str]]
 
 
 class ApiServer(TypedDict):

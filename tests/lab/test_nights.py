@@ -104,6 +104,14 @@ kubectl -n dws-system wait certificate dws-serving-cert --for=condition=Ready=Fa
         says="Issuer dws-selfsigned-issuer",
         until="kubectl -n dws-system wait certificate dws-serving-cert --for=condition=Ready --timeout=100s",
     ),
+    Night(
+        "a worker was cordoned, and nobody remembers which",
+        MASTER,
+        "kubectl cordon ncn-w003",
+        ("workers-few",),
+        says="ncn-w003 (cordoned)",
+        back="kubectl uncordon ncn-w003",
+    ),
 )
 
 

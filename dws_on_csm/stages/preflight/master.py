@@ -11,6 +11,7 @@ from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
 from dws_on_csm.stages.facts import CLUSTER, ClusterState
 from dws_on_csm.stages.preflight import logins
@@ -123,15 +124,35 @@ def _read_cluster(cluster: Cluster) -> ClusterState:
     return {
         "kubernetes": version.get("gitVersion", ""),
         "cert_manager": [version["version"] for version in served["versions"]],
-        "workers": [node["metadata"]["name"] for node in nodes if _schedulable(node)],
+        "workers": [node["metadata"]["name"] for node in nodes if not _away(node)],
+        "away": {node["metadata"]["name"]: _away(node) for node in nodes if _away(node) and not _control_plane(node)},
     }
 
 
-def _schedulable(node: Mapping[str, Any]) -> bool:
+def _away(node: Mapping[str, Any]) -> str:
+    """Why a node takes no pods: it is not Ready, cordoned, or has a taint; "" if it takes them."""
     spec = node["spec"]
-    taints = [taint for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
-    return ready and not taints and not spec.get("unschedulable", False)
+    ready: Mapping[str, Any] = next(
+        (c for c in node["status"].get("conditions", []) if c["type"] == "Ready"), {"status": "Unknown"}
+    )
+    if ready["status"] != "True":
+        since = f" since {ready['lastTransitionTime']}" if ready.get("lastTransitionTime") else ""
+        message = f": {ready['message']}" if ready.get("message") else ""
+        return f"not Ready{since}{message}"[:200]
+    if spec.get("unschedulable", False):
+        return "cordoned"
+    taints = [taint["key"] for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
+    return f"taint {', '.join(taints)}" if taints else ""
+
+
+_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+
+
+def _control_plane(node: Mapping[str, Any]) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return any(label in labels for label in _CONTROL_PLANE) or any(
+        taint["key"] in _CONTROL_PLANE for taint in node["spec"].get("taints", [])
+    )
 
 
 def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -147,9 +168,21 @@ def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
             Finding("cert-manager-missing", text, "install cert-manager first; on CSM it is part of the platform")
         )
     if len(have["workers"]) < 3:
-        text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
-        findings.append(Finding("workers-few", text, "get 3 workers Ready, uncordoned and without a NoSchedule taint"))
+        findings.append(_few_workers(have))
     return findings
+
+
+def _few_workers(have: ClusterState) -> Finding:
+    """Fewer than 3 workers take pods; which ones do not, why, and the command for each."""
+    away = have.get("away", {})
+    text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
+    text += f". These take none: {first_few([f'{name} ({why})' for name, why in away.items()])}" if away else ""
+    cordoned = [name for name, why in away.items() if why == "cordoned"]
+    others = [name for name, why in away.items() if why != "cordoned"]
+    fixes = [f"run `{shlex.join(['kubectl', 'uncordon', *cordoned])}` on the master"] if cordoned else []
+    fixes += [f"see `{shlex.join(['kubectl', 'describe', 'node', *others])}` on the master"] if others else []
+    goal = "get 3 workers Ready, uncordoned and without a NoSchedule taint"
+    return Finding("workers-few", text, f"{'; '.join(fixes)}: {goal}" if fixes else goal)
 
 
 MASTER = Check("master", "master", _look_master, _judge_master)
