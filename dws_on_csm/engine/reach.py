@@ -10,7 +10,7 @@ from typing import Any
 
 from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, RETRY, STILL, WAITS
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import LockLost, Unreachable
+from dws_on_csm.model.errors import LockLost, SudoRefused, Unreachable
 from dws_on_csm.model.events import Began, Event, Line
 from dws_on_csm.transport.output import tail
 
@@ -34,6 +34,7 @@ class Reach:
     guard    called before each change; raises LockLost where this run may change nothing any more
     outrun   called with the reason when a host's fence says the same: another run has worked there since
     fence    from this call on, API calls that change something are passed on only while this run holds the site's lock
+    refused  host -> why sudo there did not start a script of this run, None where it did
     alone    (run, tell) -> a `with` that keeps runs through other masters away from the cluster (cluster_lease.py)
     """
 
@@ -43,6 +44,7 @@ class Reach:
     guard: Callable[[], None] = lambda: None
     outrun: Callable[[str], None] = lambda why: None
     fence: Callable[[str], None] = lambda run: None
+    refused: Callable[[str], SudoRefused | None] = lambda host: None
     alone: Callable[[str, Callable[[str], None]], AbstractContextManager[Alone]] = lambda run, tell: nullcontext(
         Alone()
     )

@@ -20,7 +20,7 @@ from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
-from dws_on_csm.model.errors import Crowded, RemoteError, Unreachable
+from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.runner import sudo_password
 from dws_on_csm.transport import open_files, openssh, sudo
@@ -327,12 +327,17 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
     def cluster() -> Cluster:
         return sessions.master(site.master.host.name).cluster()
 
+    def refused(host: str) -> SudoRefused | None:
+        session = sessions.get(host)
+        return session.sudo_refused if isinstance(session, RemoteShell) else None
+
     first = {role: hosts[0] for role, hosts in roles(site).items()}
     return Reach(
         sessions.session,
         cluster,
         first.__getitem__,
         fence=lambda run: cluster().fence(run),
+        refused=refused,
         alone=lambda run, tell: cluster_lease.hold(sessions.session(site.master.host.name), cluster(), run, tell),
     )
 

@@ -170,11 +170,14 @@ LAST = Stage("last-run", (), tuple(_last(role) for role in ROLES))
 
 
 def _look(run: Run, options: Options) -> None:
-    """Make the first looks of this run's stages, of those that it only reads, and of LAST."""
+    """Make the first looks of this run's stages, of those that it only reads, and of LAST. Raises SudoRefused where nothing can be
+    read on the master: each step would say the same."""
     run.looked = clock()
     run.stages, own = (LAST, *options.reads, *run.stages), run.stages
     state.first_looks(run)
     run.stages = own
+    if refused := run.reach.refused(run.site.master.host.name):
+        raise refused
 
 
 def _decide(run: Run, options: Options, display: select.Display, down: Sequence[str], holding: ExitStack) -> str:

@@ -82,7 +82,10 @@ def _sudo_refused(reading: Reading) -> Iterator[HostFinding]:
     """The hosts on which sudo started no script: what depends on it there could not be checked, and is no finding of its own."""
     for session in reading.sessions.open():
         if refused := session.sudo_refused:
-            yield HostFinding(session.host, Finding("sudo-refused", f"{session.host}: {refused.text}", refused.fix))
+            yield HostFinding(
+                session.host,
+                Finding("sudo-refused", f"{session.host}: nothing was started as root: {refused.text}", refused.fix),
+            )
 
 
 def _notes(reading: Reading) -> Iterator[str]:

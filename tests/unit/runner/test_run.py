@@ -11,7 +11,7 @@ from dws_on_csm.display.select import Display
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run
-from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.errors import Lost, SudoRefused
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.options import Options
@@ -65,3 +65,17 @@ def test_a_broken_connection_is_no_defect(local_host: LocalHost) -> None:
     (done,) = worked(local_host, a_step(Lost("one", "the connection broke")))
     assert (done.host, done.outcome) == ("one", "failed")
     assert [one.meaning for one in done.failures] == ["one: the connection broke"]
+
+
+def test_a_master_without_roots_rights_is_one_failure(local_host: LocalHost) -> None:
+    """Not one for each step: with sudo's words and what to do."""
+    seen: list[Event] = []
+    refused = SudoRefused("one", "sudo did not accept the password of me: Sorry", "do this")
+    reach = Reach(lambda name: local_host, lambda: None, lambda role: "one", refused=lambda host: refused)
+    stages = [Stage("some", (), (a_step(KeyError("not reached")),))]
+    run = Run("run-1", load(DEFAULT), stages, reach, seen.append, {"master": ("one",)})
+    with ExitStack() as holding:
+        assert work(run, Options(plan=True), Display(seen.append), (), holding) == ""
+    (done,) = [event for event in seen if isinstance(event, Done)]
+    assert (done.host, done.stage, done.outcome) == ("one", "run", "failed")
+    assert [(told.meaning, told.fix) for told in done.failures] == [(str(refused), "do this")]
