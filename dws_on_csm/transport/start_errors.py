@@ -89,8 +89,11 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
     whose = f" of {exchange.asked}" if exchange.asked else ""
     other = "give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
     if exchange.refused:
-        fix = "run the same command again, with the right password"
-        return SudoRefused(host, f"sudo did not accept the password{whose}: {words}", fix)
+        # not "password of ACCOUNT: WORDS": what follows such a colon is redacted
+        fix = (
+            "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file"
+        )
+        return SudoRefused(host, f"sudo did not accept the password{whose}; it wrote: {words}", fix)
     if exchange.question:
         before = f"after the password{whose}" if exchange.asked else "in place of a password"
         text = f"sudo asks for something that this tool can't answer, {before}: {words or exchange.question}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model.errors import SudoRefused
+from dws_on_csm.redaction import redact
 from dws_on_csm.runner.sudo_password import ask_terminal
 from dws_on_csm.transport.output import LIMIT
 from dws_on_csm.transport.sudo import Question
@@ -102,8 +103,11 @@ def test_a_command_of_the_site_file_prints_the_password(server: Server, one: One
     session = one(
         server.config(), user="operator", sudo=True, ask=None, command=f"sh -c 'echo x >>{tmp_path}/ran; echo no'"
     )
-    with pytest.raises(SudoRefused, match="did not accept the password of operator"):
+    with pytest.raises(
+        SudoRefused, match="did not accept the password of operator; it wrote: Sorry, try again"
+    ) as caught:
         session.run("id -u", deadline=HANG)
+    assert redact.text(caught.value.text) == caught.value.text
     assert (tmp_path / "ran").read_text() == "x\n" and session.sudo_refused
 
 
