@@ -95,8 +95,8 @@ def version() -> str:
 
 _NO_EFFECT = {
     "dry": "To change nothing, run `{0}`",
-    "echo": "Add --verbose to the command",
-    "debug": "Add --verbose to the command",
+    "echo": "Leave it out",
+    "debug": "Leave it out",
     "hide": "Leave it out",
     "pty": "Leave it out",
     "warn-only": "Leave it out",
