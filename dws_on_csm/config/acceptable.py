@@ -60,6 +60,7 @@ _REASONS: Mapping[str, str] = {
     "slurmctld might not restart": """
         burst-buffer-included controllers-left-out hooks-unknown not-a-controller other-burst-buffer
         slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
+        slurm-conf-unparsable munge-down slurm-key-unreadable state-folder-unusable slurmctld-port-used slurm-plugin-missing
         slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """

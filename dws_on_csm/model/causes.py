@@ -111,6 +111,18 @@ TABLE = (
     _row("certificate-missing", "kubeconfig-broken", "here", "kubectl cannot use a kubeconfig without its certificate"),
     _row("certificate-expired", "kubeconfig-refused", "here", "the API server rejects an expired certificate"),
     _row("certificate-foreign", "kubeconfig-refused", "here", "the API server rejects a certificate of another CA"),
+    _row("slurm-conf-include", "slurm-conf-unparsable", "here", "Slurm stops at an Include that it cannot read"),
+    _row(
+        "slurm-conf-unparsable",
+        "slurmctld-not-answering slurmctld-not-running slurmctld-stale",
+        "here",
+        "slurmctld and Slurm's commands start with slurm.conf",
+    ),
+    _row("munge-down", "slurmctld-not-answering slurmctld-not-running", "here", "Slurm's programs need munge to talk"),
+    _row("slurm-key-unreadable", "slurmctld-not-answering slurmctld-not-running", "here", "AuthType needs its key"),
+    _row("state-folder-unusable", "slurmctld-not-running", "here", "slurmctld does not start without its state"),
+    _row("slurmctld-port-used", "slurmctld-not-running", "here", "slurmctld does not start without its port"),
+    _row("slurm-plugin-missing", "slurmctld-not-running", "here", "slurmctld does not start without its plugins"),
     _row("plugin-edited", "plugin-not-loading", "here", "Lua reads the edited file"),
 )
 """The rows, the most general cause first: of two causes that explain a finding, the earlier row's is shown."""

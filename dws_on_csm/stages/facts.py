@@ -105,6 +105,7 @@ class Controller(Single):
     linked     the Lua of its burst_buffer_lua.so: ["5.4"]
     lua        [version, path] of each interpreter on the host
     files      path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
+    plugins    the plugins of Slurm beside it: ["auth_munge", ...]
     elsewhere  each slurm.conf that slurmctld reads, or will read, in place of the site file's: "PATH (HOW IT IS KNOWN)"
     """
 
@@ -113,6 +114,7 @@ class Controller(Single):
     lua: list[list[str]]
     files: dict[str, str]
     unreadable: list[str]
+    plugins: NotRequired[list[str]]
     elsewhere: NotRequired[list[str]]
 
 

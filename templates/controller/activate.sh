@@ -1,6 +1,7 @@
 # One activation, on the controller itself and detached from the run that began it: replace slurm.conf, restart slurmctld, and undo
-# both unless slurmctld comes up. Exit code 0 only if slurmctld responds with the new text. Prints nothing: $work/progress has its
-# messages. Goes after safe_file.sh and slurmctld.sh. Set before: $work (its own folder: next, back, progress), $state, $folder,
+# both unless slurmctld comes up. Where slurmctld could not start, whatever burst buffer it has, nothing is changed and it is not
+# stopped. Exit code 0 only if slurmctld responds with the new text. Prints nothing: $work/progress has its
+# messages. Goes after safe_file.sh, slurmctld.sh and slurm_start.sh. Set before: $work (its own folder: next, back, progress), $state, $folder,
 # $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (the folder of this host's own systemd units).
 #   next   slurm.conf's new text; absent for a restart alone
 #   back   slurm.conf's text if slurmctld does not come up; absent where slurm.conf must stay
@@ -94,6 +95,32 @@ replace() (
     fi
 ) 2>>"$work/progress"
 
+# start_problem: why slurmctld would not start with the text to come, a sentence; nothing where nothing is known to prevent it.
+start_problem() (
+    text=$conf
+    if [ -e "$work/next" ]; then text=$work/next; fi
+    said=$(candidate_problem "$text" | tail -n 2 | tr '\n' ' ')
+    [ -z "$said" ] || { printf '%s\n' "Slurm cannot read the text of slurm.conf: $said"; exit 0; }
+    said=$(auth_problem)
+    [ -z "$said" ] || { printf '%s\n' "$(auth_type) does not work: $said"; exit 0; }
+    said=$(state_problem)
+    [ -z "$said" ] || { printf '%s\n' "SlurmUser cannot write StateSaveLocation $(conf_value StateSaveLocation) ($said)"; exit 0; }
+    said=$(port_holder)
+    [ -z "$said" ] || printf '%s\n' "another process has slurmctld's port: $said"
+)
+# candidate_problem FILE: as conf_problem, of a text that is not in its place yet. It is read from a folder in memory, where SlurmUser
+# finds all that is beside slurm.conf. What it includes from a folder above it cannot be found there: then nothing is known.
+candidate_problem() (
+    [ "$1" != "$conf" ] || { conf_problem "$1"; exit 0; }
+    case $(conf_files) in */../*) exit 0 ;; esac
+    [ -n "$slurm_uid" ] && try=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit 0
+    trap 'rm -rf -- "$try"' EXIT
+    for beside in "$folder"/*; do ln -s -- "$beside" "$try/"; done
+    rm -f -- "$try/slurm.conf"
+    cat -- "$1" >"$try/slurm.conf" && chown -h "$slurm_uid" "$try/slurm.conf" && chmod 711 "$try" || exit 0
+    conf_problem "$try/slurm.conf"
+) 2>/dev/null
+
 # Without systemd, slurmctld gets no open file of root's, not even this script's progress: it runs as SlurmUser.
 start_again() {
     if systemd; then
@@ -152,16 +179,21 @@ last_words() {
     {
         [ -z "$log" ] || slurm timeout 10 tail -c "+$((log_at + 1))" -- "$log" 2>/dev/null
         ! systemd || journalctl -q -o cat -u "$unit" --since "@$since" 2>/dev/null
-    } | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 | while IFS= read -r line; do say "  $line"; done
+    } | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 >"$work/words"
+    while IFS= read -r line; do say "  $line"; done <"$work/words"
+    cause=$(grep -a fatal "$work/words" | tail -n 1)
+    cause=${cause:+"; slurmctld says: $cause"}
 }
+cause=
 
+neither="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
 undo_failed() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not respond within $deadline s"; fi
     if [ ! -e "$work/back" ]; then
-        finish 1 down "$why; slurm.conf is unchanged"
+        finish 1 down "$why; slurm.conf is unchanged$cause"
     fi
-    [ ! -e "$work/again" ] || finish 1 down "$neither; slurm.conf has its former text"
+    [ ! -e "$work/again" ] || finish 1 down "$neither; slurm.conf has its former text$cause"
     first=$code
     if replace "$work/back" "$now"; then
         what="slurm.conf was restored"
@@ -184,11 +216,13 @@ come_up() {
         as_it_was
     fi
     [ "$code" = 1 ] || finish 1 reverted "$why; $what; slurmctld runs but has not responded yet"
-    finish 1 down "$why; $what; slurmctld ended again"
+    if [ -e "$work/next" ] && [ "$(conf_sum)" = "$(sum "$work/back")" ]; then
+        what="$what, but slurmctld does not start with it either, so its change is not the cause"
+    fi
+    finish 1 down "$why; $what; slurmctld ended again$cause"
 }
 
 # as_it_was: the removed line was not the cause: restore slurm.conf and start slurmctld with it
-neither="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
 as_it_was() {
     : >"$work/again"
     why=$neither
@@ -281,6 +315,8 @@ if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
     read_file "$conf" >"$work/was" 2>/dev/null
     [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be saved: nothing was changed"
 fi
+problem=$(start_problem)
+[ -z "$problem" ] || finish 1 refused "slurmctld would not start: $problem. It was not stopped, and nothing was changed"
 pledge || finish 1 refused "the record for undoing this could not be written: nothing was changed"
 if [ -e "$work/next" ]; then
     now=$(sum "$work/next")

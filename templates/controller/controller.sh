@@ -34,6 +34,7 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
     library=$place/burst_buffer_lua.so
     [ -f "$library" ] || continue
     fact library "$library"
+    timeout -k 1 5 ls -- "$place" 2>/dev/null | sed -n 's/^\([a-z0-9_]*\)\.so$/plugin=\1/p'
     # It may be another user's, or have become a fifo, or have no end. It is read whole, or not at all: half of it would lack
     # functions. Their names stand in it whole: of the functions that it looks for, and of the Lua that it opens.
     if content=$(text_of "$(choose_reader "$slurm_uid" "$library")" "$library"); then

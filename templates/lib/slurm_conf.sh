@@ -92,7 +92,7 @@ parse_conf() (
         if (name in keys) said[name] = rest
     }
     BEGIN {
-        split("slurmuser plugindir slurmctldlogfile burstbuffertype", names, " ")
+        split("slurmuser plugindir slurmctldlogfile burstbuffertype authtype authinfo statesavelocation slurmctldport", names, " ")
         for (i in names) keys[names[i]]
         follow(folder "/slurm.conf", "\n" folder "/slurm.conf\n")
         for (name in said) print "said " name " " said[name]

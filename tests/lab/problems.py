@@ -212,7 +212,7 @@ FIRST = (
 SECOND = (
     Problem("an image is gone", REGISTRY, f"rm -r {TAGS}/dws/_manifests/tags", [f"{MASTER} image-missing"]),
     Problem("the API answers slowly", PRIMARY, SLOW, ["api-slow"], "rm /usr/local/bin/kubectl"),
-    Problem("a slurmctld does not answer", BACKUP, "systemctl stop slurmctld", ["slurmctld-not-answering"]),
+    Problem("a slurmctld does not run", BACKUP, "systemctl stop slurmctld", ["slurmctld-not-running"]),
     Problem(
         "the binding names somebody else",
         MASTER,

@@ -67,7 +67,7 @@ def _once(findings: Iterable[HostFinding]) -> list[HostFinding]:
     return list(first.values())
 
 
-ALONE = ("api-unreachable", "role-lacks-rights", "host-unreachable")
+ALONE = ("api-unreachable", "role-lacks-rights", "host-unreachable", "slurmctld-not-running")
 """Findings that a host has once, though several judges may make them in other words."""
 
 

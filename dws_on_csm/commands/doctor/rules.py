@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from dws_on_csm.commands.doctor import rules_access, rules_cluster
+from dws_on_csm.commands.doctor import rules_access, rules_cluster, rules_slurmctld
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.access import rbac
-from dws_on_csm.stages.slurm import activate, plugin, slurmctld
+from dws_on_csm.stages.slurm import plugin, slurmctld
 from dws_on_csm.stages.slurm.computes import LEGEND
 
 Rule = Callable[[StepContext, Value, Value], Iterable[Finding]]
@@ -59,26 +59,6 @@ def _slurm_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]
     yield Finding("burst-buffer-off", text, repair_fix(ctx, "slurm"))
 
 
-def _daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    fix = repair_fix(ctx, "slurm")
-    if not have["answers"]:
-        text = f"slurmctld on {ctx.host} does not respond to `scontrol ping`"
-        why = f"run `journalctl -u {ctx.site.slurm.service}` on {ctx.host} to see why; then "
-        yield Finding("slurmctld-not-answering", text, why + fix)
-    if reasons := _unread(ctx, have["not read"]):
-        text = f"slurmctld on {ctx.host} started before its files were changed, and works with the old ones: "
-        yield Finding("slurmctld-stale", text + "; ".join(reasons), fix)
-
-
-def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
-    """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
-    daemon = slurmctld.state(ctx)
-    conf_missing = slurmctld.burst_buffer_conf(ctx.site) not in daemon["changed"]
-    off = slurmctld.without(daemon)
-    off = off if off and not activate.enabled(ctx) else ()
-    return [reason for reason in reasons if reason not in off and not (conf_missing and names.PLUGIN_CONF in reason)]
-
-
 def _node_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     lines = first_few([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
     text = f"{ctx.site.slurm.folder}/slurm.conf on {ctx.host} differs from the controllers' ({LEGEND}): {lines}"
@@ -117,7 +97,7 @@ RULES: dict[str, Rule] = {
     "plugin.lua": partial(_file, names.PLUGIN_LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
     "plugin.conf": partial(_file, names.PLUGIN_CONF, "burst-buffer-conf", _NO_STORAGE),
     "slurm.conf": _slurm_conf,
-    "slurm.daemon": _daemon,
+    "slurm.daemon": rules_slurmctld.daemon,
     "computes.conf": _node_conf,
     "verify.job": lambda ctx, have, want: (),  # a missing proof is no fault; a note says it
 }

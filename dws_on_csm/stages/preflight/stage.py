@@ -7,7 +7,7 @@ from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
 from dws_on_csm.stages.dws import installed, namespace_deletion, replace, workflow_namespace
 from dws_on_csm.stages.preflight import endpoints, logins, master, unlisted_controllers, writable_folders
-from dws_on_csm.stages.slurm import computes, controller, pod_checks
+from dws_on_csm.stages.slurm import computes, controller, pod_checks, start
 
 STAGE = Stage(
     "preflight",
@@ -24,6 +24,7 @@ STAGE = Stage(
         pod_checks.CHECK,
         logins.CONTROLLER,
         controller.CHECK,
+        start.CHECK,
         unlisted_controllers.CHECK,
         writable_folders.CHECK,
         endpoints.API,

@@ -45,6 +45,7 @@ def parse(out: bytes) -> Controller:
         "lua": [text.split(" ", 1) for text in all_values(pairs, "lua")],
         "files": first_values(_file(text) for text in all_values(pairs, "file")),
         "unreadable": all_values(pairs, "unreadable"),
+        "plugins": all_values(pairs, "plugin"),
         "elsewhere": all_values(pairs, "elsewhere"),
     }
 

@@ -135,8 +135,10 @@ def without(daemon: Daemon) -> Sequence[str]:
     """How the slurmctld in charge lacks the plugin, as sentences; none if it has the plugin or stands by."""
     if not in_charge(daemon):
         return ()
-    if not is_lua(daemon["type"]):
-        return (f"BurstBufferType is {daemon['type'] or 'unknown'}",)
+    if not daemon["type"] and daemon["pings"][0][0] == "there":
+        return ()  # the controllers before it do not respond, and it has not taken over yet
+    if daemon["type"] and not is_lua(daemon["type"]):
+        return (f"BurstBufferType is {daemon['type']}",)
     return () if daemon["loaded"] else ("burst_buffer_lua.so is not loaded",)
 
 

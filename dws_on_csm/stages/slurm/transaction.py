@@ -32,7 +32,7 @@ def action(
         "state": STATE,
         "conf": ctx.site.slurm.conf,
         "program": render.script(
-            "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "controller/activate.sh", **fixed
+            "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh", "controller/activate.sh", **fixed
         ),
     }
     for name, text in zip(("next", "back"), texts, strict=True):

@@ -228,14 +228,15 @@ WHO = (
 )
 
 
-@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh"])
+@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh", "controller/start.sh"])
 def test_slurms_programs_are_slurm_users(hostile_host: Host, template: str) -> None:
     """They load plugins from where slurm.conf says, and SlurmUser can write that: they never run as root."""
-    for name in ("scontrol", "squeue"):
+    for name in ("scontrol", "squeue", "munge", "unmunge"):
         hostile_host.program(name, WHO)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
-    answer = hostile_host.run(render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings))
+    parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh", template)
+    answer = hostile_host.run(render.script(*parts, **settings))
     assert set((hostile_host.open / "who").read_text().split()) == {"1"}, answer
 
 

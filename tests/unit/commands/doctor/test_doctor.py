@@ -43,7 +43,7 @@ from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContex
 from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.install import procedure
-from dws_on_csm.stages.slurm import slurmctld
+from dws_on_csm.stages.slurm import slurmctld, start
 from tests.unit import steps
 
 SITE = load(DEFAULT)
@@ -329,11 +329,11 @@ def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
             ["slurmctld-stale"],
         ),
         ({"answers": True, "not read": ["there is no /etc/slurm/burst_buffer.conf"]}, [], []),
-        ({"answers": False, "not read": []}, ["burst_buffer.conf"], ["slurmctld-not-answering"]),
+        ({"answers": False, "not read": []}, ["burst_buffer.conf"], ["slurmctld-not-running"]),
         (
             {"answers": False, "not read": ["/etc/slurm/burst_buffer.conf was changed"]},
             ["burst_buffer.conf"],
-            ["slurmctld-not-answering", "slurmctld-stale"],
+            ["slurmctld-not-running", "slurmctld-stale"],
         ),
     ],
 )
@@ -341,6 +341,49 @@ def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str
     """A missing file is a finding about the file; an unread one is a finding about slurmctld."""
     running = {**slurmctld.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
     assert told(rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
+
+
+SILENT = {"answers": False, "not read": []}
+PARSES = start.parse(b"auth=auth/munge\nas=slurm\n")
+
+
+@pytest.mark.parametrize(
+    ("main", "obstacle", "name", "restart"),
+    [
+        ("", {}, "slurmctld-not-running", "repair slurm"),
+        ("", {"proof": "no socket"}, "slurmctld-not-running", "first fix munge-down"),
+        ("", {"closed": "missing"}, "slurmctld-not-running", "first fix state-folder-unusable"),
+        ("9", {"unparsed": ["error"]}, "slurmctld-not-answering", "first fix slurm-conf-unparsable"),
+        ("9", {"proof": "no socket"}, "slurmctld-not-answering", "first fix munge-down"),
+        ("9", {}, "slurmctld-not-answering", "wait a minute"),
+    ],
+)
+def test_why_slurmctld_does_not_respond(main: str, obstacle: dict[str, Any], name: str, restart: str) -> None:
+    """Not running, unable to be asked, busy: a restart is named only where it is the fix, and after what keeps it from working."""
+    backup = {**slurmctld.parse(b"ping=there DOWN\nping=here UP\n"), "main": "7"}
+    facts = {
+        slurmctld.FACT.name: {HOST: {**slurmctld.parse(b""), "main": main}, "other": backup},
+        start.START.name: {HOST: {**PARSES, **obstacle}},
+    }
+    (found,) = rules.RULES["slurm.daemon"](StepContext(SITE, Facts(facts), HOST), SILENT, None)
+    assert (found.name, found.fix.startswith(restart) or restart in found.fix) == (name, True), found
+    assert ("repair slurm" in found.fix) is not (main != "" and bool(obstacle))
+    assert ("slurmctld on other responds" in found.text) is not (main != "" and bool(obstacle))
+
+
+@pytest.mark.parametrize(
+    ("pings", "type_", "stale"),
+    [
+        ("ping=there DOWN\nping=here UP\n", "", False),  # it has not taken over yet
+        ("ping=there DOWN\nping=here UP\n", "type=(null)\n", True),
+        ("ping=here UP\nping=there UP\n", "", True),
+        ("ping=there UP\nping=here UP\n", "type=(null)\n", False),
+    ],
+)
+def test_a_backup_is_not_old_because_its_primary_is_ill(pings: str, type_: str, stale: bool) -> None:
+    """Only a slurmctld in charge says what burst buffer it has; one that stands by loads it when it takes over."""
+    daemon = slurmctld.parse(f"main=9\nstarted=5.0\nchanged=1.0 /etc/slurm/burst_buffer.conf\n{pings}{type_}".encode())
+    assert bool(slurmctld.stale(SITE, daemon)) is stale
 
 
 @pytest.mark.parametrize(("line", "expected"), [("", []), ("BurstBufferType=burst_buffer/lua\n", ["slurmctld-stale"])])

@@ -98,7 +98,12 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "120"}
         settings |= {
             "program": render.script(
-                "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "controller/activate.sh", **fixed
+                "lib/safe_file.sh",
+                "lib/as.sh",
+                "lib/slurmctld.sh",
+                "lib/slurm_start.sh",
+                "controller/activate.sh",
+                **fixed,
             )
         }
         texts = {"next": following or "", "back": back or ""}
@@ -177,8 +182,26 @@ def test_both_texts_fail(host: Path, activate: Activate) -> None:
     (host / "etc/slurm.conf").write_text("BROKEN before\n")
     told = activate("BROKEN\n", "BROKEN before\n", seen="BROKEN before\n")
     assert told.returncode == 1
-    assert "ended again" in told.stdout
+    assert "so its change is not the cause" in told.stdout
+    assert told.stdout.rstrip().endswith("ended again; slurmctld says: fatal: no burst buffer")
     assert (conf(host), outcome(host)) == ("BROKEN before\n", "down")
+
+
+def test_what_would_not_start_is_not_stopped(host: Path, activate: Activate) -> None:
+    """Slurm cannot read the text that would come, or SlurmUser has no munge: slurmctld runs on, and slurm.conf is not touched."""
+    reads = 'if grep -q TYPO "$SLURM_CONF"; then echo "scontrol: fatal: TYPO" >&2; exit 1; fi\n'
+    Host(host).program("scontrol", reads + PROGRAMS["scontrol"])
+    told = activate(f"{NEW}TYPO=1\n", OLD)
+    assert told.returncode == 1
+    assert (
+        "Slurm cannot read the text of slurm.conf: fatal: TYPO" in told.stdout and "It was not stopped" in told.stdout
+    )
+    for name in ("munge", "unmunge"):
+        Host(host).program(name, "echo no socket >&2; exit 6")
+    told = activate(NEW, OLD)
+    assert "auth/munge does not work: no socket" in told.stdout and told.returncode == 1
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD, "refused", [])
+    assert not (host / "restarts").exists()
 
 
 def test_a_file_that_changed_since(host: Path, activate: Activate) -> None:

@@ -1,0 +1,78 @@
+"""The findings about a slurmctld that does not respond, or works with old files: why, and whether a restart fixes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dws_on_csm.commands.doctor.diagnosis import repair_fix
+from dws_on_csm.domain import names
+from dws_on_csm.model.step import Finding, StepContext, Value
+from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.slurm import activate, slurmctld, start
+
+
+def daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
+    """The findings of the step `slurm.daemon`."""
+    if not have["answers"]:
+        yield _silent(ctx)
+    if reasons := _unread(ctx, have["not read"]):
+        text = f"slurmctld on {ctx.host} started before its files were changed, and works with the old ones: "
+        yield Finding("slurmctld-stale", text + "; ".join(reasons), _after(ctx, repair_fix(ctx, "slurm")))
+
+
+def _silent(ctx: StepContext) -> Finding:
+    """Why slurmctld does not respond. Only of a stopped one, and of one that hangs, a restart is the fix."""
+    host, running = ctx.host, slurmctld.state(ctx)["main"]
+    fix = repair_fix(ctx, "slurm")
+    if not running:
+        why = f"run `{_journal(ctx)}` to see why it ended; then "
+        text = f"slurmctld does not run on {host}{_others(ctx)}"
+        return Finding("slurmctld-not-running", text, _after(ctx, why + fix))
+    obstacles = set(_obstacles(ctx))
+    unread = "slurm-conf-unparsable" in obstacles
+    if unread or {"munge-down", "slurm-key-unreadable"} & obstacles:
+        cannot = "`scontrol` cannot read slurm.conf" if unread else "`scontrol` cannot prove who it is"
+        text = f"slurmctld runs on {host} (process {running}), but it is unknown whether it responds: {cannot}"
+        return Finding("slurmctld-not-answering", text, _after(ctx, "run doctor again"))
+    text = f"slurmctld runs on {host} (process {running}), but does not respond to `scontrol ping`: it is busy, or it hangs"
+    check = f"wait a minute and run doctor again; `{_journal(ctx)}` and slurmctld's log show what it does. "
+    return Finding(
+        "slurmctld-not-answering", text + _others(ctx), f"{check}If the log has no new lines, it hangs: {fix}"
+    )
+
+
+def _journal(ctx: StepContext) -> str:
+    """The command that shows slurmctld's last words, on its host."""
+    if pod := discover.pod_of(ctx):
+        return f"kubectl -n {pod.namespace} logs -l {pod.selector} -c {pod.container} --tail 50"
+    return f"ssh {ctx.host} journalctl -n 50 -u {ctx.site.slurm.service}"
+
+
+def _obstacles(ctx: StepContext) -> list[str]:
+    """The findings on this host without whose fix slurmctld does not start."""
+    known = ctx.facts.known(start.START)
+    return [finding.name for finding in start.judge(ctx, known[ctx.host])] if ctx.host in known else []
+
+
+def _after(ctx: StepContext, fix: str) -> str:
+    """`fix`, after the fixes of what keeps slurmctld from starting."""
+    obstacles = _obstacles(ctx)
+    if not obstacles:
+        return fix
+    return f"first fix {', '.join(obstacles)} on {ctx.host}: before that, slurmctld would not start again. Then {fix}"
+
+
+def _others(ctx: StepContext) -> str:
+    """Which other controller responds, for the end of a sentence: it takes over, and stands by when this one is back."""
+    daemons = ctx.facts.known(slurmctld.FACT)
+    responding = [host for host, state in daemons.items() if host != ctx.host and slurmctld.answers(state)]
+    return f"; slurmctld on {', '.join(responding)} responds, and takes over" if responding else ""
+
+
+def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
+    """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
+    state = slurmctld.state(ctx)
+    conf_missing = slurmctld.burst_buffer_conf(ctx.site) not in state["changed"]
+    off = slurmctld.without(state)
+    off = off if off and not activate.enabled(ctx) else ()
+    return [reason for reason in reasons if reason not in off and not (conf_missing and names.PLUGIN_CONF in reason)]

@@ -1,0 +1,229 @@
+"""The check `start`: what keeps slurmctld from starting, whatever burst buffer slurm.conf has.
+
+A slurmctld that runs may work with an older text of slurm.conf, or may have come up before munge or its disk failed: it would not
+survive a restart. So each of these is a finding before any restart, with its own cause.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import TypedDict
+
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
+from dws_on_csm.model.printable import first_few
+from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, StepContext
+from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.slurm import controller, slurmctld
+
+
+class Start(TypedDict):
+    """What a start of slurmctld depends on.
+
+    unparsed  Slurm's own words where its programs cannot read slurm.conf; empty where they can
+    auth      AuthType; `proof`: why SlurmUser cannot prove who he is by it, "" where he can
+    state     StateSaveLocation, "" where it isn't set
+    closed    why SlurmUser cannot write it: missing, closed, read-only or silent; "" where he can
+    holder    "PORT PROCESS NAME" of another process that has slurmctld's port, or ""
+    user      SlurmUser's name
+    """
+
+    unparsed: list[str]
+    auth: str
+    proof: str
+    state: str
+    closed: str
+    holder: str
+    user: str
+
+
+START: Fact[Start] = Fact("preflight", "start")
+
+LIBRARY = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh")
+"""The templates that a script needs which asks whether slurmctld would start."""
+
+
+def look(ctx: StepContext) -> ShellLook:
+    """The look of the check; `parse` says what it returns."""
+    slurm = ctx.site.slurm
+    script = render.script(*LIBRARY, "controller/start.sh", folder=slurm.folder, unit=slurm.service)
+    return START.shell(script, parse)
+
+
+def parse(out: bytes) -> Start:
+    """Parse the look's lines. Raises ValueError."""
+    pairs = parse_pairs(out, "replace")
+    single = first_values(pairs)
+    return {
+        "unparsed": all_values(pairs, "unparsed"),
+        "auth": single.get("auth", ""),
+        "proof": single.get("proof", ""),
+        "state": single.get("state", ""),
+        "closed": single.get("closed", ""),
+        "holder": single.get("holder", ""),
+        "user": single.get("as", ""),
+    }
+
+
+def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
+    """The findings: each a reason why slurmctld would not start on this host."""
+    found = [*_unparsable(ctx, have), *_proof(ctx, have), *_state_folder(ctx, have), *_port(ctx, have)]
+    return found if have["unparsed"] else [*found, *_plugins(ctx)]
+
+
+def _if_restarted(ctx: StepContext, first: str = "s") -> str:
+    """What follows, as a sentence: a running slurmctld continues until somebody restarts it. `first`: its first letter."""
+    daemon = ctx.facts.known(slurmctld.FACT).get(ctx.host)
+    if daemon and daemon["main"]:
+        return f"{first}lurmctld still runs, but would not start again"
+    return f"{first}lurmctld cannot start"
+
+
+# --- slurm.conf
+
+
+def check_command(ctx: StepContext) -> str:
+    """The command that reads slurm.conf as slurmctld does, and asks no slurmctld."""
+    return f"SLURM_CONF={shlex.quote(ctx.site.slurm.conf)} scontrol show aliases localhost"
+
+
+def _unparsable(ctx: StepContext, have: Start) -> Iterator[Finding]:
+    if not have["unparsed"]:
+        return
+    conf, host = ctx.site.slurm.conf, ctx.host
+    text = f"Slurm cannot read {conf} on {host}: {'; '.join(have['unparsed'])}"
+    places = list(_places(ctx, have["unparsed"]))
+    if places:
+        text += f" ({first_few(places)})"
+    text += f"; {_if_restarted(ctx)}"
+    if changed := _changed_keys(ctx):
+        text += f". Since it started, these keys were changed: {changed}"
+    where = f"the ConfigMap that has slurm.conf of {host}" if discover.pod_of(ctx) else f"{conf} on {host}"
+    fix = f"correct {where}; then run `{check_command(ctx)}` there: it prints no error once Slurm can read the file. "
+    fix += "Do not restart slurmctld before"
+    yield Finding("slurm-conf-unparsable", text, fix)
+
+
+_KEY = re.compile(r"unrecognized key: ([A-Za-z0-9_.]+)")
+
+
+def _places(ctx: StepContext, words: Sequence[str]) -> Iterator[str]:
+    """Where the keys are that Slurm does not know, which it names without a line: FILE line 12: "SchedulerTyp=x"."""
+    if ctx.host not in ctx.facts.known(CONTROLLER):
+        return
+    files = controller.state(ctx)["files"]
+    for key in dict.fromkeys(match for line in words for match in _KEY.findall(line)):
+        named = re.compile(rf"(?:^|\s){re.escape(key)}\s*[-*+/]?=", re.IGNORECASE)
+        for path, text in files.items():
+            for number, line in enumerate(text.split("\n"), 1):
+                if named.search(line.partition("#")[0]):
+                    yield f'{path} line {number}: "{line.strip()[:120]}"'
+
+
+def _changed_keys(ctx: StepContext) -> str:
+    daemon = ctx.facts.known(slurmctld.FACT).get(ctx.host)
+    keys = slurmctld.differing(daemon) if daemon and daemon["main"] else None
+    return ", ".join(keys[:5]) if keys else ""
+
+
+# --- who SlurmUser is to the others
+
+
+def _proof(ctx: StepContext, have: Start) -> Iterator[Finding]:
+    if not have["proof"]:
+        return
+    host = ctx.host
+    if have["auth"].endswith("munge"):
+        text = (
+            f"munge does not work on {host}: {have['proof']}. Slurm's programs cannot talk to each other without it, "
+        )
+        text += f"and {_if_restarted(ctx)}"
+        fix = f"run `systemctl restart munge` on {host}; then `munge -n | unmunge` there must end without an error"
+        if discover.pod_of(ctx):
+            fix = "start munged in that container; then `munge -n | unmunge` there must end without an error"
+        yield Finding("munge-down", text, fix)
+        return
+    folder, user = ctx.site.slurm.folder, shlex.quote(have["user"])
+    text = f"{have['proof']} on {host}, which AuthType={have['auth']} needs; {_if_restarted(ctx)}"
+    fix = f"copy the cluster's slurm.key into {folder} on {host}; then run `chown {user} {folder}/slurm.key` "
+    fix += f"and `chmod 600 {folder}/slurm.key`"
+    yield Finding("slurm-key-unreadable", text, fix)
+
+
+# --- its state and its port
+
+
+def _state_folder(ctx: StepContext, have: Start) -> Iterator[Finding]:
+    if not have["closed"]:
+        return
+    path, user = shlex.quote(have["state"]), shlex.quote(have["user"])
+    known = {
+        "missing": ("does not exist", f"run `mkdir -p -m 755 {path} && chown {user} {path}` on {ctx.host}"),
+        "closed": (
+            f"cannot be written by {user}",
+            f"run `chown {user} {path} && chmod u+rwx {path}` on {ctx.host}; {user} must be able to enter each folder above it",
+        ),
+        "read-only": (
+            "is on a file system that is mounted read-only",
+            f"run `findmnt -T {path}` on {ctx.host}, which shows it; repair and mount it again",
+        ),
+        "silent": (
+            "does not respond within 10 s",
+            f"check its file server: `timeout 10 ls {path}` on {ctx.host} must respond",
+        ),
+    }
+    what, fix = known.get(have["closed"], known["closed"])
+    text = f"StateSaveLocation {have['state']} on {ctx.host} {what}; slurmctld keeps its jobs there. {_if_restarted(ctx, 'S')}"
+    yield Finding("state-folder-unusable", text, f"{fix}. If the jobs are on another disk, mount it first")
+
+
+def _port(ctx: StepContext, have: Start) -> Iterator[Finding]:
+    if not have["holder"]:
+        return
+    port, pid, name = [shlex.quote(word) for word in [*have["holder"].split(" ", 2), "", ""][:3]]
+    text = f"port {port} of slurmctld on {ctx.host} is used by {name} (process {pid}); {_if_restarted(ctx)}"
+    fix = f"run `ps -fp {pid}` on {ctx.host} to see what it is, and end it with `kill {pid}`; "
+    yield Finding("slurmctld-port-used", text, f"{fix}or set another SlurmctldPort in slurm.conf on all hosts")
+
+
+# --- plugins
+
+KINDS = (
+    ("AuthType", "auth"),
+    ("SchedulerType", "sched"),
+    ("SelectType", "select"),
+    ("PriorityType", "priority"),
+    ("PreemptType", "preempt"),
+    ("JobCompType", "jobcomp"),
+    ("JobSubmitPlugins", "job_submit"),
+    ("AccountingStorageType", "accounting_storage"),
+)
+"""Keys of slurm.conf whose plugin slurmctld loads at its start, and ends without it; and how its file's name begins."""
+
+
+def _plugins(ctx: StepContext) -> Iterator[Finding]:
+    """The plugins that slurm.conf names and Slurm's folder lacks, where it has others of their kind."""
+    if ctx.host not in ctx.facts.known(CONTROLLER):
+        return
+    state = controller.state(ctx)
+    plugins, several = state.get("plugins"), controller.setting(state["files"], ctx.site, "PluginDir")
+    if not plugins or (several and ":" in several.value):
+        return
+    folder = PurePosixPath(state["library"]).parent
+    for key, kind in KINDS:
+        setting = controller.setting(state["files"], ctx.site, key)
+        for name in setting.value.lower().split(",") if setting else ():
+            word = name.strip().removeprefix(f"{kind}/")
+            known = [plugin for plugin in plugins if plugin.startswith(f"{kind}_")]
+            if word in ("", "none", "(null)") or not known or f"{kind}_{word}" in known:
+                continue
+            text = f"slurm.conf on {ctx.host} sets {key}={name.strip()}, but {folder} has no {kind}_{word}.so; {_if_restarted(ctx)}"
+            fix = f"correct {key} in slurm.conf (available: {', '.join(known)}), or install the package with {kind}_{word}.so"
+            yield Finding("slurm-plugin-missing", text, fix)
+
+
+CHECK = Check(START.step, "controller", look, judge)

@@ -1,0 +1,12 @@
+# Whether slurmctld would start: whether Slurm can read slurm.conf, whether SlurmUser can prove who he is, where the state is, who has
+# the port, which plugins Slurm has. Prints "name=value" lines. Only reads. Goes after slurm_start.sh. Set before: $folder, $unit.
+slurm_path
+[ -e "$folder/slurm.conf" ] && [ -n "$slurm_uid" ] || exit 0
+fact_lines() { while IFS= read -r line; do fact "$1" "$line"; done; }
+conf_problem "$folder/slurm.conf" | fact_lines unparsed
+fact auth "$(auth_type)"
+fact proof "$(auth_problem)"
+fact state "$(conf_value StateSaveLocation)"
+fact closed "$(state_problem)"
+fact holder "$(port_holder)"
+fact as "$slurm_name"

@@ -1,0 +1,223 @@
+"""What keeps slurmctld from starting: by the real scontrol and munge of the lab's Slurm root, and by a judge of what they say."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Finding, StepContext
+from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.slurm import slurmctld, start
+from lab import cache
+
+SITE = load(DEFAULT)
+HOST = SITE.controllers[0].name
+TEXT = """\
+ClusterName=lab
+SlurmctldHost=ctl1
+SlurmUser=slurm
+StateSaveLocation=/work/state
+Include nodes.conf
+"""
+
+
+# --- by real programs
+
+
+def slurm_root() -> Path | None:
+    """The root with the lab's Slurm, where a lab was built on this machine."""
+    return next(
+        (folder / "root" for folder in cache.folder().glob("slurm-*") if (folder / "root/usr/bin").is_dir()), None
+    )
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller without systemd: the lab's Slurm root, with `work` of its own as /work, which has slurm.conf."""
+
+    root: Path
+    work: Path
+
+    def run(self, script: str, before: str = "") -> str:
+        """What root's script prints there; `before` are commands for what is wrong."""
+        up = self.work.with_name("up")
+        inside = f"mkdir -p /work && mount --bind /mnt /work; {before}\n{script}"
+        layers = f"lowerdir={self.root},upperdir={up}/written,workdir={up}/more"
+        steps = (
+            f"mkdir -p {up}/written {up}/more {up}/root && mount -t overlay none -o {layers} {up}/root && cd {up}/root",
+            f"mount --bind {self.work} mnt && mount -t proc none proc && mount --bind /dev dev",
+            "mount -t tmpfs none run && mount -t tmpfs none dev/shm && exec chroot . sh -s",
+        )
+        told = subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "sh", "-c", " && ".join(steps)],
+            input=inside, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told
+        return told.stdout
+
+    def look(self, before: str = "") -> start.Start:
+        """The check's result there."""
+        script = render.script(*start.LIBRARY, "controller/start.sh", folder="/work", unit="slurmctld")
+        return start.parse(self.run(script, before).encode())
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    """With a slurm.conf and a state folder that are right, and no munge yet."""
+    root = slurm_root()
+    if root is None or os.geteuid() != 0:
+        pytest.skip("needs root, and a lab's Slurm (`invoke lab.build`)")
+    work = tmp_path / "work"
+    (work / "state").mkdir(parents=True)
+    work.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (work / "slurm.conf").write_text(TEXT)
+    (work / "nodes.conf").write_text("NodeName=n1 CPUs=1\nPartitionName=p Nodes=ALL\n")
+    yield Controller(root, work)
+
+
+MUNGE = """
+head -c 128 /dev/urandom >/etc/munge/munge.key; chown munge /etc/munge/munge.key; chmod 400 /etc/munge/munge.key
+mkdir -p /run/munge && chown munge /run/munge /var/log/munge /var/lib/munge /etc/munge
+setpriv --reuid munge --regid munge --clear-groups munged
+chown slurm /work/state
+"""
+
+
+def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
+    """Slurm reads its slurm.conf and what that includes, munge works, and SlurmUser can write the state."""
+    have = controller.look(MUNGE)
+    assert have == {
+        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/work/state", "closed": "", "holder": "", "user": "slurm",
+    }  # fmt: skip
+    assert start.judge(place({}), have) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("SchedulerTyp=sched/backfill", "Parsing error at unrecognized key: SchedulerTyp"),
+        ("MailProg=", 'Parse error in file /work/slurm.conf line 6: "MailProg="'),
+        ("KillWait=soon", 'KillWait value "soon" is not a valid number'),
+        ("PluginDir=/nowhere", 'Bad value "/nowhere" for PluginDir'),
+        ("AuthType=auth/nothing", "cannot find auth plugin for auth/nothing"),
+        ("Include gone.conf", "cannot stat file /work/gone.conf"),
+    ],
+)
+def test_what_slurm_cannot_read_is_said_in_its_own_words(controller: Controller, line: str, words: str) -> None:
+    """Each of these ends slurmctld at its next start."""
+    (controller.work / "slurm.conf").write_text(f"{TEXT}{line}\n")
+    assert words in "\n".join(controller.look()["unparsed"])
+
+
+def test_munge_and_the_state_folder(controller: Controller) -> None:
+    """No munged; no folder, one of root's, and one that SlurmUser makes himself."""
+    have = controller.look("rmdir /work/state; chown root /work")
+    assert "munge.socket.2" in have["proof"] and have["closed"] == "missing"
+    assert controller.look("mkdir /work/state; chown root /work/state; chmod 755 /work/state")["closed"] == "closed"
+    assert controller.look("rmdir /work/state; chown slurm /work")["closed"] == ""
+
+
+def test_another_process_on_slurmctlds_port(tmp_path: Path) -> None:
+    """It is named with its number; a port that nobody has is nobody's."""
+    script = render.script(*start.LIBRARY, folder=str(tmp_path), unit="no-such-unit") + "\nport_holder\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (tmp_path / "slurm.conf").write_text(f"{TEXT}SlurmctldPort={port - 1}-{port}\n")
+        told = subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True)
+        assert told.stdout.split(" ")[:2] == [str(port), str(os.getpid())], told
+    assert subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True).stdout == ""
+
+
+def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
+    """From memory, with the files beside slurm.conf; slurm.conf itself stays as it was, and nothing is left."""
+    (controller.work / "next").write_text(f"{TEXT}BurstBufferType=burst_buffer/lua\n")
+    (controller.work / "typo").write_text(f"{TEXT}BurstBufferTyp=burst_buffer/lua\n")
+    activate = render.read("controller/activate.sh")
+    (body,) = (activate[at:].partition("\n) ")[0] + "\n)\n" for at in [activate.index("candidate_problem() (")])
+    fixed = render.script(*start.LIBRARY, folder="/work", unit="slurmctld", state="/work")
+    script = f"{fixed}\nslurm_path\nconf=/work/slurm.conf\n{body}\n"
+    assert controller.run(f"{script}candidate_problem /work/next; ls /dev/shm | grep dws-on-csm || true") == ""
+    assert "BurstBufferTyp" in controller.run(
+        f"{script}candidate_problem /work/typo; ls /dev/shm | grep dws-on-csm || true"
+    )
+    assert (controller.work / "slurm.conf").read_text() == TEXT
+
+
+# --- the judge
+
+RIGHT: start.Start = start.parse(b"auth=auth/munge\nstate=/var/state\nas=slurm\n")
+CONF = SITE.slurm.conf
+
+
+def place(running: dict[str, Any], text: str = TEXT, plugins: str = "sched_backfill sched_builtin") -> StepContext:
+    """A controller with this slurmctld and this slurm.conf."""
+    state = {"files": {CONF: text}, "library": "/usr/lib/slurm/burst_buffer_lua.so", "plugins": plugins.split()}
+    daemon = {**slurmctld.parse(b""), **running}
+    return StepContext(SITE, Facts({CONTROLLER.name: {HOST: state}, slurmctld.FACT.name: {HOST: daemon}}), HOST)
+
+
+def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:
+    return list(start.judge(ctx, {**RIGHT, **have}))  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("have", "name", "fix"),
+    [
+        ({"unparsed": ["error: bad"]}, "slurm-conf-unparsable", f"SLURM_CONF={CONF} scontrol show aliases localhost"),
+        ({"proof": "no socket"}, "munge-down", "systemctl restart munge"),
+        ({"proof": "no key", "auth": "auth/slurm"}, "slurm-key-unreadable", "chown slurm /etc/slurm/slurm.key"),
+        ({"closed": "missing"}, "state-folder-unusable", "mkdir -p -m 755 /var/state && chown slurm /var/state"),
+        ({"closed": "closed"}, "state-folder-unusable", "chown slurm /var/state && chmod u+rwx /var/state"),
+        ({"closed": "read-only"}, "state-folder-unusable", "findmnt -T /var/state"),
+        ({"closed": "silent"}, "state-folder-unusable", "timeout 10 ls /var/state"),
+        ({"holder": "6817 77 nc"}, "slurmctld-port-used", "kill 77"),
+    ],
+)
+def test_each_cause_has_its_name_and_a_fix_to_type(have: dict[str, Any], name: str, fix: str) -> None:
+    """And says whether slurmctld still runs: then nobody may restart it."""
+    (stopped,), (running,) = judged(have, place({})), judged(have, place({"main": "9"}))
+    assert stopped.name == running.name == name and f"`{fix}`" in stopped.fix
+    assert "lurmctld cannot start" in stopped.text
+    assert "lurmctld still runs, but would not start again" in running.text
+
+
+def test_an_unknown_key_is_shown_with_its_line() -> None:
+    """Slurm names the key alone; and the keys that changed since slurmctld started say who may know more."""
+    now = f"{TEXT}# SchedulerTyp=x\n  schedulertyp = sched/backfill # pushed\n"
+    running = {"main": "9", "was": {CONF: f"{TEXT}SchedulerType=sched/backfill\n"}, "now": {CONF: now}}
+    (finding,) = judged({"unparsed": ["error: Parsing error at unrecognized key: SchedulerTyp"]}, place(running, now))
+    assert f'{CONF} line 7: "schedulertyp = sched/backfill # pushed"' in finding.text
+    assert "these keys were changed: " in finding.text and "SchedulerType" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("SchedulerType=sched/backfill", False),
+        ("SchedulerType=builtin", False),
+        ("SchedulerType=sched/bakfill", True),
+        (
+            "JobSubmitPlugins=lua,nothing",
+            False,
+        ),  # Slurm's folder has no plugin of this kind: another folder may have them
+        ("PreemptType=preempt/none", False),
+        ("PluginDir=/a:/b\nSchedulerType=sched/bakfill", False),
+    ],
+)
+def test_a_plugin_that_slurm_lacks(line: str, found: bool) -> None:
+    """Where it has others of that kind: the fix names them."""
+    findings = judged({}, place({}, f"{TEXT}{line}\n"))
+    assert [one.name for one in findings] == ["slurm-plugin-missing"] * found
+    assert all("sched_backfill, sched_builtin" in one.fix for one in findings)
+    assert slurm_conf.value(f"{TEXT}{line}\n", line.partition("=")[0])
