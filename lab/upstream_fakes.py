@@ -1,18 +1,22 @@
 """The fakes of DWS, its Slurm plugin and kustomize's release in the lab: repositories, a web tree, images.
 
 upstream/ holds the files: dws/ is v0.0.20, dws-0.0.19/ and dws-0.1.9/ what is different in those, dws-slurm-bb-plugin/
-is v0.0.5, dws-controller/ the program in DWS's image. Real repositories can replace them.
+is v0.0.5, dws-controller/ the program in DWS's image. v0.1.17 is v0.1.9 with newer versions of the API. Real repositories can
+replace them.
 """
 
 import gzip
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+
+import yaml
 
 from lab import cache, go_builds
 from lab import images as image_format
@@ -21,7 +25,9 @@ UPSTREAM = Path(__file__).parent / "upstream"
 NOBODY = "A fake"
 DWS_IMAGE = "ghcr.io/dataworkflowservices/dws"
 # v0.0.19's own manifests ask for 0.0.18 when they are deployed with the csm overlay.
-DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20", "0.1.9")
+DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20", "0.1.9", "0.1.17")
+NEWER = {"v1alpha7": True, "v1alpha6": True, "v1alpha5": False, "v1alpha4": False}
+"""The API versions that v0.1.17 knows, and whether it serves them; the first one is stored."""
 PROXY_IMAGE = "quay.io/brancz/kube-rbac-proxy:v0.14.1"
 
 
@@ -41,7 +47,7 @@ def web_tree(target: Path, dws: Path | None = None, plugin: Path | None = None) 
 def repositories(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
     """Makes bare repositories in `target` that git clones as static files, with and without .git at the end.
 
-    dws.git has the annotated tags v0.0.19, v0.0.20 and v0.1.9, dws-slurm-bb-plugin.git v0.0.5: always the same commits.
+    dws.git has the annotated tags v0.0.19, v0.0.20, v0.1.9 and v0.1.17, dws-slurm-bb-plugin.git v0.0.5: always the same commits.
     A git repository in `dws` or `plugin` is served instead.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -55,7 +61,7 @@ def repositories(target: Path, dws: Path | None = None, plugin: Path | None = No
 
 
 def dws_history(folder: Path) -> None:
-    """Makes `folder` a repository with our DWS: v0.0.19, v0.0.20, then v0.1.9 on its branch master."""
+    """Makes `folder` a repository with our DWS: v0.0.19, v0.0.20, v0.1.9, then v0.1.17 on its branch master."""
     _begin(folder, "master")
     _copy("dws", folder)
     _copy("dws-0.0.19", folder)
@@ -64,6 +70,35 @@ def dws_history(folder: Path) -> None:
     _release(folder, "v0.0.20", "2024-04-01T11:00:00-05:00")
     _copy("dws-0.1.9", folder)
     _release(folder, "v0.1.9", "2025-02-06T09:42:00-06:00")
+    _serve_newer_versions(folder, "0.1.9", "0.1.17")
+    _release(folder, "v0.1.17", "2026-03-05T09:42:00-06:00")
+
+
+def _serve_newer_versions(folder: Path, tag: str, newer: str) -> None:
+    """Gives the CRDs NEWER in place of v1alpha1 and v1alpha2, and Workflows the field forceReady; the tag becomes `newer`."""
+    first = next(iter(NEWER))
+    for path in (folder / "config/crd/bases").iterdir():
+        crd = yaml.safe_load(path.read_text())
+        stored = next(version for version in crd["spec"]["versions"] if version["storage"])
+        if crd["spec"]["names"]["kind"] == "Workflow":
+            spec = stored["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            spec["properties"]["forceReady"] = {"type": "boolean", "default": False}
+            spec["required"] = [*spec["required"], "forceReady"]
+        crd["spec"]["versions"] = [
+            {**stored, "name": name, "served": served, "storage": name == first} for name, served in NEWER.items()
+        ]
+        text = yaml.dump(json.loads(json.dumps(crd)), sort_keys=False)  # by JSON: without anchors
+        _rewrite(path, f"{path.read_text().partition(chr(10))[0]}\n{text}")
+    for name in ("config/webhook/manifests.yaml", "config/samples/dws_v1alpha2_workflow.yaml"):
+        _rewrite(folder / name, (folder / name).read_text().replace("v1alpha2", first))
+    kustomization = folder / "config/manager/kustomization.yaml"
+    _rewrite(kustomization, kustomization.read_text().replace(tag, newer))
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Replaces a file by another one: git would take a new text of the same size and time for the one that it knows."""
+    path.unlink()
+    path.write_text(text)
 
 
 def plugin_history(folder: Path) -> None:

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -91,17 +90,8 @@ func run(mode string, options ctrl.Options) error {
 	if err := manager.AddReadyzCheck("readyz", healthz.Ping); err != nil {
 		return err
 	}
-	ctrl.Log.WithName("setup").Info("the fake's manager starts", "mode", mode, "version", version())
+	ctrl.Log.WithName("setup").Info("the fake's manager starts", "mode", mode, "version", api.Release())
 	return manager.Start(ctrl.SetupSignalHandler())
-}
-
-// version is what the image says of itself: one binary serves them all.
-func version() string {
-	said, err := os.ReadFile("/version")
-	if err != nil {
-		return "none: not in an image"
-	}
-	return strings.TrimSpace(string(said))
 }
 
 func take(mode string, manager ctrl.Manager) error {

@@ -74,7 +74,7 @@ def deployed_images(clone: Path) -> set[str]:
 @pytest.mark.parametrize("ending", [".git", ""])
 def test_both_addresses_clone_as_static_files(site: str, tmp_path: Path, ending: str) -> None:
     """git clones both repositories from a plain web server, with and without .git at the end, tags included."""
-    for name, tags in (("dws", "v0.0.19\nv0.0.20\nv0.1.9"), ("dws-slurm-bb-plugin", "v0.0.5")):
+    for name, tags in (("dws", "v0.0.19\nv0.0.20\nv0.1.17\nv0.1.9"), ("dws-slurm-bb-plugin", "v0.0.5")):
         git(tmp_path, "clone", "-q", f"{site}/github.com/DataWorkflowServices/{name}{ending}", name)
         assert git(tmp_path / name, "tag") == tags
 

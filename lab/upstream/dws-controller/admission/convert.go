@@ -18,6 +18,8 @@ import (
 // kept holds the v1alpha2 form of an object in its v1alpha1 form, which has less to say.
 const kept = "dataworkflowservices.github.io/conversion-data"
 
+const oldest = "dataworkflowservices.github.io/v1alpha1"
+
 type review struct {
 	metav1.TypeMeta `json:",inline"`
 	Request         *request  `json:"request,omitempty"`
@@ -66,6 +68,10 @@ func converted(asked *request) *response {
 
 func convert(object *unstructured.Unstructured, version string) error {
 	if object.GetAPIVersion() == version {
+		return nil
+	}
+	if version != oldest && object.GetAPIVersion() != oldest { // all others have the same fields
+		object.SetAPIVersion(version)
 		return nil
 	}
 	if version == api.Version.String() {

@@ -1,4 +1,4 @@
-// Package api has the types of dataworkflowservices.github.io/v1alpha2 that the fake works with.
+// Package api has the types of dataworkflowservices.github.io that the fake works with: v1alpha2, in later releases v1alpha7.
 //
 // This is a fake DataWorkflowServices, written for the lab. Field names, types and enumerations are those of the
 // true API; nothing else is.
