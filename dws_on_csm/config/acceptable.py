@@ -16,7 +16,7 @@ ACCEPTABLE: Mapping[str, str] = {
     "controllers-unclear": "you checked that this name in slurm.conf means a controller of the site file",
     "disk-full": "the images are already there, or are small",
     "dws-not-installed": "DWS is not installed on purpose",
-    "dws-too-new": "you built DWS yourself, and it serves the Workflow version that the plugin uses",
+    "dws-too-new": "you built DWS yourself, and it serves the Workflow version that the plugin writes",
     "host-unreachable": "you know that the host is down",
     "image-differs": "you pushed that image yourself",
     "kubernetes-too-old": "you want to try an untested version. If the cluster rejects something, the stage deploy shows it",
@@ -68,7 +68,7 @@ _REASONS: Mapping[str, str] = {
         certificate-expired certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
         kubeconfig-namespace kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
         plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses
+        webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
     "the result could not be verified": "sbatch-missing test-folder test-user-unknown",

@@ -19,6 +19,7 @@ from dws_on_csm.config.site import (
     HostsError,
     Kustomize,
     Master,
+    Plugin,
     Pod,
     Proxies,
     Registry,
@@ -191,6 +192,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
             config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"], ssh["sudo_password_command"]
         ),
         versions=_versions(data["versions"]),
+        plugin=Plugin(**data["plugin"]),
         sources=_sources(path, data["sources"]),
         registry=Registry(registry["name"], namespace, secret, tuple(registry["token_hosts"])),
         access=Access(**data["access"]),

@@ -109,6 +109,16 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """What an install changes in the plugin's files.
+
+    workflow_version    "auto": the API version that it writes, where DWS does not serve that; "plugin": nothing
+    """
+
+    workflow_version: Literal["auto", "plugin"] = "auto"
+
+
+@dataclass(frozen=True)
 class Kustomize:
     """Where kustomize comes from: an absolute path on this machine, or a URL for the master; sha256 in lower-case digits."""
 
@@ -229,6 +239,7 @@ class Site:
     computes: tuple[ComputeGroup, ...]
     ssh: Ssh
     versions: Versions
+    plugin: Plugin
     sources: Sources
     registry: Registry
     access: Access

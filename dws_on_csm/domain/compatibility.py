@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dws_on_csm.domain.names import version_key
@@ -14,7 +14,7 @@ class Row:
     """Where the subject of `when` is in its range of versions, the subject of `must` must be in its own range.
 
     Ranges are comparisons that must all be true: "0.0.5", ">=23.02", ">=0.0.5 <0.1.13". `remedy`: what this tool does about a
-    broken row; a row with a remedy is no finding.
+    broken row; a row with a remedy is no finding, unless the site file declines it (then it has a fix, too).
     """
 
     name: str
@@ -65,8 +65,9 @@ TABLE = (
         ("plugin", "<=0.0.5"),
         ("dws", "<0.1.13"),
         "the plugin writes Workflows of v1alpha2, which DWS serves only until 0.1.12",
-        "set versions.dws: 0.1.12 or older",
-        "api/ and config/crd of dws v0.1.12 and v0.1.13; burst_buffer.lua of v0.0.5, DWS:template",
+        "set plugin.workflow_version: auto, or versions.dws: 0.1.12 or older",
+        "api/ and config/crd of dws v0.1.12 to v0.1.17; burst_buffer.lua of v0.0.5, DWS:template",
+        remedy="plugin.workflow_version: auto changes it in burst_buffer.lua to a version that DWS serves",
     ),
     Row(
         "cert-manager-v1",
@@ -114,11 +115,11 @@ def _applies(row: Row, versions: Mapping[str, str]) -> bool:
     return known and within(versions[row.when[0]], row.when[1])
 
 
-def findings(versions: Mapping[str, str], host: str = "") -> Sequence[Finding]:
-    """The findings of these versions; `host`: where they were read."""
+def findings(versions: Mapping[str, str], host: str = "", declined: Collection[str] = ()) -> Sequence[Finding]:
+    """The findings of these versions; `host`: where they were read; `declined`: rows whose remedy the site does not want."""
     where = f" on {host}" if host else ""
     return [
         Finding(row.name, f"{row.must[0]} {versions[row.must[0]]}{where}: {row.why} ({row.source})", row.fix)
         for row in broken(versions)
-        if not row.remedy
+        if not row.remedy or row.name in declined
     ]

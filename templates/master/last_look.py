@@ -3,7 +3,7 @@
 # them exactly as saved; it prints what prevents the removal.
 # python3 -c TEXT look SAVED PENDING: the file of saved objects, and the file of all objects to put back, also of earlier runs.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of the objects in DWS's manifests,
-# "common": an API version, "accept": names of findings that this site accepts}.
+# "common": an API version or "", "accept": names of findings that this site accepts}.
 # python3 -c TEXT back PENDING: put the preserved objects back, because DWS stays.
 # Exit code 3: an object must not be deleted. 1: a server did not respond.
 
@@ -145,13 +145,12 @@ def lasts(one):
 
 
 def in_common(kinds, common):
-    """The objects in the version that all versions of DWS serve which this tool installs: another version may get them.
-
-    Where DWS is removed in part, and nothing converts them any more, they stay in the version in which they are stored.
+    """The objects in a version that the next DWS serves, too. Where there is none, or where DWS is removed in part, and nothing
+    converts them any more, they stay in the version in which they are stored.
     """
     found = {}
     for plural, some in kinds.items():
-        done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if some else None
+        done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if some and common else None
         found[plural] = (json.loads(done.stdout)["items"] or []) if done and done.returncode == 0 else some
     return found
 

@@ -11,7 +11,7 @@ from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer, Record, Running
-from tests.lab.scene import MASTER, PRIMARY
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, undeploy_by_hand
 from tests.lab.waits import until
 
@@ -156,3 +156,26 @@ def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: P
     proof = product.invoke("verify", f"--hosts={newer}", "--json", deadline=200)
     assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("changed"), proof.told
     assert product.install(newer).having("changed") == set()
+
+
+LUA = "/etc/slurm/burst_buffer.lua"
+WRITES = f"sed -n 's/^apiVersion: .*github.io.//p; /changed by dws-on-csm/p' {LUA}"
+
+
+def test_a_dws_that_does_not_serve_the_plugins_version(newer: Path, lab: Lab, tmp_path: Path, on: On) -> None:
+    """To 0.1.17, and back: the plugin's file follows on both controllers while DWS is away, a job proves it, and it becomes the
+    plugin's own again."""
+    newest = scene.variant(lab, tmp_path, {"versions": {"dws": "0.1.17"}})
+    own = on(PRIMARY, f"sha256sum {LUA}")
+    asked = product.install(newest)
+    assert asked.code == 3 and asked.having("changed") == set() and images(on, "0.1.9")
+    assert "burst_buffer.lua is changed to write" in asked.err
+    forth = mended(newest)
+    assert {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)} <= forth.having("changed") and images(on, "0.1.17")
+    for host in (PRIMARY, BACKUP):
+        version, mark = on(host, WRITES).splitlines()
+        assert version == "v1alpha7" and "v1alpha2 is now v1alpha7" in mark and "DWS 0.1.17" in mark
+    assert product.install(newest).having("changed") == set()
+    back = mended(newer)
+    assert f"plugin.lua@{PRIMARY}" in back.having("changed") and images(on, "0.1.9")
+    assert on(PRIMARY, f"sha256sum {LUA}") == own

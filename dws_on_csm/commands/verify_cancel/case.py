@@ -15,6 +15,7 @@ from dws_on_csm.engine.host_script import WAITS, fenced
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.stages import verify_cancel
+from dws_on_csm.stages.dws import installed
 
 QUIET = 3.0
 """Seconds after which a cancel without an effect counts as such; an effect shows within 1 to 3 seconds."""
@@ -45,12 +46,13 @@ class CaseFailed(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cases use: the run, the submitting host, the watch on Workflows, and their hold (None: DWS has none)."""
+    """What all cases use: the run, the submitting host, the watch on Workflows, their hold (None: DWS has none), and their path."""
 
     run: Run
     host: str
     watch: Watch
     holds: WorkflowHold | None
+    path: str
 
     def check_stop(self) -> None:
         """Raise CaseFailed when the run is stopping."""
@@ -79,8 +81,10 @@ class Bench:
 
 
 def collection(run: Run) -> str:
-    """The API path of the Workflows that the plugin creates."""
-    return f"/apis/{names.GROUP}/{names.WORKFLOW_VERSION}/namespaces/{run.site.access.namespace}/workflows"
+    """The API path of the Workflows that the plugin creates, in a version that DWS serves. Raises ClusterError."""
+    crd = installed.crd(run.reach.cluster(), "workflows")
+    above = installed.path("", crd) if crd else f"/apis/{names.GROUP}/{names.WORKFLOW_VERSION}/"
+    return f"{above}namespaces/{run.site.access.namespace}/workflows"
 
 
 def is_gone(seen: Sequence[Seen]) -> bool:
@@ -193,7 +197,7 @@ def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
 def delete_workflow(bench: Bench, job: str, uid: str) -> None:
     """Delete the job's Workflow with this uid; another Workflow that has its name by now stays."""
     try:
-        bench.run.reach.cluster().delete(f"{collection(bench.run)}/bb{job}", uid=uid)
+        bench.run.reach.cluster().delete(f"{bench.path}/bb{job}", uid=uid)
     except ClusterError as error:
         if error.status != CONFLICT:
             raise

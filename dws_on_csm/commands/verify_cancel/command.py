@@ -40,8 +40,9 @@ def work(run: Run) -> None:
     """Run every case that this site allows, and report each; leaves no job and no Workflow."""
     host = run.hosts["submitter"][0]
     able, cluster = verify_cancel.holds(run.board.context(host)), run.reach.cluster()
-    watch = Watch(cluster, collection(run))
-    bench = Bench(run, host, watch, WorkflowHold(cluster) if able else None)
+    path = collection(run)
+    watch = Watch(cluster, path)
+    bench = Bench(run, host, watch, WorkflowHold(cluster) if able else None, path)
     try:
         _clear(bench, left=True)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -80,7 +81,7 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
     for job in verify_cancel.job_ids(bench.host, answers):
-        workflow = cluster.get(f"{collection(bench.run)}/bb{job}")
+        workflow = cluster.get(f"{bench.path}/bb{job}")
         if workflow and not bench.until(job, is_gone, deadline_at - time.monotonic()):
             delete_workflow(bench, job, workflow["metadata"]["uid"])
 

@@ -19,6 +19,7 @@ from dws_on_csm.stages.dws import (
     open_dws,
     readiness,
     workflow_namespace,
+    workflow_version,
 )
 from dws_on_csm.stages.dws.manifest_comparison import APPLIED, AS_RENDERED, MISSING, ObjectState
 from dws_on_csm.stages.facts import ROLE
@@ -173,12 +174,13 @@ def _with_v1(ctx: StepContext) -> Sequence[Action]:
 
 
 def _look_webhook(ctx: StepContext) -> ApiLook:
-    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, ctx.site)})
+    version = workflow_version.wanted(ctx)
+    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, ctx.site, version)})
 
 
-def _dry_run(cluster: Cluster, site: Site) -> str:
+def _dry_run(cluster: Cluster, site: Site, version: str) -> str:
     workflow = {
-        "apiVersion": f"{names.GROUP}/{names.WORKFLOW_VERSION}",
+        "apiVersion": f"{names.GROUP}/{version}",
         "kind": "Workflow",
         "metadata": {"name": "dws-on-csm-dry-run", "namespace": site.access.namespace},
         "spec": {
@@ -190,7 +192,7 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
             "groupID": 0,
         },
     }
-    at = f"/apis/{names.GROUP}/{names.WORKFLOW_VERSION}/namespaces/{site.access.namespace}/workflows"
+    at = f"/apis/{names.GROUP}/{version}/namespaces/{site.access.namespace}/workflows"
     try:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
@@ -198,7 +200,7 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
             return f"rejects a Workflow: {error}"
         state = workflow_namespace.state(cluster, site)  # a 404 may mean the kind or the namespace
         if state == "there":
-            return "the API server does not serve Workflows"
+            return f"the API server does not serve Workflows of {version}"
         return f"the namespace {site.access.namespace} is {state}"
     return "admits a Workflow (server-side dry run)"
 

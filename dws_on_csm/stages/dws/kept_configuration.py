@@ -58,6 +58,7 @@ def _look(ctx: StepContext) -> ApiLook:
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, Kept]:
     """The state of each object by its label."""
+    objects = as_served(cluster, objects)
     at = paths(cluster, objects)
     schemas = {above: _schema(cluster, above) for above in {path.rpartition("/")[0] for path in at if path}}
     answer: dict[str, Kept] = {}
@@ -118,6 +119,20 @@ def _pruned(value: Any, schema: Mapping[str, Any], at: str, lost: list[str]) -> 
     return value
 
 
+def as_served(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects with API versions that the API serves: one that it does not serve any more becomes the version in which the
+    installed DWS stores its objects. Fields that this one does not have are left out (_known). Raises ClusterError."""
+    group = cluster.get(f"/apis/{names.GROUP}") or {"versions": []}
+    served = {version["groupVersion"] for version in group["versions"]}
+    if not served or all(item["apiVersion"] in served for item in objects):
+        return list(objects)
+    stored = {crd["kind"]: f"{names.GROUP}/{crd['storage']}" for crd in installed.crds(cluster).values()}
+    return [
+        item if item["apiVersion"] in served else {**item, "apiVersion": stored.get(item["kind"], item["apiVersion"])}
+        for item in objects
+    ]
+
+
 def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     """The API path of each object; "" where the API has no such kind in that version."""
     served = {item["apiVersion"]: _plurals(cluster, item["apiVersion"]) for item in objects}
@@ -137,6 +152,7 @@ def _path(item: Mapping[str, Any], plural: str) -> str:
 
 def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     """The labels of the objects that do not exist, whatever the others contain. Raises ClusterError."""
+    objects = as_served(cluster, objects)
     live = [cluster.get(path) if path else None for path in paths(cluster, objects)]
     return [
         dws_objects.label(item)
@@ -211,6 +227,7 @@ def _label_text(label: str, lost: Sequence[str]) -> str:
 
 def put(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> bytes:
     """Create the missing objects, and give the others their saved fields. Raises ClusterError."""
+    objects = as_served(cluster, objects)
     current = states(cluster, objects)
     for path, item in zip(paths(cluster, objects), objects, strict=True):
         state = current[dws_objects.label(item)]["state"]

@@ -6,9 +6,10 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from dws_on_csm.domain import names
+from dws_on_csm.domain.workflow_version import Version
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
@@ -16,9 +17,13 @@ from dws_on_csm.stages.dws import cert_manager_overlay
 
 
 class Rendered(TypedDict):
-    """The objects that the csm overlay of a clone deploys; none before there is a clone."""
+    """The objects that the csm overlay of a clone deploys; none before there is a clone.
+
+    workflows   the versions of the CRD workflows, with what their schemas have
+    """
 
     objects: list[dict[str, Any]]
+    workflows: NotRequired[dict[str, Version]]
 
 
 RENDERED: Fact[Rendered] = Fact("workarea", "rendered")
@@ -29,12 +34,28 @@ bin/kustomize build config/csm | python3 -c {program}
 [ ! -f config/rbac/workload_manager_role.yaml ] || python3 -c {program} <config/rbac/workload_manager_role.yaml
 """
 
-# CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough.
+# CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough. Of Workflows it also prints which
+# fields each version has.
 _TRIM = """
 import json, sys, yaml
+def fields(schema, at):
+    for name, part in (schema.get("properties") or {}).items():
+        path = at + "." + name
+        yield path, "int-or-string" if part.get("x-kubernetes-int-or-string") else part.get("type", "")
+        yield from fields(part, path)
+        yield from fields(part.get("items") or {}, path + "[]")
+def described(version):
+    schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    spec = (schema.get("properties") or {}).get("spec") or {}
+    known = spec.get("properties") or {}
+    required = [name for name in spec.get("required", []) if "default" not in known.get(name, {})]
+    served, storage = version["served"], version["storage"]
+    return {"served": served, "storage": storage, "fields": dict(fields(schema, "")), "required": required}
 for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     if one and one["kind"] == "CustomResourceDefinition":
         spec = one["spec"]
+        if spec["names"]["plural"] == "workflows":
+            print(json.dumps({"workflows": {v["name"]: described(v) for v in spec["versions"]}}))
         spec["versions"] = [{k: v[k] for k in ("name", "served", "storage")} for v in spec["versions"]]
     if one:
         print(json.dumps(one))
@@ -44,7 +65,14 @@ for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.Saf
 def look(ctx: StepContext) -> ShellLook:
     script = _RENDERED.format(clone=shlex.quote(names.clone(ctx.site)), program=shlex.quote(_TRIM))
     script = render.script("lib/as.sh", "lib/git.sh") + script
-    return RENDERED.shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
+    return RENDERED.shell(script, _parse)
+
+
+def _parse(out: bytes) -> Rendered:
+    documents = [json.loads(line) for line in lines(out)]
+    workflows = [document["workflows"] for document in documents if "workflows" in document]
+    objects = [document for document in documents if "workflows" not in document]
+    return {"objects": objects, "workflows": workflows[0] if workflows else {}}
 
 
 def objects(ctx: StepContext) -> list[dict[str, Any]]:

@@ -26,7 +26,15 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.stages.dws import cert_manager_overlay, closing, installed, manifests, open_dws, workarea
+from dws_on_csm.stages.dws import (
+    cert_manager_overlay,
+    closing,
+    installed,
+    manifests,
+    open_dws,
+    workarea,
+    workflow_version,
+)
 
 Due = Callable[[StepContext], str]
 """The version to be removed, as its clone is called; "" for none. Raises NotYetKnown before the cluster was looked at."""
@@ -127,7 +135,8 @@ def removed_step(
             text = f"DWS {have['DWS']} is installed now, but it was DWS {version} when this run began"
             fix = "run the same command again: it uses the clone of that version, and prompts for confirmation"
             raise Refused(Finding("not-agreed", text, fix))
-        return undeploy_actions(at(ctx), version, have, again=again)
+        common = workflow_version.common(ctx, _served(have)) if again else names.WORKFLOW_VERSION
+        return undeploy_actions(at(ctx), version, have, common, again=again)
 
     return Step(
         "removed",
@@ -176,6 +185,11 @@ def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
     }
 
 
+def _served(have: Value) -> dict[str, set[str]]:
+    """The versions that each CRD serves, by its plural."""
+    return {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
+
+
 def _crd(cluster: Cluster, plural: str, crd: installed.Crd) -> dict[str, Any]:
     objects = [installed.name(item) for item in installed.objects(cluster, plural, crd)]
     return {
@@ -206,10 +220,13 @@ ORDER = (
 """What the script does, for a plan."""
 
 
-def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+def undeploy_actions(
+    ctx: StepContext, tag: str, have: Value, common: str = names.WORKFLOW_VERSION, *, again: bool = False
+) -> Sequence[Action]:
     """The actions that remove version `tag`, of which `have` is in the cluster; `ctx` is as of its clone.
 
     The namespace is annotated while they run: an interrupted removal is known by that, with the version that it was removing.
+    common  the API version in which preserved objects are saved; "" for that in which they are stored
     again   another version follows, so that preserved objects are put back there
     """
     mark = f"{installed.UNFINISHED}={tag}" if installed.found(ctx)["namespace"] else ""
@@ -221,7 +238,7 @@ def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = F
             {
                 "closing": closing.CONFIGURATION,
                 "own": _own_labels(ctx),
-                "common": names.WORKFLOW_VERSION,
+                "common": common,
                 "accept": sorted(ctx.site.accept),
             }
         ),

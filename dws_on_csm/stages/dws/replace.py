@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
-from dws_on_csm.stages.dws import dependents, in_use, installed, manifests, persistent_storage, remove, stuck_crds
+from dws_on_csm.stages.dws import (
+    dependents,
+    in_use,
+    installed,
+    manifests,
+    persistent_storage,
+    remove,
+    stuck_crds,
+    workflow_version,
+)
 from dws_on_csm.stages.facts import BINDING
 
 
@@ -88,15 +97,19 @@ def _versions_text(by_plural: Mapping[str, set[str]]) -> str:
 
 
 def describe_plugin(ctx: StepContext) -> str:
-    """The Workflow version that the plugin writes, and whether the new DWS serves it."""
+    """The Workflow version that the plugin writes, whether the new DWS serves it, and what becomes of it otherwise."""
     writes = f"the plugin {ctx.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
+    changes = ctx.site.plugin.workflow_version == "auto"
     try:
         served = manifests.versions(manifests.objects(ctx)).get("workflows", set())
     except NotYetKnown:
         broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "dws": ctx.site.versions.dws})
-        return f"{writes}, which DWS {ctx.site.versions.dws} {'does not serve' if broken else 'serves'}"
+        then = f", so {names.PLUGIN_LUA} is changed to write one that it serves" if broken and changes else ""
+        return f"{writes}, which DWS {ctx.site.versions.dws} {'does not serve' if broken else 'serves'}{then}"
     fits = "is among" if names.WORKFLOW_VERSION in served else "is NOT among"
-    return f"{writes}, which {fits} those that DWS {ctx.site.versions.dws} serves: {', '.join(sorted(served))}"
+    version = workflow_version.wanted(ctx)
+    then = "" if version == names.WORKFLOW_VERSION else f"; {names.PLUGIN_LUA} is changed to write {version}"
+    return f"{writes}, which {fits} those that DWS {ctx.site.versions.dws} serves: {', '.join(sorted(served))}{then}"
 
 
 _WORKFLOWS, _JOBS = checks("replace")

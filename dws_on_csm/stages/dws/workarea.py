@@ -19,7 +19,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifests
+from dws_on_csm.stages.dws import manifests, workflow_version
 
 
 class Clone(TypedDict):
@@ -228,6 +228,10 @@ mv -f bin/.unpacked bin/kustomize
     return RunScript(title, render.script("lib/proxy.sh", **sources.settings(site)) + script, site.deadlines.clone)
 
 
+def _judge_rendered(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    return [*manifests.judge(ctx, have), *workflow_version.judge(ctx)]
+
+
 STAGE = Stage(
     "workarea",
     ("preflight",),
@@ -251,6 +255,6 @@ STAGE = Stage(
             hint="sources.kustomize has to be of the version that the Makefile asks for; without sources.kustomize the master "
             "downloads it; docs/offline.md has the other ways",
         ),
-        Check(manifests.RENDERED.step, "master", manifests.look, manifests.judge),
+        Check(manifests.RENDERED.step, "master", manifests.look, _judge_rendered),
     ),
 )

@@ -161,7 +161,8 @@ def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "plugin": ctx.site.versions.plugin,
         "kubernetes": have["kubernetes"].partition("+")[0],
     }
-    findings = list(compatibility.findings(versions))
+    declined = ("dws-too-new",) if ctx.site.plugin.workflow_version == "plugin" else ()
+    findings = list(compatibility.findings(versions, declined=declined))
     if not {"v1", "v1alpha3"} & set(have["cert_manager"]):
         text = "cert-manager is not installed, or serves neither v1 nor v1alpha3; DWS's webhook gets its certificate from it"
         findings.append(

@@ -134,8 +134,7 @@ def _burst_buffer_type(ctx: StepContext, have: Controller) -> str:
 
 
 def _plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
-    versions = {"plugin": ctx.site.versions.plugin, "slurm": have["version"]}
-    versions |= {"dws": ctx.site.versions.dws, "lua": min(have["linked"], default="")}
+    versions = {"plugin": ctx.site.versions.plugin, "slurm": have["version"], "lua": min(have["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
     if not have["library"]:
         text = f"Slurm {have['version']} on {ctx.host} lacks burst_buffer_lua.so"

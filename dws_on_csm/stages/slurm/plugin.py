@@ -17,7 +17,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import workarea
+from dws_on_csm.stages.dws import workarea, workflow_version
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import controller, other_burst_buffer, slurm_user
 from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PluginFile
@@ -171,7 +171,7 @@ def upstream(ctx: StepContext) -> Mapping[str, str]:
 
 
 def _want_lua(ctx: StepContext) -> Value:
-    text = with_shim(ctx, upstream(ctx)[names.PLUGIN_LUA])
+    text = workflow_version.for_plugin(ctx, with_shim(ctx, upstream(ctx)[names.PLUGIN_LUA]))
     want = discover.without_mode_in_pod(
         ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)}
     )
@@ -305,7 +305,8 @@ def _unknown_functions(ctx: StepContext, hooks: Sequence[str]) -> Finding:
 
 STAGE = Stage(
     "plugin",
-    ("preflight", "pod"),
+    # where another version of DWS is replaced, it is away when the version that the plugin writes changes: no Workflow lives then
+    ("preflight", "pod", "replace"),
     (
         Step(
             "repository",

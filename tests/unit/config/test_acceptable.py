@@ -21,7 +21,7 @@ MADE = {
     "{prefix}-edited": ["plugin-edited", "burst-buffer-conf-edited"],
     "{prefix}-missing": ["plugin-missing", "burst-buffer-conf-missing"],
     "{prefix}-mode": ["plugin-mode", "burst-buffer-conf-mode"],
-    "row.name": [row.name for row in compatibility.TABLE if not row.remedy],
+    "row.name": [row.name for row in compatibility.TABLE if row.fix],
     "name": ["workflows-more", "jobs-more"],
     "_finding(item)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
 }

@@ -114,6 +114,7 @@ OTHERS: dict[str, Any] = {
     "access.server": "https://a:1",
     "access.via": "csr",
     "versions.dws": {"tag": "0.0.20", "commit": "ab" * 20},
+    "plugin.workflow_version": "plugin",
     "versions.plugin": {"tag": "0.0.5", "commit": "AB" * 20},
     "accept": ["clock-skew"],
 }

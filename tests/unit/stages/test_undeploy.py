@@ -554,7 +554,10 @@ def rendered(**crds: tuple[str, ...]) -> dict[str, Any]:
         }
         for plural, versions in crds.items()
     ]
-    return {"objects": objects}
+    workflows = {
+        one: {"served": True, "storage": False, "fields": {}, "required": []} for one in crds.get("workflows", ())
+    }
+    return {"objects": objects, "workflows": workflows}
 
 
 HAVE = {
@@ -579,7 +582,10 @@ def test_added_and_removed_crd_versions_are_reported() -> None:
     ("served", "told"),
     [
         (("v1alpha1", "v1alpha2"), "which is among those that DWS 0.0.20 serves: v1alpha1, v1alpha2"),
-        (("v1alpha5", "v1alpha6"), "which is NOT among those that DWS 0.0.20 serves: v1alpha5, v1alpha6"),
+        (
+            ("v1alpha5", "v1alpha6"),
+            "which is NOT among those that DWS 0.0.20 serves: v1alpha5, v1alpha6; burst_buffer.lua is changed to write v1alpha6",
+        ),
     ],
 )
 def test_the_plan_reports_whether_the_plugins_workflows_are_served(served: tuple[str, ...], told: str) -> None:
@@ -589,7 +595,8 @@ def test_the_plan_reports_whether_the_plugins_workflows_are_served(served: tuple
 
 def test_before_the_clone_the_table_says_whether_they_are_served() -> None:
     """The versions that are known not to fit are told without a clone."""
-    assert "does not serve" in dws_replace.describe_plugin(a_place({}, dws="0.1.13"))
+    told = dws_replace.describe_plugin(a_place({}, dws="0.1.13"))
+    assert "does not serve, so burst_buffer.lua is changed to write one that it serves" in told
     assert "which DWS 0.0.20 serves" in dws_replace.describe_plugin(a_place({}))
 
 

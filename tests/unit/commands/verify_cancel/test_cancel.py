@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending
+from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending, collection
 from dws_on_csm.commands.verify_cancel.command import _clear, _judge, _run_case
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, describe, rows
 from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
@@ -142,7 +142,7 @@ def test_a_case_that_cannot_start_leaves_its_resources_to_the_others() -> None:
     )
     pending = {"job": "PENDING", "buffer": "staged-in", "reason": "Resources"}
     answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
-    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), None, answers, [])
+    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), None, "/workflows", answers, [])
     with pytest.raises(CaseFailed, match="never got resources"):
         _run_case(bench, RUNNING)
     assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
@@ -163,7 +163,7 @@ def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyP
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
     with pytest.raises(Unreachable, match=said):
-        _clear(Bench(cast(Run, run), "one", cast(Watch, None), None))
+        _clear(Bench(cast(Run, run), "one", cast(Watch, None), None, "/workflows"))
 
 
 class Workflows:
@@ -196,7 +196,7 @@ def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPat
     board = SimpleNamespace(context=lambda host: None)
     run = SimpleNamespace(id="r", reach=reach, board=board, site=site, stopping=threading.Event())
     watch = SimpleNamespace(until=lambda *given: False)
-    _clear(Bench(cast(Run, run), "one", cast(Watch, watch), None))
+    _clear(Bench(cast(Run, run), "one", cast(Watch, watch), None, "/workflows"))
     assert api.deleted == ([("bb7", "a")] if then == "a" else [])
 
 
@@ -339,6 +339,20 @@ def test_seen(name: str) -> None:
     content, wanted = SEEN[name]
     found = seen(event(**content))
     assert (found.desired, found.state, found.status, found.hurry, found.waits) == wanted
+
+
+@pytest.mark.parametrize(
+    ("served", "version"),
+    [(["v1alpha1", "v1alpha2"], "v1alpha2"), (["v1alpha6", "v1alpha7"], "v1alpha7"), ([], "v1alpha2")],
+)
+def test_workflows_are_watched_in_a_version_that_dws_serves(served: list[str], version: str) -> None:
+    """In the one in which they are stored; without DWS the watch itself says that there is none."""
+    versions = [{"name": name, "served": True, "storage": name == version} for name in served]
+    crd = {"spec": {"names": {"kind": "Workflow"}, "versions": versions}, "metadata": {}} if served else None
+    reach = SimpleNamespace(cluster=lambda: SimpleNamespace(get=lambda path: crd))
+    run = SimpleNamespace(reach=reach, site=SimpleNamespace(access=SimpleNamespace(namespace="user")))
+    group = "/apis/dataworkflowservices.github.io"
+    assert collection(cast(Run, run)) == f"{group}/{version}/namespaces/user/workflows"
 
 
 class Feed:

@@ -221,10 +221,10 @@ def test_no_rollback_takes_it_away() -> None:
     ("spaces", "serves", "said"),
     [
         ({"slurm": {}}, True, "admits a Workflow (server-side dry run)"),
-        ({"slurm": {}}, False, "the API server does not serve Workflows"),
+        ({"slurm": {}}, False, "the API server does not serve Workflows of v1alpha2"),
         ({}, True, "the namespace slurm is missing"),
     ],
 )
 def test_missing_objects_are_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
     """A 404 means the namespace or the resource: the message names the right one."""
-    assert deploy._dry_run(Cluster(spaces, serves), site()) == said  # type: ignore[arg-type]
+    assert deploy._dry_run(Cluster(spaces, serves), site(), "v1alpha2") == said  # type: ignore[arg-type]
