@@ -182,7 +182,8 @@ def _fix(fate: Fate, workflow: Workflow) -> str:
     if fate == "live" and workflow["desired"] == "Proposal":
         # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
         cancel = f"scancel {shlex.quote(workflow['job'])}"
-        return f"wait until the job ends, or run `{cancel}`; if its Workflow stays, use --orphans a minute later"
+        delete = f"invoke workflows --delete {shlex.quote(workflows.label(workflow))}"
+        return f"wait until the job ends, or run `{cancel}`; if its Workflow stays a minute later, run `{delete}`"
     return FIXES[fate].format(**workflow)
 
 
