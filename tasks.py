@@ -43,9 +43,10 @@ HELP = {
     "limit": "change only these hosts (a node set)",
     "bundle": "install from this offline bundle (made by bundle.make); download nothing",
     "json": "write JSON lines, and nothing else, to standard output",
-    "yes": "do not ask before removing anything (also -y)",
+    "yes": "do not ask before removing anything or restarting slurmctld (also -y)",
     "plan": PLAN,
     "diff": "show new files whole, not as their number of lines",
+    "prepare": "do everything that no running job or user notices; leave restarts and replacements for a change window",
     "verify": "submit the test job even if nothing changed",
     "delete-persistent-storage": "delete users' storage and its data: all names (a,b), or the code that the refusal shows",
 }
@@ -56,6 +57,14 @@ def _deleting(site: Any, typed: str) -> tuple[Any, list[str]]:
     from dataclasses import replace
 
     return replace(site, deletes=typed), [f"--delete-persistent-storage={typed}"] if typed else []
+
+
+def _preparing(prepare: bool) -> dict[str, Any]:
+    """The options of a run that only prepares; none for another."""
+    right = "Everything that --prepare does is done."
+    return (
+        {"prepare": True, "done": "Prepared. Nothing is left for the change window.", "right": right} if prepare else {}
+    )
 
 
 def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: str = "", **options: Any) -> None:
@@ -76,7 +85,18 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
     auto_shortflags=False,
     help={
         k: HELP[k]
-        for k in ("hosts", "limit", "bundle", "json", "yes", "plan", "verify", "diff", "delete-persistent-storage")
+        for k in (
+            "hosts",
+            "limit",
+            "bundle",
+            "json",
+            "yes",
+            "plan",
+            "verify",
+            "prepare",
+            "diff",
+            "delete-persistent-storage",
+        )
     },
 )
 def install(
@@ -88,16 +108,29 @@ def install(
     yes: bool = False,
     plan: bool = False,
     verify: bool = False,
+    prepare: bool = False,
     diff: bool = False,
     delete_persistent_storage: str = "",
 ) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
+    if prepare and verify:
+        command_line.leave(
+            "--prepare submits no test job: omit --verify, or give it to the install in the change window."
+        )
+    if prepare and delete_persistent_storage:
+        command_line.leave(
+            "--prepare removes nothing that is in use: give --delete-persistent-storage to the install in the change window."
+        )
     name, options = ("plan", {"plan": True}) if plan else ("install", {"yes": yes, "verify": verify})
+    options |= _preparing(prepare)
     _run(name, hosts, limit, bundle, delete_persistent_storage, json=json, diff=diff, **options)
 
 
 @task(
-    optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "diff")}
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "diff")}
+    | {"prepare": "show what install --prepare would change, and what it would leave for the change window"},
 )
 def plan(
     c: Context,
@@ -106,9 +139,10 @@ def plan(
     bundle: str = "",
     json: bool = False,
     diff: bool = False,
+    prepare: bool = False,
 ) -> None:
     """Show what install would change, as differences; change nothing."""
-    _run("plan", hosts, limit, bundle, json=json, plan=True, diff=diff)
+    _run("plan", hosts, limit, bundle, json=json, plan=True, diff=diff, **_preparing(prepare))
 
 
 @task(

@@ -28,8 +28,8 @@ def demo() -> int:
         return 2
     lifecycle.up(lab, announce)
     here = os.path.relpath(lab.state)
-    print(f"\n$ invoke install --hosts {here}/hosts.yaml --verify", flush=True)
-    invoke = [sys.executable, "-m", "invoke", "install", "--hosts", f"{here}/hosts.yaml", "--verify"]
+    print(f"\n$ invoke install --hosts {here}/hosts.yaml --verify --yes", flush=True)
+    invoke = [sys.executable, "-m", "invoke", "install", "--hosts", f"{here}/hosts.yaml", "--verify", "--yes"]
     code = subprocess.run(invoke, check=False).returncode
     if code == 0:
         show(lab)

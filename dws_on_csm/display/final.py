@@ -102,7 +102,7 @@ def _plan(stages: list[StageProgress], longest: int, whole: bool) -> Iterator[Ro
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
     """What a plan would change, and what it says of things that are right, with hosts of the same difference together."""
-    wanted: tuple[Outcome, ...] = ("would change", "unknown")
+    wanted: tuple[Outcome, ...] = ("would change", "unknown", "deferred")
     groups: dict[object, tuple[Done, list[str]]] = {}
     for done in stage.done:
         if done.outcome in wanted or (done.outcome == "ok" and done.note):

@@ -18,6 +18,7 @@ SIGNS: Mapping[Outcome, str] = {
     "changed": "±",
     "would change": "~",
     "unknown": "?",
+    "deferred": ">",
     "failed": "✗",
     "refused": "!",
     "skipped": "-",
@@ -30,6 +31,7 @@ STYLES: Mapping[Outcome, str] = {
     "changed": "yellow",
     "would change": "yellow",
     "unknown": "magenta",
+    "deferred": "cyan",
     "failed": "bold red",
     "refused": "bold red",
     "skipped": "dim",
@@ -45,7 +47,7 @@ def sign(outcome: Outcome) -> Span:
     return SIGNS[outcome], STYLES[outcome]
 
 
-_ORDER: tuple[Outcome, ...] = ("failed", "refused", "changed", "would change", "unknown", "ok", "skipped")
+_ORDER: tuple[Outcome, ...] = ("failed", "refused", "changed", "would change", "unknown", "deferred", "ok", "skipped")
 
 
 def worst(counts: Mapping[str, int]) -> Outcome:

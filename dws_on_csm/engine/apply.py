@@ -21,7 +21,7 @@ from typing import Any
 from dws_on_csm.engine import looks
 from dws_on_csm.engine.looks import Item, LookFailed
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
-from dws_on_csm.engine.plan import due, idle, judge, not_provided, preview
+from dws_on_csm.engine.plan import deferred, due, idle, judge, not_provided, preview
 from dws_on_csm.engine.reach import StepReporter
 from dws_on_csm.engine.state import (
     Run,
@@ -160,8 +160,20 @@ def _item(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping
     elif isinstance(item, Check):
         if run.outcomes.get((stage.name, item.name, host)) != "ok":  # it is ok if it was judged before the first change
             judge(run, key, item, host, last=needs(run.stages, stage.name) | {stage.name})
-    else:
+    elif not _deferred(run, stage, key, item, host):
         _step(run, key, item, host, left)
+
+
+def _deferred(run: Run, stage: Stage, key: str, step: Step, host: str) -> bool:
+    """Whether a run that only prepares leaves this step for the change window; reports it then."""
+    if not run.prepare:
+        return False
+    began = time.time()
+    left = [place for place, outcome in list(run.outcomes.items()) if outcome == "deferred"]
+    seen = deferred(run, stage, step, host, preview(run, key, step, host), left)
+    if seen.outcome == "deferred":
+        run.done(host, key, "deferred", began, diff=seen.diff, note=seen.note)
+    return seen.outcome == "deferred"
 
 
 def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) -> None:

@@ -1,12 +1,12 @@
-"""Judging what was read, without changing anything: findings, a plan, what remains to be done and to be confirmed."""
+"""Judging what was read, without changing anything: findings, what each step would do, a plan."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from dws_on_csm.engine.looks import LookFailed
+from dws_on_csm.engine.looks import LookFailed, keyed
 from dws_on_csm.engine.state import (
     NOT_OK_OUTCOMES,
     Run,
@@ -15,15 +15,24 @@ from dws_on_csm.engine.state import (
     failures_of,
     have_of,
     look_again,
-    needs,
     on_all,
     places,
     status_text,
-    unconfirmed,
 )
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome
-from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
+from dws_on_csm.model.step import (
+    Check,
+    Finding,
+    NotYetKnown,
+    Refused,
+    Removal,
+    Restart,
+    Stage,
+    Step,
+    StepContext,
+    Value,
+)
 from dws_on_csm.redaction.diff import difference
 
 
@@ -59,14 +68,19 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     """Judge one check on one host and report its outcome; findings that the site accepts by name are only noted.
 
     last   the stages that must have provided by now what the check needs: if they did not, it fails
+
+    A run that only prepares goes on where a check guards the change window alone, and says what it found.
     """
     began = time.time()
+    later = run.prepare and check.window
     try:
         ctx, have = run.board.context(host), run.board.have(key, host)
         findings = check.judge(ctx, have)
         own = check.note(ctx, have) if check.note else ""
     except NotYetKnown as unknown:
-        if unknown.stage in last:
+        if later:
+            run.done(host, key, "ok", began)  # the change window judges it
+        elif unknown.stage in last:
             run.done(host, key, "failed", began, failures=(not_provided(unknown),))
         else:
             run.done(host, key, "unknown", began, note=str(unknown))
@@ -77,9 +91,12 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's check alone
         run.done(host, key, "failed", began, failures=(defect(error, key),))
         return
-    refused = [finding for finding in findings if finding.name not in run.site.accept]
-    accepted_texts = [f"accepted: {finding.name} ({finding.text})" for finding in findings if finding not in refused]
-    note = "; ".join(filter(None, [own, *accepted_texts]))
+    objections = [finding for finding in findings if finding.name not in run.site.accept]
+    texts = [f"accepted: {finding.name} ({finding.text})" for finding in findings if finding not in objections]
+    if later:
+        texts += [f"would stop the change window now: {finding.name} ({finding.text})" for finding in objections]
+    refused = [] if later else objections
+    note = "; ".join(filter(None, [own, *texts]))
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=failures_of(refused))
 
 
@@ -100,13 +117,18 @@ def _report_failed_look(run: Run, key: str, host: str, began: float, error: Look
 
 @dataclass(frozen=True)
 class Preview:
-    """What a step would do: its outcome if nothing else changed, the difference, a note, what it would remove."""
+    """What a step would do: its outcome if nothing else changed, the difference, a note, what it would remove and restart.
+
+    window  its change belongs into the change window
+    """
 
     outcome: Outcome
     diff: tuple[str, ...] = ()
     note: str = ""
     removes: tuple[Removal, ...] = ()
     failures: tuple[Failure, ...] = ()
+    restart: Restart | None = None
+    window: bool = False
 
 
 def due(run: Run, stage: Stage) -> bool:
@@ -126,23 +148,29 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     """What `step` would do on `host`, as far as it is known now; changes nothing."""
     ctx = run.board.context(host)
     removes: tuple[Removal, ...] = ()
+    window = False
     try:
         have = have_of(run, key, step, host)
         try:
             want = step.want(ctx)
         except NotYetKnown as unknown:  # what is there will be removed all the same, whatever replaces it
-            return Preview("unknown", note=str(unknown), removes=step.removals(ctx, have, None) if have else ())
-        if have == want or idle(run, key):
+            removes = step.removals(ctx, have, None) if have else ()
+            return Preview("unknown", note=str(unknown), removes=removes, window=_in_window(step, ctx, have, None))
+        if idle(run, key):
             return Preview("ok", note=status_text(step, have))
+        if have == want:
+            return Preview("ok", note=status_text(step, have), restart=_restart(step, ctx, have, want))
         if text := accepted(run, step, host, have, want):
             return Preview("ok", note=text)
+        window = _in_window(step, ctx, have, want)
         removes = step.removals(ctx, have, want)
         if step.change is not None:
             step.change(ctx, have, want)  # it may refuse
         effect = step.side_effect(ctx, have, want) if step.side_effect else ""
-        return Preview("would change", difference(have, want), effect, removes)
+        restart = _restart(step, ctx, have, want)
+        return Preview("would change", difference(have, want), effect, removes, restart=restart, window=window)
     except NotYetKnown as unknown:  # of the change; what it removes may be known
-        return Preview("unknown", note=str(unknown), removes=removes)
+        return Preview("unknown", note=str(unknown), removes=removes, window=window)
     except Refused as refused:
         return Preview("refused", failures=failures_of(refused.findings))
     except (LookFailed, RemoteError) as error:
@@ -151,9 +179,49 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         return Preview("failed", removes=removes, failures=(defect(error, key),))
 
 
+def _in_window(step: Step, ctx: StepContext, have: Value, want: Value) -> bool:
+    return bool(step.window and step.window(ctx, have, want))
+
+
+def _restart(step: Step, ctx: StepContext, have: Value, want: Value) -> Restart | None:
+    return step.restarts(ctx, have, want) if step.restarts else None
+
+
+def deferred(run: Run, stage: Stage, item: Step, host: str, seen: Preview, left: Collection[Place]) -> Preview:
+    """`seen` with the outcome "deferred" where a run that only prepares leaves the change for the change window: it belongs
+    there, or builds on one of the steps that are `left` for it."""
+    if not run.prepare or seen.outcome not in ("would change", "unknown"):
+        return seen
+    roles = {name: other.role for name, other in keyed(run.stages).items()}
+
+    def comes_after(other: Place) -> bool:
+        name, step, at = other
+        if name == stage.name:  # in the same stage: earlier steps of this host, and those of an earlier role
+            return host == at or roles.get(f"{name}.{step}") != item.role
+        return name in stage.builds_on
+
+    return replace(seen, outcome="deferred") if seen.window or any(map(comes_after, left)) else seen
+
+
+Place = tuple[str, str, str]
+"""A step on a host: (stage, step, host)."""
+
+
+def previews(run: Run) -> Iterator[tuple[Stage, str, Step, str, Preview]]:
+    """What every step would do on each of its hosts, in the order of the stages."""
+    left: set[Place] = set()
+    for stage in run.stages:
+        for key, item, host in places(run, stage):
+            if isinstance(item, Step):
+                seen = deferred(run, stage, item, host, preview(run, key, item, host), left)
+                left |= {(stage.name, item.name, host)} if seen.outcome == "deferred" else set()
+                yield stage, key, item, host, seen
+
+
 def plan(run: Run) -> None:
     """Report what an install would do on each host. No code that changes anything is called from here."""
     changes: set[str] = set()
+    left: set[Place] = set()
     for stage in run.stages:
         findings(run, stage)
         for key, item, host in places(run, stage):
@@ -162,48 +230,8 @@ def plan(run: Run) -> None:
                 seen = preview(run, key, item, host)
                 if item.repeat_text and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
                     seen = Preview("would change", note=item.repeat_text)
-                changes |= {stage.name} if seen.outcome in ("would change", "unknown") else set()
+                seen = deferred(run, stage, item, host, seen, left)
+                left |= {(stage.name, item.name, host)} if seen.outcome == "deferred" else set()
+                changes |= {stage.name} if seen.outcome in ("would change", "unknown", "deferred") else set()
                 note = "; ".join(text for text in (*(removal.words for removal in seen.removes), seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """What remains to be done.
-
-    changes       the stages that have something to change
-    removes       what they would remove that is not confirmed yet, in words
-    before        the stages to run before asking for confirmation: they tell what else will be removed
-    things        what `removes` stands for, by "STAGE.STEP" and host: what a yes confirms
-    side_effects  what else the changes do, in words, shown with the question
-    """
-
-    changes: frozenset[str]
-    removes: tuple[str, ...] = ()
-    before: frozenset[str] = frozenset()
-    things: frozenset[tuple[str, str, str]] = frozenset()
-    side_effects: tuple[str, ...] = ()
-
-
-def pending(run: Run) -> Pending:
-    """What remains to be done, as far as it is known. Reports nothing."""
-    previews = [
-        (stage.name, item, (key, host), preview(run, key, item, host))
-        for stage in run.stages
-        for key, item, host in places(run, stage)
-        if isinstance(item, Step)
-    ]
-    changes = frozenset(stage for stage, _, _, seen in previews if seen.outcome != "ok")
-    to_confirm = [
-        (item, where, removal)
-        for _, item, where, seen in previews
-        for removal in unconfirmed(run, *where, seen.removes)
-    ]
-    after = [item.confirm_after for item, _, _ in to_confirm if item.confirm_after in changes - run.started]
-    before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
-    words = tuple(dict.fromkeys(removal.words for _, _, removal in to_confirm))
-    things = frozenset((*where, thing) for _, where, removal in to_confirm for thing in removal.things)
-    effects = [
-        f"{host}: {seen.note}" for _, _, (_, host), seen in previews if seen.outcome == "would change" and seen.note
-    ]
-    return Pending(changes, words, before, things, tuple(dict.fromkeys(effects)))

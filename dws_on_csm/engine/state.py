@@ -30,8 +30,9 @@ REPORT = "run the same command again to continue; please report this defect with
 class Run:
     """One run: what it was asked to do, and its state.
 
-    yes         all removals were confirmed beforehand
-    confirmed   the things ("STAGE.STEP", host, thing) whose removal a person has confirmed
+    yes         all removals and restarts were confirmed beforehand
+    confirmed   the things ("STAGE.STEP", host, thing) whose removal or restart a person has confirmed
+    prepare     it leaves what belongs into the change window (Step.window), and what builds on that
     started     the stages that were started
     progressed  set when a step or a stage is complete: another stage may begin
     reported    (host, reason) of looks that failed
@@ -58,6 +59,7 @@ class Run:
     stopping: threading.Event = field(default_factory=threading.Event)
     started: set[str] = field(default_factory=set)
     yes: bool = False
+    prepare: bool = False
     confirmed: set[tuple[str, str, str]] = field(default_factory=set)
     progressed: threading.Event = field(default_factory=threading.Event)
     reported: set[tuple[str, str]] = field(default_factory=set)

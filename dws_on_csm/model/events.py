@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["ok", "changed", "would change", "unknown", "failed", "refused", "skipped"]
-"""ok: was right already; changed: is right now; would change: in a plan; unknown: depends on a stage that has not run yet."""
+Outcome = Literal["ok", "changed", "would change", "unknown", "deferred", "failed", "refused", "skipped"]
+"""ok: was right already; changed: is right now; would change: in a plan; unknown: depends on a stage that has not run yet;
+deferred: left for the change window, by a run that only prepares."""
 
-OUTCOMES: tuple[Outcome, ...] = ("ok", "changed", "would change", "unknown", "failed", "refused", "skipped")
+OUTCOMES: tuple[Outcome, ...] = (
+    "ok",
+    "changed",
+    "would change",
+    "unknown",
+    "deferred",
+    "failed",
+    "refused",
+    "skipped",
+)
 
 _FORMER: Mapping[str, Outcome] = {"fixed": "changed", "change": "would change"}
 

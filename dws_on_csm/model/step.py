@@ -59,6 +59,22 @@ class Removal:
         return self.things or frozenset({self.words})
 
 
+@dataclass(frozen=True)
+class Restart:
+    """A restart of a service by a change: a run asks before it, and a plan shows it.
+
+    service  what restarts on the step's host ("slurmctld")
+    detail   how, and how long that takes, in words
+    effect   what goes on meanwhile and what waits, as a sentence
+    after    "STAGE.STEP": it restarts only if that step changes something on the same host; "" for always
+    """
+
+    service: str
+    detail: str
+    effect: str = ""
+    after: str = ""
+
+
 # --- looks: the only ways to read
 
 
@@ -180,6 +196,10 @@ class Step:
                     words; Removals where the words may change (an age) or another object could take over a name in them.
                     `want` is None where it is not yet known
     side_effect     what the change does besides the shown difference, in words, for a plan ("slurmctld stops meanwhile")
+    restarts        pure: have and want (None: not yet known) -> the service that the change restarts, or None. It is also asked
+                    where nothing differs: an earlier step of the same run may make the restart necessary (Restart.after)
+    window          pure: have and want (None: not yet known) -> whether this change belongs into the change window, because it
+                    interrupts something in use. A run that only prepares leaves it, and what builds on it
     accepted_as     pure: have and want -> the finding that covers their complete difference, or "": where the site accepts that
                     finding, the step changes nothing
     repeat_text     why the step runs again after any other step has changed something: a proof is valid only for the state that
@@ -199,6 +219,8 @@ class Step:
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
     removes: Callable[[StepContext, Value, Value], str | Sequence[Removal]] | None = None
     side_effect: Callable[[StepContext, Value, Value], str] | None = None
+    restarts: Callable[[StepContext, Value, Value], Restart | None] | None = None
+    window: Callable[[StepContext, Value, Value], bool] | None = None
     accepted_as: Callable[[StepContext, Value, Value], str] | None = None
     repeat_text: str = ""
     confirm_after: str = ""
@@ -222,6 +244,7 @@ class Check:
 
     record  pure: the look's result -> what each run writes on the master before its first change, for a later rollback
     note    pure: what a run says of it although nothing is wrong; "" for nothing
+    window  it guards changes of the change window alone: a run that only prepares notes what it finds, and continues
     """
 
     name: str
@@ -230,6 +253,7 @@ class Check:
     judge: Callable[[StepContext, Value], Sequence[Finding]]
     record: Callable[[Value], Mapping[str, Any]] | None = None
     note: Callable[[StepContext, Value], str] | None = None
+    window: bool = False
 
 
 @dataclass(frozen=True)

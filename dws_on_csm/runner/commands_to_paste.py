@@ -19,6 +19,7 @@ def again(options: Options, site: Site) -> str:
     given = {
         "--verify": options.verify and options.task == "install",
         "--plan": options.plan and options.task != "plan",
+        "--prepare": options.prepare,
         "--yes": options.yes,
         "--json": options.json,
         "--diff": bool(options.diff),

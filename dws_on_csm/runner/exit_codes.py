@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import plural
+from dws_on_csm.engine.pending import pending
 from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Step
 from dws_on_csm.runner import commands_to_paste
+from dws_on_csm.runner.confirmation import restart_texts
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
@@ -42,8 +45,11 @@ def summary(
     code = _code(run, options, refused, down)
     counts = _counts(run.outcomes)
     changed = _changed(run)
+    left = code == CONVERGED and bool(counts["deferred"]) and not options.plan
     if refused:
         message = f"{refused} {ALREADY_CHANGED}{changed}." if changed else refused
+    elif left:
+        message = f"Prepared. {' '.join(_left(run))}"
     else:
         message = _message(options, code, counts, run.stopping.is_set(), changed)
     return Summary(
@@ -55,9 +61,30 @@ def summary(
         connections=sessions.connections,
         seconds=time.time() - began,
         message=message,
-        next=commands_to_paste.again(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
+        next=_next(options, run.site, code, left),
         report=os.path.relpath(page),
     )
+
+
+def _next(options: Options, site: Site, code: int, left: bool) -> str:
+    """The command to continue with: the same again, or what was prepared; "" where nothing is left."""
+    if left:
+        return commands_to_paste.again(replace(options, prepare=False), site)
+    return commands_to_paste.again(options, site) if code in (FAILED, REFUSED, UNPROVEN) else ""
+
+
+def _left(run: Run) -> Iterator[str]:
+    """What a run that only prepared leaves for the change window, in sentences."""
+    hosts_by_step: dict[str, list[str]] = {}
+    for (stage, step, host), outcome in run.outcomes.items():
+        if outcome == "deferred":
+            hosts_by_step.setdefault(f"{stage}.{step}", []).append(host)
+    steps = [f"{step} ({fold(hosts)})" for step, hosts in hosts_by_step.items()]
+    yield f"Left for the change window: {first_few(steps, NAMED, ', ', 'steps')}."
+    later = pending(run).later
+    if later:
+        yield f"It will restart {'; '.join(restart_texts(later))}."
+    yield from dict.fromkeys(restarting.restart.effect for restarting in later)
 
 
 def summary_at_once(

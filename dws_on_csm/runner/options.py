@@ -11,7 +11,8 @@ from dws_on_csm.model.step import Stage
 
 @dataclass(frozen=True)
 class Options:
-    """What a command asks of a run: `plan` only shows; `yes` confirms removals; `verify` runs the proof even if nothing changed.
+    """What a command asks of a run: `plan` only shows; `yes` confirms removals and restarts; `verify` runs the proof even if
+    nothing changed; `prepare` leaves what belongs into the change window.
 
     words   the task's further words, for the command that repeats it ("--slurm")
     host    the one host of `fab -H HOST TASK`; "" for `invoke TASK`
@@ -27,6 +28,7 @@ class Options:
     plan: bool = False
     yes: bool = False
     verify: bool = False
+    prepare: bool = False
     json: bool = False
     words: Sequence[str] = ()
     host: str = ""

@@ -1,7 +1,7 @@
 """One run, from its first connection to its exit code: what an install, a plan, a repair and a rollback have in common.
 
 run      open journal and display, connect to all hosts
-work     read all hosts; plan, or: preflight, confirm what will be removed, take the site's lock, change, verify
+work     read all hosts; plan, or: preflight, confirm what will be removed and restarted, take the site's lock, change, verify
 _finish  leave the run's record on the hosts, release the lock, write the report, show how the run ended
 """
 
@@ -14,15 +14,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dws_on_csm.config.site import Site, is_count
-from dws_on_csm.display import console, select
+from dws_on_csm.config.site import Site
+from dws_on_csm.display import select
 from dws_on_csm.display.html import page
 from dws_on_csm.engine import apply, state
 from dws_on_csm.engine import before_images as images
+from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
-from dws_on_csm.engine.plan import Pending
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
 from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
 from dws_on_csm.model.actions import STATE
@@ -32,6 +32,7 @@ from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import commands_to_paste, run_log
+from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
 from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
 from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
@@ -43,7 +44,6 @@ UNRECORDED = (
     f"site's lock, the lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
 )
 AGAIN = "run the same command again when no other run is running; it continues from there"
-NOT_CONFIRMED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
@@ -102,6 +102,7 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
         hosts, down = answering(site, hosts_by_role, sessions, emit)
         yes = confirmed_by_yes(site.deletes, options)
         run = Run(journal.run, site, request.stages, reach_through(site, sessions), emit, hosts, yes=yes)
+        run.prepare = options.prepare
         interrupts.watch(run, sessions)
         with ExitStack() as holding:
             refused = work(run, options, request.display, down, holding)
@@ -189,10 +190,10 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
         return ""
     if options.work:
         return _with_lock(run, options, partial(_instead, options.work, run), holding)
-    pending = engine_plan.pending(run)
+    pending = engine_pending.pending(run)
     if pending.changes or options.verify:
-        if not _confirm_early(run, display, pending):
-            return _not_confirmed(run)
+        if not confirm_early(run, display, pending):
+            return not_confirmed(run, pending)
         return _with_lock(run, options, partial(_change, run, options, display), holding)
     apply.install(run)
     apply.finish(run)
@@ -277,13 +278,13 @@ def _shut_out(run: Run) -> None:
 
 
 def _change(run: Run, options: Options, display: select.Display) -> str:
-    """Change what differs, holding the lock. Returns why nothing was changed, if a removal was not confirmed; else "".
+    """Change what differs, holding the lock. Returns why nothing was changed, if something was not confirmed; else "".
 
-    What will be removed by the state that was read with the lock, and was not shown before, is confirmed as well.
+    What will be removed or restarted by the state that was read with the lock, and was not shown before, is confirmed as well.
     """
-    pending = engine_plan.pending(run)
-    if not _confirm_early(run, display, pending):
-        return _not_confirmed(run)
+    pending = engine_pending.pending(run)
+    if not confirm_early(run, display, pending):
+        return not_confirmed(run, pending)
     run.changing = True
     installed = images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
     controllers = [host.name for host in run.site.controllers]
@@ -292,8 +293,9 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
     try:
         if pending.before:
             apply.install(run, pending.before)
-            if not _confirm(run, engine_plan.pending(run), display):
-                return _not_confirmed(run)
+            pending = engine_pending.pending(run)
+            if not confirm(run, display, pending):
+                return not_confirmed(run, pending)
         apply.install(run)
     finally:
         apply.finish(run)
@@ -310,48 +312,6 @@ def _forget_proof(run: Run) -> None:
         run.reach.run_fenced(host, fenced(run.id, _FORGET), deadline=30.0, undone=undone)
         for key in keyed(stage for stage in run.stages if stage.proves):
             run.board.forget(key, host)
-
-
-# --- confirmation
-
-
-def confirmed_by_yes(typed: str, options: Options) -> bool:
-    """Whether --yes confirms all that the run may remove. Not where persistent storage was `typed` by its number alone, and a
-    person can answer: they see first which storage that is."""
-    return options.yes and not (is_count(typed) and sys.stdin.isatty())
-
-
-def _confirm_early(run: Run, display: select.Display, pending: Pending) -> bool:
-    """Whether the run may begin. Where the first stages will tell more, a person who can answer is asked after them."""
-    return bool(pending.before and sys.stdin.isatty()) or _confirm(run, pending, display)
-
-
-def _confirm(run: Run, pending: Pending, display: select.Display) -> bool:
-    """Ask for confirmation of what will be removed, if anything; a yes confirms the things that these words stand for."""
-    if not pending.removes:
-        return True
-    with display.paused():
-        more = "also " if run.confirmed else ""
-        console.note(f"This run will {more}remove:", *(f"  {text}" for text in pending.removes))
-        if pending.side_effects and not more:
-            console.note("Other effects on these hosts:", *(f"  {text}" for text in pending.side_effects))
-        yes = sys.stdin.isatty() and _yes(run)
-    run.confirmed |= pending.things if yes else set()
-    return yes
-
-
-def _yes(run: Run) -> bool:
-    try:
-        run.asking = True
-        return console.ask("Continue? [y/N] ").strip().lower() in ("y", "yes")
-    except KeyboardInterrupt:  # Ctrl-C has stopped the run
-        return False
-    finally:
-        run.asking = False
-
-
-def _not_confirmed(run: Run) -> str:
-    return "" if run.stopping.is_set() else NOT_CONFIRMED
 
 
 # --- the end

@@ -59,6 +59,7 @@ finish() {
     {
         printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3"
         [ -z "$answered" ] || has_read
+        [ -z "$seconds" ] || printf 'seconds=%s\n' "$seconds"
     } >"$state/activation.part"
     rename_synced "$state/activation.part" "$state/activation"
     # how it ended is on disk before the means to settle it go
@@ -285,6 +286,7 @@ alone() {
 }
 
 answered=
+seconds=
 if [ -n "$how" ]; then
     # one that finished, or never began because another one runs, has nothing to undo
     if [ -e "$work/done" ] && ! pledged; then
@@ -328,4 +330,5 @@ bring_up
 code=$?
 [ "$code" = 0 ] || undo_failed
 took=$(($(clock) - began))
-finish 0 activated "slurmctld responds after $((took / 10)).$((took % 10)) s"
+seconds=$((took / 10)).$((took % 10))
+finish 0 activated "slurmctld responds after $seconds s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, plugin_role
@@ -214,7 +215,7 @@ STAGE = Stage(
     ("images", "replace"),
     (
         cert_manager_overlay.STEP,
-        *in_use.checks("deploy", _interrupts),
+        *(replace(check, window=True) for check in in_use.checks("deploy", _interrupts)),
         Step(
             APPLIED.step,
             "master",
@@ -224,6 +225,7 @@ STAGE = Stage(
             read=_read_applied,
             settle_seconds=lambda site: 10.0,
             side_effect=_applied_side_effect,
+            window=lambda ctx, have, want: _interrupts(ctx),
             accepted_as=_accepted_applied,
             hint="run the same command again: objects that exist already stay. If cert-manager's webhook rejected the request, see "
             "the pods in the namespace cert-manager",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
@@ -34,14 +35,14 @@ def due(ctx: StepContext) -> bool:
 def checks(stage: str) -> tuple[Check, ...]:
     """The checks of what uses DWS. They object where another version is installed; where a CRD is stuck, they only read."""
     checks_of_use = in_use.checks(stage, due, read=lambda ctx: due(ctx) or stuck_crds.there(ctx))
-    if stage != in_use.FIRST:
-        return checks_of_use
-    limit = in_use.limit(_on_the_master)
-    return (
-        *(limit if check.name == limit.name else check for check in checks_of_use),
-        stuck_crds.check(due),
-        dependents.check(due),
-    )
+    if stage == in_use.FIRST:
+        limit = in_use.limit(_on_the_master)
+        checks_of_use = (
+            *(limit if check.name == limit.name else check for check in checks_of_use),
+            stuck_crds.check(due),
+            dependents.check(due),
+        )
+    return tuple(replace(check, window=True) for check in checks_of_use)
 
 
 def _on_the_master(ctx: StepContext) -> str:
@@ -121,10 +122,15 @@ STAGE = Stage(
         *remove.clone_steps("replace", other),
         _WORKFLOWS,
         _JOBS,
-        dependents.check(due),
-        persistent_storage.step("replace", other),
-        stuck_crds.step("replace"),
-        remove.removed_step(other, "replace", _removal_text, confirm_after="workarea", again=True),
+        replace(dependents.check(due), window=True),
+        *(
+            replace(step, window=lambda ctx, have, want: True)
+            for step in (
+                persistent_storage.step("replace", other),
+                stuck_crds.step("replace"),
+                remove.removed_step(other, "replace", _removal_text, confirm_after="workarea", again=True),
+            )
+        ),
     ),
 )
 """The installed version is removed once everything that the wanted one needs is at hand."""

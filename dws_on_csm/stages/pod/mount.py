@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import NotYetKnown, Step, StepContext, Value
+from dws_on_csm.model.step import NotYetKnown, Restart, Step, StepContext, Value
+from dws_on_csm.stages import restarts
 from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.pod import discover, rollout
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, sources, state
@@ -96,6 +97,10 @@ def _mount_side_effect(ctx: StepContext) -> str:
     return effect
 
 
+def _restart(ctx: StepContext) -> Restart:
+    return restarts.of_slurmctld(ctx, rollout=rollout.workload_text(ctx))
+
+
 STEP = Step(
     discover.MOUNT.step,
     "pod",
@@ -105,6 +110,8 @@ STEP = Step(
     read=_read_mount,
     settle_seconds=lambda site: 30.0,
     side_effect=lambda ctx, have, want: _mount_side_effect(ctx),
+    restarts=lambda ctx, have, want: _restart(ctx) if have != want else None,
+    window=lambda ctx, have, want: True,
     hint="the pod's template was restored; `kubectl describe` of the pod shows what it waited for",
 )
 """Mount the kubeconfig's Secret in the pod's template."""

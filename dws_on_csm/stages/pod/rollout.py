@@ -26,6 +26,12 @@ def workload(ctx: StepContext) -> str:
     return f"{have['kind'].lower()}/{have['name']}"
 
 
+def workload_text(ctx: StepContext) -> str:
+    """`Deployment slurmctld (Recreate)`, as people read it."""
+    have = discover.workload(ctx)
+    return f"{have['kind']} {have['name']} ({have['strategy']})"
+
+
 def side_effect(ctx: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
     have = discover.workload(ctx)

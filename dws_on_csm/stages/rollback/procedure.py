@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.snapshot import ABSENT, RollbackTarget
-from dws_on_csm.model.step import Check, Refused, Stage, Step, StepContext, Value
-from dws_on_csm.stages import undeploy
+from dws_on_csm.model.step import Check, Refused, Restart, Stage, Step, StepContext, Value
+from dws_on_csm.stages import restarts, undeploy
 from dws_on_csm.stages.access import kubeconfig, rbac, revoked_names
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
@@ -196,8 +196,18 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
         return step_change(ctx, have, want)
 
     conf_step = replace(activate.CONF, want=want, change=change, removes=_conf_removals)
-    daemon_step = replace(activate.DAEMON, read=read, change=start, want=lambda ctx: of(ctx).want(ctx))
-    return Stage("slurm", (), (activate.HOOKS, activate.ACTIVATION, conf_step, daemon_step), serial=True)
+
+    def restarting(ctx: StepContext, have: Value, want: Value) -> Restart | None:
+        if have != want:
+            return activate.restart(ctx)
+        return activate.restart(ctx, f"plugin.{names.PLUGIN_CONF}") if of(ctx) is activate.DAEMON else None
+
+    daemon_step = replace(
+        activate.DAEMON, read=read, change=start, want=lambda ctx: of(ctx).want(ctx), restarts=restarting
+    )
+    return Stage(
+        "slurm", (), (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, conf_step, daemon_step), serial=True
+    )
 
 
 def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:

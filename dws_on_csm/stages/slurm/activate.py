@@ -19,11 +19,13 @@ from dws_on_csm.model.step import (
     Look,
     NotYetKnown,
     Refused,
+    Restart,
     ShellLook,
     Step,
     StepContext,
     Value,
 )
+from dws_on_csm.stages import restarts
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.pod import discover, rollout
 from dws_on_csm.stages.slurm import other_burst_buffer, slurmctld, transaction
@@ -220,7 +222,7 @@ def _look_hooks(ctx: StepContext) -> Look:
     return ApiLook(workflows.read) if _restart_aborts_plugin(ctx) else Constant(None)
 
 
-HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
+HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks, window=True)
 """Refuse a restart of slurmctld while its plugin waits for a Workflow."""
 
 
@@ -232,7 +234,29 @@ def daemon_status(have: Value) -> str:
 def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     if _stopped(ctx):  # somebody may have stopped it on purpose
         return f"slurmctld does not run on {ctx.host} and will be started"
-    return rollout.side_effect(ctx) if discover.pod_of(ctx) else f"restarts {ctx.site.slurm.service}"
+    if discover.pod_of(ctx):
+        return f"{rollout.side_effect(ctx)}; {restarts.jobs_text(ctx)}"
+    return f"restarts {ctx.site.slurm.service}; {restarts.jobs_text(ctx)}"
+
+
+def restart(ctx: StepContext, after: str = "") -> Restart | None:
+    """The restart of a slurmctld that runs; None where none does: it is only started."""
+    if not slurmctld.state(ctx)["main"]:
+        return None
+    return restarts.of_slurmctld(ctx, after=after, rollout=rollout.workload_text(ctx) if discover.pod_of(ctx) else "")
+
+
+def _conf_restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
+    return None if have == want else restart(ctx)
+
+
+def _daemon_restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
+    """It restarts where it is not current, and after another burst_buffer.conf: slurmctld reads that at its start only."""
+    return restart(ctx, after=AFTER if have == want else "")
+
+
+AFTER = "plugin.conf"
+"""The step of an install that writes burst_buffer.conf."""
 
 
 ACTIVATION = Step(
@@ -242,6 +266,8 @@ ACTIVATION = Step(
     lambda ctx: "none",
     transaction.settle,
     side_effect=lambda ctx, have, want: transaction.settle_side_effect(have),
+    restarts=lambda ctx, have, want: restart(ctx) if transaction.settle(ctx, have, want) else None,
+    window=lambda ctx, have, want: True,
     settle_seconds=transaction.longest,
     status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
     hint="run `systemctl status dws-on-csm-activation` on that controller",
@@ -257,6 +283,8 @@ CONF = Step(
     read=lambda ctx, conf: conf["text"] if conf else None,
     settle_seconds=discover.settle_seconds(0.0),
     side_effect=_restart_side_effect,
+    restarts=_conf_restart,
+    window=lambda ctx, have, want: True,
     hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",
 )
 """slurm.conf has the burst buffer."""
@@ -271,6 +299,8 @@ DAEMON = Step(
     settle_seconds=lambda site: 10.0,
     status_text=daemon_status,
     side_effect=_restart_side_effect,
+    restarts=_daemon_restart,
+    window=lambda ctx, have, want: True,
     hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
 )
 """slurmctld responds, and has read its files."""

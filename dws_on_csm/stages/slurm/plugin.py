@@ -19,7 +19,7 @@ from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea, workflow_version
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import controller, other_burst_buffer, slurm_user
+from dws_on_csm.stages.slurm import controller, other_burst_buffer, slurm_user, slurmctld
 from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PluginFile
 
 
@@ -226,6 +226,12 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
     return _put(ctx, names.PLUGIN_CONF, want["text"])
 
 
+def _in_use(ctx: StepContext, have: Value, want: Value) -> bool:
+    """Whether a slurmctld has loaded the burst buffer: it reads burst_buffer.lua at each call, so that a new one acts at once.
+    Another controller may share the folder, or take over."""
+    return any(daemon["loaded"] for daemon in ctx.facts.known(slurmctld.FACT).values())
+
+
 def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
     if discover.pod_of(ctx):
         return files.config(ctx, {name: text})
@@ -325,6 +331,7 @@ STAGE = Stage(
             _want_lua,
             _change_lua,
             read=_read_lua,
+            window=_in_use,
             settle_seconds=discover.settle_seconds(0.0),
             accepted_as=_covered_lua,
             hint=f"{names.PLUGIN_LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not "
@@ -337,6 +344,7 @@ STAGE = Stage(
             _want_conf,
             _change_conf,
             read=_read_conf,
+            window=_in_use,
             settle_seconds=discover.settle_seconds(0.0),
         ),
     ),

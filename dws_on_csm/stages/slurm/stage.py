@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dws_on_csm.model.step import Stage
+from dws_on_csm.stages import restarts
 from dws_on_csm.stages.slurm import activate
 
 STAGE = Stage(
     "slurm",
     ("plugin", "access", "images"),
-    (activate.HOOKS, activate.ACTIVATION, activate.CONF, activate.DAEMON),
+    (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, activate.CONF, activate.DAEMON),
     serial=True,
 )

@@ -66,7 +66,8 @@ def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
     first, deploy = chosen(only(site, MASTER), STAGES, "deploy.applied")
     assert [item.name for item in deploy.steps] == ["workflows", "jobs", "applied"]
     assert {"workflows", "jobs"} <= {one.name for one in first.steps}
-    assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "slurm.daemon")[1].steps] == ["hooks", "daemon"]
+    daemon = chosen(only(site, PRIMARY), STAGES, "slurm.daemon")[1]
+    assert [item.name for item in daemon.steps] == ["hooks", "queue", "daemon"]
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ from dws_on_csm.display import console, live, paint, select
 from dws_on_csm.display.html import page
 from dws_on_csm.display.select import Display
 from dws_on_csm.display.style import Row
-from dws_on_csm.engine.plan import Pending
+from dws_on_csm.engine.pending import Pending, Restarting
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
-from dws_on_csm.model.step import Finding
+from dws_on_csm.model.step import Finding, Restart
 from dws_on_csm.redaction import redact
-from dws_on_csm.runner import journal, run
+from dws_on_csm.runner import confirmation, journal, run
 from dws_on_csm.runner.past_runs import PastRun
 
 EVIL = [
@@ -155,9 +155,9 @@ def played(evil: str, task: str, **how: Any) -> str:
 
 def question(evil: str) -> None:
     asking: Any = type("Run", (), {"confirmed": set(), "asking": False})()
-    run._confirm(
-        asking, Pending(frozenset(), (f"delete {evil}",), frozenset(), frozenset()), Display(lambda event: None)
-    )
+    restarting = Restarting(Restart(evil, evil, evil), (evil,), sure=False)
+    asked = Pending(frozenset(), (f"delete {evil}",), side_effects=(evil,), restarts=(restarting,))
+    confirmation.confirm(asking, Display(lambda event: None), asked)
 
 
 def rows(evil: str) -> list[Row]:

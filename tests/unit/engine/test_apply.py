@@ -15,6 +15,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import apply, state
+from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
@@ -236,7 +237,7 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     run, seen = a_run(local_host, Stage("first", (), (step,)))
     run.site = replace(run.site, accept=accept)
     state.first_looks(run)
-    assert engine_plan.pending(run).changes == (frozenset() if left else {"first"})
+    assert engine_pending.pending(run).changes == (frozenset() if left else {"first"})
     apply.install(run)
     (done,) = [event for event in seen if isinstance(event, Done)]
     assert (done.outcome, done.note) == (("ok", "accepted: file-edited; not changed") if left else ("changed", ""))
@@ -514,11 +515,11 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     )
     run, seen = a_run(local_host, *stages)
     state.first_looks(run)
-    pending = engine_plan.pending(run)
+    pending = engine_pending.pending(run)
     assert (pending.removes, pending.before) == (("it",), frozenset({"first"}))
     apply.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "changed"}
-    run.confirmed |= engine_plan.pending(run).things
+    run.confirmed |= engine_pending.pending(run).things
     apply.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["changed", "changed"]
 
@@ -532,7 +533,7 @@ def test_removals_are_listed_before_the_change_is_known(local_host: LocalHost) -
     taken = replace(a_file(local_host, "taken", "1"), change=change, removes=lambda place, have, want: "it")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
     state.first_looks(run)
-    assert engine_plan.pending(run).removes == ("it",)
+    assert engine_pending.pending(run).removes == ("it",)
 
 
 def test_removals_are_listed_before_the_wanted_state_is_known(local_host: LocalHost) -> None:
@@ -547,7 +548,7 @@ def test_removals_are_listed_before_the_wanted_state_is_known(local_host: LocalH
     )
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
     state.first_looks(run)
-    assert engine_plan.pending(run).removes == ("it, mine, None",)
+    assert engine_pending.pending(run).removes == ("it, mine, None",)
 
 
 @pytest.mark.parametrize(
@@ -574,7 +575,7 @@ def test_unconfirmed_removals_are_refused(local_host: LocalHost, agrees: dict[st
     run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
     vars(run).update(agrees)
     state.first_looks(run)
-    assert engine_plan.pending(run).removes == ()
+    assert engine_pending.pending(run).removes == ()
     apply.install(run)
     assert outcomes(seen) == {"first.ready": "changed", "second.x": outcome}
     assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
@@ -682,8 +683,8 @@ def test_a_confirmation_covers_the_shown_object_and_not_its_successor(
     )
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
     state.first_looks(run)
-    run.confirmed |= engine_plan.pending(run).things
-    assert not engine_plan.pending(run).removes
+    run.confirmed |= engine_pending.pending(run).things
+    assert not engine_pending.pending(run).removes
     apply.install(run)
     assert outcomes(seen) == {"one.first": "changed", "two.x": outcome}
     assert (local_host.folder / "list").read_text().strip() == left

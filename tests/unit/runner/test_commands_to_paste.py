@@ -89,6 +89,8 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "install --delete-persistent-storage='a b,c' --json": lambda: tasks.install.body(
         None, delete_persistent_storage="a b,c", json=True
     ),
+    "install --prepare --json": lambda: tasks.install.body(None, prepare=True, json=True),
+    "plan --prepare --diff": lambda: tasks.plan.body(None, prepare=True, diff=True),
     "plan --json": lambda: tasks.plan.body(None, json=True),
     "verify": lambda: tasks.verify.body(None),
     "verify --cancel": lambda: tasks.verify.body(None, cancel=True),
@@ -114,3 +116,11 @@ def test_all_options_that_were_given_are_repeated(given: str, monkeypatch: pytes
     words = shlex.split(command)
     assert words[0] == "invoke" and words.pop(words.index("--hosts") + 1) == str(DEFAULT)
     assert sorted(words[1:]) == sorted([*shlex.split(given), "--hosts"])
+
+
+@pytest.mark.parametrize("more", [{"verify": True}, {"delete_persistent_storage": "a"}])
+def test_a_preparation_takes_no_option_of_the_window(more: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """The test job and a deletion belong into the change window: the command line is refused, and says so."""
+    with pytest.raises(SystemExit) as ended:
+        tasks.install.body(None, prepare=True, **more)
+    assert ended.value.code == 2 and "in the change window" in capsys.readouterr().err

@@ -18,10 +18,11 @@ from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import Removal, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Removal, Restart, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.runner.confirmation import NOT_CONFIRMED, NOT_RESTARTED, confirmed_by_yes
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.run import NOT_CONFIRMED, confirmed_by_yes, work
+from dws_on_csm.runner.run import work
 from tests.unit.conftest import LocalHost
 
 
@@ -179,3 +180,69 @@ def test_a_number_alone_is_asked_about_where_somebody_can_answer(
     """A number alone may count other storage than a person has seen; a printed number and names do not."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
     assert confirmed_by_yes(typed, Options(yes=yes)) is without_asking
+
+
+# --- restarts
+
+
+def restarting(host: LocalHost) -> Stage:
+    """A stage that restarts a service, which says so by a file."""
+    restart = Restart("slurmctld", "about 2 s", "Jobs: 1 running job continues.")
+    step = Step(
+        "daemon",
+        "master",
+        lambda place: ShellLook("[ -e restarted ] && echo yes || echo no", lambda out: out.decode().strip()),
+        lambda place: "yes",
+        lambda place, have, want: [RunScript("restart it", ": >restarted")],
+        restarts=lambda place, have, want: restart if have != want else None,
+        side_effect=lambda place, have, want: "restarts it",
+    )
+    return Stage("daemon", ("first",), (step,))
+
+
+TOLD = ["This run will restart:", "  slurmctld on one: about 2 s", "Jobs: 1 running job continues."]
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_restart_is_asked_about_once(local_host: LocalHost, terminal: Callable[..., list[str]], answer: str) -> None:
+    """On a terminal, before anything is changed: with what it means for the jobs. A no changes nothing."""
+    told = terminal(lambda: answer)
+    refused, done = worked(local_host, Stage("first", (), ()), restarting(local_host))
+    assert told == TOLD
+    assert refused == ("" if answer == "y" else NOT_RESTARTED)
+    assert (local_host.folder / "restarted").exists() is (answer == "y")
+    assert [event.outcome for event in done] == (["changed"] if answer == "y" else [])
+
+
+def test_removals_and_restarts_are_one_question(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
+    """Both are shown before the one answer."""
+    (local_host.folder / "list").write_text("a=1")
+    told = terminal(lambda: "y")
+    assert worked(local_host, *STAGES, restarting(local_host))[0] == ""
+    assert told == ["This run will remove:", "  a", *TOLD]
+    assert _gone(local_host.folder) == ["a=1"] and (local_host.folder / "restarted").exists()
+
+
+def test_without_a_terminal_a_restart_is_announced_once(
+    local_host: LocalHost, terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost by it, so that a run from cron needs no --yes."""
+    told = terminal()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert worked(local_host, Stage("first", (), ()), restarting(local_host))[0] == ""
+    assert told == TOLD and (local_host.folder / "restarted").exists()
+
+
+def test_yes_covers_restarts(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
+    """There is no question."""
+    told = terminal()
+    assert worked(local_host, Stage("first", (), ()), restarting(local_host), yes=True)[0] == ""
+    assert told == [] and (local_host.folder / "restarted").exists()
+
+
+def test_a_run_that_restarts_nothing_asks_nothing(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
+    """A service that is right already is not mentioned."""
+    (local_host.folder / "restarted").touch()
+    told = terminal()
+    assert worked(local_host, Stage("first", (), ()), restarting(local_host))[0] == ""
+    assert told == []

@@ -23,6 +23,9 @@ CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
     (("ok", "unknown"), False, exit_codes.FAILED),
     (("changed", "unknown"), False, exit_codes.FAILED),
     (("refused", "unknown"), False, exit_codes.REFUSED),
+    (("changed", "deferred"), False, exit_codes.CONVERGED),
+    (("deferred", "failed"), False, exit_codes.FAILED),
+    (("ok", "deferred"), True, exit_codes.CONVERGED),
     (("ok", "skipped"), False, exit_codes.FAILED),
     (("ok",), True, exit_codes.CONVERGED),
     (("ok", "unknown"), True, exit_codes.CHANGES),
@@ -103,3 +106,11 @@ def test_unknown_states_are_reported() -> None:
     assert message.startswith("The state of 2 steps is unknown")
     message = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
     assert message.startswith("Failed.")
+
+
+def test_a_run_that_prepared_says_what_is_left() -> None:
+    """The message names the steps, and the next command is the one for the change window."""
+    run = a_run(("slurm", "conf", "c1", "deferred"), ("slurm", "conf", "c2", "deferred"))
+    end = exit_codes.summary(run, Options(prepare=True, yes=True), "", (), NOBODY, 0.0, Path("page"))
+    assert end.message == "Prepared. Left for the change window: slurm.conf (c[1-2])."
+    assert "--prepare" not in end.next and "--yes" in end.next

@@ -228,7 +228,7 @@ WHO = (
 )
 
 
-@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh", "controller/start.sh"])
+@pytest.mark.parametrize("template", [f"controller/{name}.sh" for name in ("daemon", "jobs", "start", "queue")])
 def test_slurms_programs_are_slurm_users(hostile_host: Host, template: str) -> None:
     """They load plugins from where slurm.conf says, and SlurmUser can write that: they never run as root."""
     for name in ("scontrol", "squeue", "munge", "unmunge"):

@@ -52,7 +52,7 @@ OTHER_NAMES = ["+0", '" 0"', "0x0", "00", "0", "toor", "root", '"root "']
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
-@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh", "controller/controller.sh"])
+@pytest.mark.parametrize("template", [f"controller/{name}.sh" for name in ("daemon", "jobs", "controller", "queue")])
 def test_root_by_another_name_is_root(hostile_host: Host, template: str, name: str) -> None:
     """Whoever can write slurm.conf makes SlurmUser root by none of the ways in which programs write it: nothing is run."""
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)

@@ -234,7 +234,7 @@ def test_a_stopped_slurmctld_is_started() -> None:
     step = next(one for one in SLURM.steps if one.name == "daemon")
     assert isinstance(step, Step) and step.side_effect and step.change
     for state, means in (
-        (CURRENT, "restarts slurmctld"),
+        (CURRENT, "restarts slurmctld; running jobs continue, pending jobs keep their place"),
         (STOPPED, "slurmctld does not run on one and will be started"),
     ):
         here = place(TEXT + LINE, facts={"slurm.daemon": {"one": state}})
