@@ -6,8 +6,10 @@ channel's input, run another program in place of the command, and change everyth
 - The command begins with the full path of sh, in quotes: aliases and functions of the login shell do not apply to it.
 - `env -i` drops everything inherited, functions too, except the variables of KEPT. The same is done behind sudo.
 - Each program of ours says that it has begun, with a random token; nothing is sent before the last of them has. What is sent is
-  checked there by length and checksum before any of it runs. The exit code comes with the token, too, as what the login shell
-  does at its end may change its own.
+  checked there by length and checksum before any of it runs. The exit code comes marked, too, as what the login shell does at
+  its end may change its own.
+- The token is in argv: every user of the host can read it (`ps`). So it counts only until the script begins; what a script prints
+  may be any user's text. The mark of the end has a key of its own, which comes with the script and is in no argv.
 
 The programs contain no quotes but double ones, no backslash, no exclamation mark and no line end: all login shells, csh and fish
 too, take them unchanged in single quotes. BSD's csh takes at most a thousand bytes as one word.
@@ -32,7 +34,8 @@ CHECKED = 4_000_000
 """Bytes of a script's input that are checked with it; of a larger input the rest is the script's to check."""
 
 INCOMPLETE = "arrived incomplete"
-"""What a script that differs from what was sent is reported with, behind the token, in place of being run."""
+"""What a script that differs from what was sent is reported with, behind the token, in place of being run; no mark of an end
+follows then."""
 
 _KEEP = " ".join(f'${{{name}+"{name}=${name}"}}' for name in KEPT)
 _CLEAN = f'PATH="{PATH}:${{PATH-}}"; exec env -i PATH="$PATH" LC_ALL=C HOME="${{HOME-/}}" SHELL="${{SHELL-}}" {_KEEP} sh -c "$@"'
@@ -43,13 +46,17 @@ _ON_TERMINAL = 'exec 3<&0 4>&1 5>&2; exec script -qec "exec $2 <&3 >&4 2>&5" /de
 _BEGUN = 'echo "$1 $PPID"; echo "$1 $PPID" >&2; '
 _TAKEN = 'read -r sum len n; s=$(head -c "$len" 2>/dev/null); if [ "$(printf %s "$s" | cksum)" = "$sum $len" ]; then '
 _LOST = f'else echo "$1 {INCOMPLETE}" >&2; exit 125; fi'
-# Reads from the channel, and passes on what is whole: the script's length, the script, and its input. Another process that the
-# login has left behind may read from the channel, too, but not from the pipe to the script.
-_PASS = f'{_TAKEN}echo "$n"; printf %s "$s" | base64 -d; exec cat; fi'
+# Reads from the channel, and passes on what is whole: the key to descriptor 3; the script's length, the script, and its input.
+# Another process that the login has left behind may read from the channel, too, but not from the pipe to the script.
+_PASS = f'{_TAKEN}echo "${{s%% *}}" >&3; exec 3>&-; echo "$n"; printf %s "${{s#* }}" | base64 -d; exec cat; fi'
 _RUN = f'{_BEGUN}if read -r n; then s=$(head -c "$n"); shift; eval "$s"; {_LOST}'
-_RUN_STAYING = f'{_BEGUN}{_TAKEN}shift; eval "$(printf %s "$s" | base64 -d)"; {_LOST}'
+_RUN_STAYING = f'{_BEGUN}{_TAKEN}shift; eval "$(printf %s "${{s#* }}" | base64 -d)"; {_LOST}'
 _BOUNDED = 'timeout -k "$2" "$3" sh -c "$4" sh "$1"'
-_MARKED = f'sh -c "$5" | {_BOUNDED}; set -- "$1" "$?"; echo "$1 ends $2"; echo "$1 ends $2" >&2; exit "$2"'
+_PIPED = (
+    f'exec 3>&1; sh -c "$5" 4>&- | {{ {_BOUNDED} >&4 3>&- 4>&-; echo "$?" >&3; }}'  # writes the key and the exit code
+)
+_ENDED = 'if [ "$#" = 3 ]; then echo "$2 ends $3"; echo "$2 ends $3" >&2; shift; fi; exit "$2"'
+_MARKED = f'exec 4>&1; set -- "$1" $({_PIPED}); {_ENDED}'
 
 Code = tuple[str, ...]
 """The arguments of `sh -c`: a program, its name, the token, and what else it gets."""
@@ -59,8 +66,8 @@ def script_code(seconds: float, grace: float, token: str, stays: bool = False) -
     """The code that reads a script and its input, see checked(), and runs it for at most `seconds`; one that ignores the signal
     TERM then is killed after `grace` more.
 
-    It writes `token PGID` to both outputs when it is ready for the script, and `token ends CODE` behind all that the script
-    wrote. If the script `stays`, the input is the channel itself, and nothing is written behind the script's output.
+    It writes `token PGID` to both outputs when it is ready for the script, and `KEY ends CODE`, with the key of checked(), behind
+    all that the script wrote. If the script `stays`, the input is the channel itself, and nothing is written behind its output.
     """
     limits = "sh", token, f"{grace:g}", f"{seconds:.3f}"
     return (f"exec {_BOUNDED}", *limits, _RUN_STAYING) if stays else (_MARKED, *limits, _RUN, _PASS)
@@ -83,12 +90,12 @@ def login_command(token: str, code: Code, rights: sudo.Rights) -> str:
     return " ".join("'" + word.replace("'", "'\"'\"'") + "'" for word in words)  # a word without quotes may be an alias
 
 
-def checked(script: str, data: bytes = b"") -> bytes:
-    """`script` and its input as script_code() reads them: a line with checksum, length, and the script's length; in base64, the
-    script and the input's first CHECKED bytes; and the rest of the input.
+def checked(key: str, script: str, data: bytes = b"") -> bytes:
+    """`script` and its input as script_code() reads them: a line with checksum, length, and the script's length; the key of the
+    mark that ends the output, a blank, and, in base64, the script and the input's first CHECKED bytes; and the rest of the input.
     """
     body = script.encode()
-    text = base64.b64encode(body + data[:CHECKED])
+    text = key.encode() + b" " + base64.b64encode(body + data[:CHECKED])
     return f"{cksum(text)} {len(text)} {len(body)}\n".encode() + text + data[CHECKED:]
 
 

@@ -49,17 +49,20 @@ class Lines:
 
 
 class Stream:
-    """One of stdout and stderr: the bytes before the line `TOKEN NUMBER`, and those from there to `TOKEN ends CODE`.
+    """One of stdout and stderr: the bytes before the line `TOKEN NUMBER`, and those from there to `KEY ends CODE`.
+
+    Everybody on the host may know TOKEN; KEY is known to nobody whose text a script may print.
 
     Before these, `TOKEN login SHELL` says that the login shell has started our command, and `TOKEN rights` that sudo has:
     `reached` is "", "login" or "rights", `shell` the path of the login shell. `ended` is CODE, None before it has come; later
     bytes are dropped. `flood` says where too much output was cut off.
     """
 
-    def __init__(self, token: str, sink: LineSink | None) -> None:
+    def __init__(self, token: str, key: str, sink: LineSink | None) -> None:
+        self._key = key.encode()
         self._token = token.encode()
         self._mark = re.compile(rb"%b (?:(\d{1,19})|(login|rights) ?([^\n]{0,80}))\n" % self._token)
-        self._end = re.compile(rb"%b ends (\d{1,3})\n" % self._token)
+        self._end = re.compile(rb"%b ends (\d{1,3})\n" % self._key)
         self._overlap = len(token) + 100  # bytes of a mark that may have come already
         self._held = b""
         self._kept = bytearray()
@@ -118,10 +121,10 @@ class Stream:
 
     def _begun_mark(self, chunk: bytes) -> int:
         """Where the last mark in `chunk` begins if the rest of it may still come; else the end of `chunk`."""
-        begin = chunk.rfind(self._token)
-        if begin >= 0 and len(chunk) - begin < len(self._token) + len(b" ends 123\n"):
+        begin = chunk.rfind(self._key)
+        if begin >= 0 and len(chunk) - begin < len(self._key) + len(b" ends 123\n"):
             return begin
-        parts = (len(chunk) - size for size in range(len(self._token) - 1, 0, -1) if chunk.endswith(self._token[:size]))
+        parts = (len(chunk) - size for size in range(len(self._key) - 1, 0, -1) if chunk.endswith(self._key[:size]))
         return next(parts, len(chunk))
 
     def _keep(self, chunk: bytes) -> None:

@@ -43,15 +43,20 @@ class Result:
     seconds: float
 
 
-def script_body(script: str, environment: Mapping[str, str], data: bytes = b"") -> bytes:
-    """`script` and its input as they are sent: with the script's environment, umask and folder before it, and a checksum."""
-    return login_shell.checked(f"{exports(environment)}umask 022\ncd /\n{script}\n", data)
+def script_body(key: str, script: str, environment: Mapping[str, str], data: bytes = b"") -> bytes:
+    """`script` and its input as they are sent: with the script's environment, umask and folder before it, a checksum, and `key`."""
+    return login_shell.checked(key, f"{exports(environment)}umask 022\ncd /\n{script}\n", data)
 
 
 def exports(environment: Mapping[str, str]) -> str:
     """The lines of sh that set `environment`."""
     variables = {"SHELL": "/bin/sh", **environment}
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _new_key() -> str:
+    """A new key of the mark that ends a script's output."""
+    return secrets.token_hex(16)
 
 
 class RemoteShell(ABC):
@@ -119,10 +124,11 @@ class RemoteShell(ABC):
         return self._run(script, b"", deadline, None, aside=True)
 
     def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None, aside: bool = False) -> Result:
-        body = script_body(script, self._environment, data)
+        key = _new_key()
+        body = script_body(key, script, self._environment, data)
 
         def converse(rights: Rights) -> Exchange:
-            request, exchange = self._request(rights, body, deadline, line)
+            request, exchange = self._request(rights, key, body, deadline, line)
             with nullcontext() if aside else self._listed(exchange):
                 channel.converse(self.channel(request.command), request, exchange, deadline + GRACE + OVERDUE)
             return exchange
@@ -135,11 +141,12 @@ class RemoteShell(ABC):
         Returns the channel and REST. The script has `deadline` seconds to get ready, and ends after `lifetime`.
         Raises what run() raises, and Unreachable with the script's words when it ends before it is ready.
         """
-        body = script_body(script, self._environment)
+        key = _new_key()
+        body = script_body(key, script, self._environment)
         opened: list[Channel] = []
 
         def begin(rights: Rights) -> Exchange:
-            request, exchange = self._request(rights, body, lifetime, None, stay=True)
+            request, exchange = self._request(rights, key, body, lifetime, None, stay=True)
             opened.append(self.channel(request.command))
             channel.begin(opened[-1], request, exchange, deadline, ready.encode())
             return exchange
@@ -196,17 +203,17 @@ class RemoteShell(ABC):
     def _probe(self) -> Exchange:
         """How far the login gets, and how fast, with a command that does nothing, and without input."""
         token = secrets.token_hex(8)
-        exchange = Exchange(Stream(token, None), Stream(token, None))
+        exchange = Exchange(Stream(token, token, None), Stream(token, token, None))
         command = login_shell.login_command(token, ("exit 0", "sh", token), sudo.NONE)
         channel.probe(self.channel(command), exchange, START)
         return exchange
 
     def _request(
-        self, rights: Rights, body: bytes, seconds: float, line: LineSink | None, stay: bool = False
+        self, rights: Rights, key: str, body: bytes, seconds: float, line: LineSink | None, stay: bool = False
     ) -> tuple[ExecRequest, Exchange]:
         token = secrets.token_hex(8)  # tells the script's output from the login's own
         command = self._command(rights, seconds, token, stay)
-        exchange = Exchange(Stream(token, line), Stream(token, line))
+        exchange = Exchange(Stream(token, key, line), Stream(token, key, line))
 
         def answer(user: str, text: str) -> Secret:
             assert self.password is not None
@@ -241,7 +248,7 @@ class RemoteShell(ABC):
             raise DeadlineExceeded(self.host, deadline, tail(out, err))
         if exchange.code is None:
             raise Lost(self.host, "the connection broke while a script ran")
-        if exchange.err.says(login_shell.INCOMPLETE):
+        if exchange.err.ended is None and exchange.err.says(login_shell.INCOMPLETE):
             raise start_errors.incomplete(self.host, exchange.shell)
         return Result(out, err, exchange.code, exchange.seconds)
 

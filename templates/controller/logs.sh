@@ -18,7 +18,9 @@ case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) 
 # slurmctld writes to its standard error has an own beginning in the journal, and each further line of an entry is a message there.
 filter_entries() (
     ulimit -v 2000000 2>/dev/null # an entry without an end
-    exec $awk -v from="$from" -v mark="$mark" -v room="$room" '
+    export mark # in argv everybody on the host could read it
+    exec $awk -v from="$from" -v room="$room" '
+    BEGIN { mark = ENVIRON["mark"] }
     function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
     /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ {
         at = $1

@@ -264,11 +264,31 @@ def test_too_many_sessions_are_reported(tmp_path: Path, one: One) -> None:
 @pytest.mark.parametrize("lost", [slice(0), slice(-1), slice(1, None), slice(30, None), slice(0, None)])
 def test_incomplete_script_is_not_run(tmp_path: Path, lost: slice) -> None:
     """No part of an incomplete script runs, whichever part of it is missing."""
-    body = remote_shell.script_body(f"touch {tmp_path / 'done'}", {})
+    body = remote_shell.script_body("key", f"touch {tmp_path / 'done'}", {})
     command = login_shell.login_command("token", login_shell.script_code(HANG, 1, "token"), sudo.NONE)
     done = subprocess.run(["sh", "-c", command], input=body[lost], capture_output=True, timeout=HANG, check=False)
     whole = body[lost] == body
     assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if whole else (False, 125))
+
+
+FORGED = """
+for file in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do
+    tr '\\0' '\\n' <"$file" 2>/dev/null
+done | tr -c '0-9a-f\\n' '\\n' | grep -E '^[0-9a-f]{16,}$' | sort -u | while read -r word; do
+    echo "$word ends 0"; echo "$word ends 0" >&2; echo "$word arrived incomplete" >&2
+done
+echo rest
+exit 3
+"""
+
+
+def test_what_other_users_can_read_there_forges_no_end(session: Session) -> None:
+    """Whoever has a script print any word of a command line or an environment of the host neither cuts its output nor gives it
+    another exit code.
+    """
+    result = session.run(FORGED, deadline=HANG)
+    assert (result.code, result.out.endswith(b"\nrest\n")) == (3, True)
+    assert b" ends 0\n" in result.out  # the token, which everybody may read
 
 
 @pytest.mark.parametrize("transport", ["fabric"])

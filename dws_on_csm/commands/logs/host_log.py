@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from dws_on_csm.transport.link import Channel
     from dws_on_csm.transport.remote_shell import RemoteShell
 
-MARK = "--dws-on-csm-logs"
 QUIET = 0.25
 """Seconds without anything new after which an entry counts as complete."""
 LIFETIME = 24 * 3600.0
@@ -38,8 +38,11 @@ MAX_LINE = 65536
 
 @dataclass
 class HostLog:
-    """slurmctld's log on `host`. `notes`: what to tell people about it; `cut`: why the past entries are incomplete, or "".
+    """slurmctld's log on `host`.
 
+    mark            begins the lines that the script itself prints; nobody who writes into the log knows it
+    notes           what to tell people about the log
+    cut             why the past entries are incomplete, or ""
     in_container    whether it is the log of its container in a pod, which is not read here
     """
 
@@ -47,6 +50,7 @@ class HostLog:
     notes: list[str]
     clock: Clock
     readable: bool
+    mark: str
     _lines: Iterator[str | None]
     _channel: Channel
     cut: str = ""
@@ -72,7 +76,7 @@ class HostLog:
     def _until_mark(self) -> Iterator[str]:
         last = time.monotonic()
         for line in self._lines:
-            if line == MARK:
+            if line == self.mark:
                 return
             if line is None and time.monotonic() - last > PAST + SILENT:
                 self.cut = f"{self.host}: the host sent nothing for {PAST + SILENT:.0f} s; its entries are incomplete"
@@ -80,16 +84,16 @@ class HostLog:
                 return
             if line is not None:
                 last = time.monotonic()
-            if line == f"{MARK} cut":
+            if line == f"{self.mark} cut":
                 self.cut = (
                     f"{self.host}: its log is too long, or took more than {PAST:.0f} s to read; its entries are incomplete. "
                     "Ask for a shorter time (--since), or read the log on the host"
                 )
-            elif line == f"{MARK} unread":
+            elif line == f"{self.mark} unread":
                 self.cut = self.cut or (
                     f"{self.host}: a part of its log could not be read; its entries are incomplete. Read the log on the host"
                 )
-            elif line == f"{MARK} undated":
+            elif line == f"{self.mark} undated":
                 note = f"{self.host}: lines without a date are left out. Set LogTimeFormat=iso8601_ms in slurm.conf"
                 self.notes += [] if note in self.notes else [note]
             elif line is not None:
@@ -101,7 +105,8 @@ class HostLog:
 
 def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> HostLog:
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
-    settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
+    mark = f"--dws-on-csm-logs-{secrets.token_hex(16)}"
+    settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": mark}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}
     settings["in_pod"] = "yes" if site.host(session.host).pod else ""
     script = render.script("lib/as.sh", "lib/slurmctld.sh", "controller/logs.sh", **settings)
@@ -121,8 +126,8 @@ def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> Ho
         notes.append(describe_skew(session.host, ahead))
     channel.sendall(b"go\n")
     clock = Clock(ahead, parse_zone(offset))
-    readable = not path.startswith("nowhere")
-    return HostLog(session.host, notes, clock, readable, _lines(channel), channel, in_container=path == IN_CONTAINER)
+    readable, there = not path.startswith("nowhere"), path == IN_CONTAINER
+    return HostLog(session.host, notes, clock, readable, mark, _lines(channel), channel, in_container=there)
 
 
 def clock_skew(now: float, before: float, after: float) -> float:

@@ -51,7 +51,7 @@ class Ended:
 @pytest.fixture
 def talk() -> Exchange:
     """An exchange whose script has begun."""
-    begun = Exchange(Stream("token", None), Stream("token", None))
+    begun = Exchange(Stream("token", "key", None), Stream("token", "key", None))
     begun.out.feed(b"token 7\n")
     return begun
 

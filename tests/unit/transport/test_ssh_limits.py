@@ -127,7 +127,7 @@ def test_an_unread_channel_fills_no_memory(data: Callable[[Channel], Message]) -
 def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Message]) -> None:
     """Nothing is read while the client waits for the exit code: endless data then ends the exchange without a code."""
     server = Flooding(ended, data)
-    talk = Exchange(Stream("token", None), Stream("token", None))
+    talk = Exchange(Stream("token", "key", None), Stream("token", "key", None))
     with connected(server) as channel:
         transport_channel.converse(FabricChannel(channel, "x"), ExecRequest("token", "x", b"", None), talk, HANG)
         assert server.over.wait(HANG)

@@ -463,16 +463,31 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
     ]
 
 
+def test_who_writes_into_a_log_does_not_know_the_mark(tmp_path: Path) -> None:
+    """A line with the mark would hide all that comes after it: no command line has it, which everybody could read."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: there"))
+    awk = tmp_path / "awk"
+    awk.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{tmp_path}/words\nexec /usr/bin/awk "$@"\n')
+    awk.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = command(tmp_path, str(log), 600)
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=60, check=True, env=path)
+    assert done.stdout.endswith("lua: there\n--mark\n")
+    seen = (tmp_path / "words").read_text()
+    assert "room=" in seen and "--mark" not in seen
+
+
 @pytest.mark.parametrize(
     ("lines", "cut"),
     [
         (
-            ["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs cut", "--dws-on-csm-logs"],
+            ["[2030-01-01T00:00:00.000] lua: x", "--mark cut", "--mark"],
             "too long, or took more than 300 s to read",
         ),
         (["[2030-01-01T00:00:00.000] lua: x"], "the connection was lost while its log was read"),
         (["[2030-01-01T00:00:00.000] lua: x", None, None], "the host sent nothing for 360 s"),
-        (["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs"], ""),
+        (["[2030-01-01T00:00:00.000] lua: x", "--mark"], ""),
     ],
 )
 def test_missing_parts_of_a_log_are_reported(
@@ -483,7 +498,7 @@ def test_missing_parts_of_a_log_are_reported(
     monkeypatch.setattr("dws_on_csm.commands.logs.host_log.time.monotonic", lambda: float(next(clock)))
     closed: list[bool] = []
     channel: Any = SimpleNamespace(close=lambda: closed.append(True))
-    log = HostLog("h", [], Clock(), True, iter(lines), channel)
+    log = HostLog("h", [], Clock(), True, "--mark", iter(lines), channel)
     assert [entry.text for entry in log.past()] == ["lua: x"]
     assert cut in log.cut and bool(log.cut) is bool(cut) and bool(closed) is ("sent nothing" in cut)
 
