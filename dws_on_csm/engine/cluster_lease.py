@@ -53,6 +53,7 @@ class Lease(Renewed, Alone):
     def __init__(self, cluster: Cluster, master: str, identity: str, run: str, tell: Callable[[str], None]) -> None:
         super().__init__(master, tell, clock())
         self.elsewhere = False
+        self.former = ""
         self._cluster, self._master, self._identity, self._run = cluster, master, identity, run
         self._version = ""
         """Of the Lease as this run wrote it last; "" before it was taken."""
@@ -115,6 +116,8 @@ class Lease(Renewed, Alone):
                     raise Locked(self._holder(lease, left))
                 version = self._patched(_version(lease))
                 self.elsewhere = last != self._identity
+                if self.elsewhere and lease.get("spec", {}).get("holderIdentity"):
+                    self.former = self._holder(lease, 0).run
                 return version
             except ClusterError as error:
                 if error.status != CONFLICT:

@@ -16,9 +16,14 @@ from dws_on_csm.transport.output import tail
 
 
 class Alone:
-    """That no run through another master changes the cluster. `elsewhere`: the last one to do so worked through another master."""
+    """That no run through another master changes the cluster.
+
+    elsewhere  the last one to do so worked through another master
+    former     that one did not give up its right, or "": it may still believe that it has it
+    """
 
     elsewhere = False
+    former = ""
 
     def check(self) -> None:
         """Raises LockLost where such a run may change the cluster by now."""

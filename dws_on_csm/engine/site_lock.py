@@ -39,6 +39,9 @@ MARGIN = 10.0
 LOST = 3
 """Exit code of a renewal that found another run's lock, or none."""
 
+LAPSED = 4
+"""Exit code of a renewal that found this run's lock expired."""
+
 DEADLINE = 30.0
 
 RUN = re.compile(r"\d{8}T\d{6}Z-\w+", re.ASCII)
@@ -205,6 +208,8 @@ class Lock(Renewed):
 
     before  until then, by clock(), another run may have held the lock
     former  the run that did not release the lock, or "": it may still believe that it holds the lock
+    beside  called before a lock that has expired is renewed; raises LockLost where a run through another master, which has another
+            lock, may have the cluster's Lease (cluster_lease.py)
     """
 
     def __init__(
@@ -220,14 +225,25 @@ class Lock(Renewed):
         self.run = run
         self.before = before
         self.former = former
+        self.beside: Callable[[], None] = lambda: None
         self._session = session
 
     def _renewed(self) -> str:
-        answer = self._session.run_aside(script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
+        answer = self._renewal()
+        if answer.code == LAPSED:
+            try:
+                self.beside()
+            except LockLost as error:
+                self.lost = str(error)  # which was told
+                return self.lost
+            answer = self._renewal(re.sub(r"\D", "", answer.out.decode(errors="replace"))[:12])
         if answer.code == LOST:
             holder = answer.out.decode(errors="replace").split("\n")
             self.lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
         return "" if answer.code == 0 else _words(answer)
+
+    def _renewal(self, seen: str = "") -> Any:
+        return self._session.run_aside(script("master/lock_renew.sh", run=self.run, seen=seen), deadline=DEADLINE)
 
     def leave(self) -> None:
         """Release the lock, if it is still this run's."""

@@ -58,7 +58,7 @@ class Fence:
         except OSError:
             return "it is gone from the master"
         if len(lines) > 2 and lines[2] == named.group(1):
-            return ""
+            return "" if len(lines) > 4 and lasts(lines[4]) else "it was not renewed in time, and has expired"
         return b" took it with run ".join((lines[0], b"".join(lines[2:3]))).decode(errors="replace")
 
     def answered(self) -> None:
@@ -67,6 +67,14 @@ class Fence:
             gate, self.gate = self.gate, -1
             if gate >= 0:
                 os.close(gate)
+
+
+def lasts(end: bytes) -> bool:
+    """Whether a lock that ends then, in a boot and in seconds since that, has not expired."""
+    boot, _, seconds = end.decode("ascii", "replace").partition(" ")
+    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    now = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return boot == now and seconds.isdigit() and int(uptime) < int(seconds)
 
 
 def refusal(why: str) -> bytes:

@@ -229,13 +229,14 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
         run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
         run.reach.fence(lock.run)
         alone = holding.enter_context(run.reach.alone(run.id, lost))
+        lock.beside = alone.check
 
         def guard() -> None:
             lock.check()
             alone.check()
 
         run.reach = replace(run.reach, guard=guard)
-        if lock.former:
+        if lock.former or alone.former:
             _shut_out(run)
         if lock.former or alone.elsewhere or lock.before >= run.looked:
             _look(run, options)

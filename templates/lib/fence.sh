@@ -1,7 +1,9 @@
 # The head of each script that changes something: it waits until scripts of other runs have ended on this host, and continues only if
 # its run still may. A run that was paused (a laptop asleep, Ctrl-Z) may have lost the site's lock: on the master the lock itself shows
 # it (lock.sh); each other host remembers the last run that changed it, and names of runs are in order. Once this continues, no other
-# run's script begins here before this one has ended. Prints the reason on standard error; exit codes 75 (busy) and 76 (lock lost).
+# run's script begins here before this one has ended. On the master a lock that has expired counts as lost, also if nobody took it: a
+# run through another master, which has a lock of its own, may have the cluster's Lease by now. Prints the reason on standard error;
+# exit codes 75 (busy) and 76 (lock lost).
 # The scripts of one run share the lock on `busy`, since its stages run in parallel; every other run waits for it. A script's children
 # inherit it: one that outlives its connection holds it until it ends.
 # Set before: $STATE, $RUN
@@ -29,4 +31,11 @@ exec 8>&-
 if [ -e "$STATE/gate" ] && [ "$(sed -n 3p "$STATE/lock/holder" 2>/dev/null)" != "$RUN" ]; then
     if [ ! -e "$STATE/lock/holder" ]; then exit_fenced "it is gone from the master"; fi
     exit_fenced "$(sed -n 's/$/ took it with run/; 1p' "$STATE/lock/holder") $(sed -n 3p "$STATE/lock/holder")"
+fi
+if [ -e "$STATE/gate" ]; then
+    read -r boot_ </proc/sys/kernel/random/boot_id
+    read -r up_ _ </proc/uptime
+    ends_=$(sed -n "5s/^$boot_ //p" "$STATE/lock/holder")
+    case $ends_ in '' | *[!0-9]*) ends_=0 ;; esac
+    [ "${up_%%.*}" -lt "$ends_" ] || exit_fenced "it was not renewed in time, and has expired"
 fi

@@ -84,6 +84,7 @@ def test_a_run_through_another_master_is_refused(cluster: Cluster, lease: Callab
     other.take()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
     assert other.elsewhere and not first.elsewhere  # what it has read before may be old
+    assert other.former == ""  # and nobody else believes to have the Lease
     other.leave()
     again = lease("m2", "run-3")
     again.take()
@@ -123,6 +124,7 @@ def test_an_expired_lease_is_taken_and_its_run_stops(
     monkeypatch.setattr(cluster, "create", later)
     other.take()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
+    assert other.former == "run-1"
     assert not first.renew()
     with pytest.raises(LockLost, match="through the master m2 took the cluster's Lease"):
         first.check()

@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, compile_actions, fenced
-from dws_on_csm.engine.reach import Reach
+from dws_on_csm.engine.reach import Alone, Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
@@ -50,7 +50,13 @@ def taken_by(run: str) -> None:
     """Give the lock to that run; this host is a master from then on."""
     (state() / "lock").mkdir(parents=True, exist_ok=True)
     (state() / "gate").touch()
-    (state() / "lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\nx 0\n")
+    (state() / "lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\n{end()}\n")
+
+
+def end(left: int = 120) -> str:
+    """The end of a lock that lasts for so many seconds."""
+    up = int(float(Path("/proc/uptime").read_text().split()[0]))
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {up + left}"
 
 
 def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], tmp_path: Path) -> None:
@@ -66,6 +72,21 @@ def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], 
     taken_by(OLD)
     assert sh(shell, script, data) == (0, "") and there.read_text() == "new"
     assert not (state() / "before" / NEW).exists()
+
+
+def test_a_lock_that_has_expired_is_lost_also_if_nobody_took_it(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """A run that slept longer than its lock lasts begins nothing on its master: through another master, with another lock, a run
+    may have the cluster's Lease. Also if the lock was renewed before the master's boot.
+    """
+    there = tmp_path / "there"
+    taken_by(OLD)
+    holder = state() / "lock/holder"
+    for over in (end(0), "c0ffee00-0000-4000-8000-000000000001 999999999", "", f"{end()}x"):
+        holder.write_text(f"ann@admin2\n1\n{OLD}\n0\n{over}\n")
+        code, said = sh(shell, fenced(OLD, f"touch {there}"))
+        assert (code, said) == (FENCED, f"{OUTRUN}it was not renewed in time, and has expired\n") and not there.exists()
+    taken_by(OLD)
+    assert sh(shell, fenced(OLD, f"touch {there}")) == (0, "") and there.exists()
 
 
 def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_path: Path) -> None:
@@ -139,10 +160,17 @@ class Site:
     cluster: object = None
     named: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    alone: Alone = field(default_factory=Alone)
 
     def run(self, *steps: Step) -> Run:
         stages = [Stage(f"s{n}", (f"s{n - 1}",) if n else (), (one,)) for n, one in enumerate(steps)]
-        reach = Reach(lambda name: self.host, lambda: self.cluster, lambda role: "one", fence=self.named.append)
+        reach = Reach(
+            lambda name: self.host,
+            lambda: self.cluster,
+            lambda role: "one",
+            fence=self.named.append,
+            alone=lambda run, tell: nullcontext(self.alone),
+        )
         hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
         name = identifier(time.time())
         made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts)
@@ -209,6 +237,21 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
         (state() / "gate").unlink()  # let this be another host than the master
         code, said = sh(SHELLS[0], fenced(first.run, f"touch {tmp_path}/there"))
         assert code == FENCED and second.id in said and not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("former", ["", OLD])
+def test_who_takes_a_lease_that_was_not_given_up_shuts_its_run_out_everywhere(site: Site, former: str) -> None:
+    """The former run worked through another master, whose lock this run does not see: it tells all hosts first, and reads again.
+    One that gave the Lease up is over: nobody has to be told.
+    """
+    alone = Alone()
+    alone.elsewhere, alone.former = True, former
+    site.alone = alone
+    second = site.run(step("one", RunScript("change", "touch one")))
+    assert second.outcomes["s0", "one", "one"] == "changed"
+    told = [n for n, script in enumerate(site.host.scripts) if script == fenced(second.id)]
+    assert len(told) == bool(former)
+    assert all("[ -e one ]" in site.host.scripts[n + 1] for n in told)
 
 
 def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:

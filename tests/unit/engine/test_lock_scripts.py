@@ -28,6 +28,10 @@ RUNS = {who: f"{identifier(NOW - 60)[:-4]}000{who}" for who in "abc"}
 SHELLS = (("dash",), ("bash", "--posix"))
 
 
+SEEN = {"just now": 60, "long ago": 61}
+"""Seconds ago in which a renewal found the lock expired, if it did."""
+
+
 @dataclass
 class Master:
     """A master whose clocks the test sets: `up`, seconds since its boot, and `now`, the settable clock."""
@@ -51,6 +55,8 @@ class Master:
         own = {"run": self.names[who]}
         if verb == "take":
             own |= {"over": self.names.get(over, ""), "who": who, "pid": "1", "process": f"process of {who}"}
+        if verb == "renew":
+            own["seen"] = str(self.up - SEEN[over]) if over else ""
         return site_lock.script(f"master/lock_{verb}.sh", **own)
 
     def begin(self, script: str) -> subprocess.Popen[str]:
@@ -72,7 +78,7 @@ class Master:
     def run(self, script: str) -> tuple[int, str]:
         process = self.begin(script)
         out, err = process.communicate(timeout=HANG)
-        assert process.returncode in (0, site_lock.LOST, -9), err
+        assert process.returncode in (0, site_lock.LOST, site_lock.LAPSED, -9), err
         return process.returncode, out
 
     def takes(self, who: str, over: str = "") -> bool:
@@ -287,7 +293,10 @@ class State:
 LEFT = (HOLD, 60, 1, 0, -60, HOLD + 1, 10 * HOLD)
 JUMPS = (86400, -86400, 0, -1000, 1000)
 STATES = (State("", 0), *(State(who, left) for who in "ab" for left in LEFT))
-DEEDS = (*itertools.product(("take", "renew", "leave"), "ab", ("",)), ("take", "b", "a"), ("take", "b", "c"))
+DEEDS = (
+    *itertools.product(("take", "renew", "leave"), "ab", ("",)),
+    *(("take", "b", "a"), ("take", "b", "c"), ("renew", "a", "just now"), ("renew", "a", "long ago")),
+)
 
 
 def rebooted(state: State, up: int) -> State:
@@ -298,7 +307,12 @@ def rebooted(state: State, up: int) -> State:
 def model(before: State, verb: str, who: str, over: str) -> tuple[State, bool]:
     """The lock after this script, and whether the script succeeded."""
     if verb == "renew":
-        return (State(who, HOLD), True) if before.holder == who else (before, False)
+        # one that has expired: only if the run has just found it so
+        return (
+            (State(who, HOLD), True)
+            if before.holder == who and (before.left > 0 or over == "just now")
+            else (before, False)
+        )
     if verb == "leave":
         return (State("", 0), True) if before.holder == who else (before, True)
     if before.holder and before.left > 0 and before.holder != over:
@@ -342,7 +356,7 @@ def test_as_the_model_says_after_a_boot(master: Master, deed: tuple[str, str, st
 
 
 def _done(master: Master, verb: str, who: str, over: str) -> tuple[State, bool]:
-    got = master.takes(who, over) if verb == "take" else master.run(master.script(verb, who))[0] == 0
+    got = master.takes(who, over) if verb == "take" else master.run(master.script(verb, who, over))[0] == 0
     return seen(master), got
 
 

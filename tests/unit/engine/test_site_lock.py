@@ -341,6 +341,42 @@ def test_a_paused_run_checks_the_lock_before_it_continues(
     forced(state)
 
 
+def test_a_lock_that_has_expired_is_renewed_only_while_no_other_master_is_used(
+    local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever thread of a run that slept wakes first: its lock counts again only once the run has made sure that it still has the
+    cluster's Lease; and not where it slept once more since.
+    """
+    told: list[str] = []
+    with hold(local_host, now(), told.append) as got:
+        over = state / "lock" / "holder"
+
+        def lapse() -> str:
+            boot = lines(state)[4].split()[0]
+            over.write_text("\n".join([*lines(state)[:4], f"{boot} 0", ""]))
+            return over.read_text()
+
+        lapsed = lapse()
+        asked: list[str] = []
+        got.beside = lambda: asked.append(over.read_text())
+        assert got.renew() and asked == [lapsed] and over.read_text() != lapsed
+
+        def lost() -> None:
+            raise LockLost("m1", "a run through the master m2 has it")
+
+        lapsed = lapse()
+        monkeypatch.setattr(got, "beside", lambda: None)
+        renewal = got._renewal
+        monkeypatch.setattr(got, "_renewal", lambda seen="": renewal("1" if seen else ""))  # the machine slept here
+        assert not got.renew() and over.read_text() == lapsed
+        monkeypatch.setattr(got, "_renewal", renewal)
+        monkeypatch.setattr(got, "beside", lost)
+        assert not got.renew() and over.read_text() == lapsed
+        with pytest.raises(LockLost, match="a run through the master m2 has it"):
+            got.check()
+    assert told == [], "the Lease has told it"
+
+
 def test_a_vanished_lock_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
     """A lock that another run took and released, or that was removed by hand, is noticed too."""
     told: list[str] = []
