@@ -93,10 +93,10 @@ def last_line(output):
 
 
 # podman makes its storage and locks where they are missing, and a lock in /etc/cni: here in memory that ends with it, so that a
-# plan changes no file.
+# plan changes no file. In a /dev/shm that everybody can write nothing is made or read: what others put there would become /etc.
 PODMAN_INFO = """
 if unshare --mount mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
-    exec unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && cd /dev/shm && mkdir etc work
+    exec unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && cd /dev/shm && mkdir etc work || exit
         mount -t overlay overlay -o lowerdir=/etc,upperdir=/dev/shm/etc,workdir=/dev/shm/work /etc 2>/dev/null
         exec podman --root /dev/shm/root --runroot /dev/shm/run --tmpdir /dev/shm/state --storage-driver vfs info --format json'
 fi

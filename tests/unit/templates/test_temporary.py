@@ -29,6 +29,21 @@ def test_without_a_folder_in_memory_the_script_ends(caller: str) -> None:
     assert (done.returncode, done.stdout.split()) == (1, ["root"]) and "mktemp" in done.stderr, done
 
 
+def test_podman_is_not_asked_where_its_place_in_memory_could_not_be_made(tmp_path: Path) -> None:
+    """In the /dev/shm that everybody can write, what others made there would become root's /etc, with registries.conf."""
+    program = re.search(r'PODMAN_INFO = """(.*?)"""', render.read("master/registry.py"), re.DOTALL)
+    assert program
+    (tmp_path / "podman").write_text("#!/bin/sh\necho asked\n")
+    (tmp_path / "mount").write_text(
+        f'#!/bin/sh\n[ ! -e {tmp_path}/first ] || exit 1\n: >{tmp_path}/first\nexec /bin/mount "$@"\n'
+    )
+    for name in ("podman", "mount"):
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(["sh", "-c", program[1]], env=path, capture_output=True, text=True, timeout=60, check=False)
+    assert (tmp_path / "first").exists() and done.returncode == 1 and "asked" not in done.stdout
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_each_temporary_folder_is_checked(script: Path) -> None:
     """A failed mktemp ends what it was made for, also where the shell runs without -e."""
