@@ -126,7 +126,7 @@ def fenced(run: str, script: str = "") -> str:
 
 
 def _of(run: str) -> str:
-    return f"STATE={STATE}; {OWN_STATE}; RUN={shlex.quote(run)}"
+    return f"STATE={STATE}\n{OWN_STATE}RUN={shlex.quote(run)}"
 
 
 def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:

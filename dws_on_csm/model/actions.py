@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
 
 STATE = "/var/lib/dws-on-csm"
 """The folder on every host for before-images, journals and the last proof; only root has access."""
 
-OWN_STATE = '[ "$(id -u)" = 0 ] || STATE=/dev/shm/dws-on-csm-$(id -u)'
-"""Shell: another $STATE, in memory, for the user of a container who is not root and cannot write in root's folder."""
+OWN_STATE = render.read("lib/own_state.sh") + 'STATE=$(own_state "$STATE") || exit 1\n'
+"""Shell: another $STATE, in memory, for the user of a container who is not root and cannot write in root's folder. The script
+ends there with an explanation where that folder is another user's."""
 
 PARTS = f"{STATE}/parts"
 """The folder for files that are sent only for the script that needs them."""

@@ -24,7 +24,7 @@ def script(*names: str, **settings: str) -> str:
 NEEDS = {
     "lib/as.sh": ("lib/bounded.sh",),
     "lib/slurm_conf.sh": ("lib/as.sh",),
-    "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
+    "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh", "lib/own_state.sh"),
     "controller/activate.sh": ("lib/durable.sh",),
     "controller/controller.sh": ("controller/conf_path.sh",),
     "master/lock.sh": ("lib/durable.sh", "master/lock_holder.sh"),

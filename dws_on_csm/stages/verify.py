@@ -106,7 +106,7 @@ JOB: Fact[Proof] = Fact("verify", "job")
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    return JOB.shell(f'date +%s; STATE={STATE}; {OWN_STATE}; cat "$STATE/proof.json" 2>/dev/null || true', _parse)
+    return JOB.shell(f'date +%s\nSTATE={STATE}\n{OWN_STATE}cat "$STATE/proof.json" 2>/dev/null || true', _parse)
 
 
 def _parse(out: bytes) -> Proof:

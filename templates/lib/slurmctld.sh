@@ -1,11 +1,13 @@
-# Functions about the slurmctld of this host. Goes after as.sh and slurm_conf.sh. Set before: $folder (of slurm.conf), $unit (its service).
+# Functions about the slurmctld of this host. Goes after as.sh, slurm_conf.sh and own_state.sh. Set before: $folder (of
+# slurm.conf), $unit (its service).
 LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
 # Slurm's programs read the slurm.conf that this script is about, whatever they were built with
 if [ -e "${folder-}/slurm.conf" ]; then SLURM_CONF=$folder/slurm.conf; else unset SLURM_CONF; fi
-# the folder for this tool's records, where a script has one: as OWN_STATE in model/actions.py
-case $(id -u) in 0 | '') ;; *) state=/dev/shm/dws-on-csm-$(id -u) state_folder=/dev/shm/dws-on-csm-$(id -u) ;; esac
+# the folder for this tool's records, where a script has one
+[ -z "${state-}" ] || state=$(own_state "$state") || exit 1
+[ -z "${state_folder-}" ] || state_folder=$(own_state "$state_folder") || exit 1
 
 systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
 

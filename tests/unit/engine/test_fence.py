@@ -14,7 +14,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
-from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, compile_actions, fenced
+from dws_on_csm.engine.host_script import BUSY, FENCE, FENCED, OUTRUN, compile_actions, fenced
 from dws_on_csm.engine.reach import Alone, Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
@@ -267,7 +267,7 @@ def test_a_host_on_which_the_former_run_is_still_at_work(
     """A run that takes over changes nothing while a script of the former run is running, and says so."""
     monkeypatch.setattr(
         "dws_on_csm.engine.host_script.FENCE",
-        fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\numask 022\n"),
+        FENCE.replace("-w 60", "-w 0.1"),
     )
     taken_by(OLD)
     go = tmp_path / "go"

@@ -142,8 +142,36 @@ def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
     assert f" {container.etc}/more.conf\n" in record and "sum=" in record
 
 
+@SHELLS
+def test_what_another_user_of_the_container_made_first_is_no_memory_of_ours(container: Host, shell: str) -> None:
+    """The name of the folder in memory can be known before: what another user put there is neither believed nor written to, and the
+    script says so.
+    """
+    place = Path(f"/dev/shm/dws-on-csm-{ME.pw_uid}")
+    shutil.rmtree(place, ignore_errors=True)
+    base = library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state=STATE)
+    change = compile_actions([RunScript("change", "echo done")], "20260101T000000Z-0000", "mark")[0]
+    for make in ("folder", "open to others", "link"):
+        if make == "link":
+            place.symlink_to(container.open)
+        else:
+            place.mkdir(mode=0o777)
+            place.chmod(0o777)
+            shutil.chown(place, "nobody" if make == "folder" else SLURM_USER)
+            (place / "activation").write_text(f"process={ME.pw_uid}\n")
+        before = sorted(place.iterdir())
+        for script in (base + "record_start_files; is_recorded 1 && echo believed", change):
+            done = run(container, script, shell)
+            assert done.returncode == 1 and "another user of this container has made it" in done.stderr
+            assert "believed" not in done.stdout and "done" not in done.stdout and sorted(place.iterdir()) == before
+        if make == "link":
+            place.unlink()
+        else:
+            shutil.rmtree(place)
+
+
 def test_root_keeps_its_folder() -> None:
     """Root keeps /var/lib/dws-on-csm, on a host and in a container whose user is root."""
-    script = f'STATE={STATE}; {OWN_STATE}; echo "$STATE"'
+    script = f'STATE={STATE}\n{OWN_STATE}echo "$STATE"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "/var/lib/dws-on-csm\n"
