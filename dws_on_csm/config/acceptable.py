@@ -65,7 +65,7 @@ _REASONS: Mapping[str, str] = {
     """,
     "#DW jobs would fail": """
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
-        certificate-expired certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
+        certificate-expired certificate-key certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
         kubeconfig-namespace kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
         plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
         webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit

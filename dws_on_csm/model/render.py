@@ -27,6 +27,7 @@ NEEDS = {
     "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh", "lib/own_state.sh"),
     "controller/activate.sh": ("lib/durable.sh",),
     "controller/controller.sh": ("controller/conf_path.sh",),
+    "host/saved_kubeconfigs.sh": ("lib/key_fits.sh",),
     "master/lock.sh": ("lib/durable.sh", "master/lock_holder.sh"),
 }
 """Template -> the templates whose functions it calls."""

@@ -45,8 +45,9 @@ class Binding(TypedDict):
     subjects: list[str]
 
 
-Certified = TypedDict("Certified", {"client-certificate-data": NotRequired[str]})
-"""The certificate of a kubeconfig, as the file has it."""
+Certified = TypedDict("Certified", {"client-certificate-data": NotRequired[str], "key_fits": NotRequired[str]})
+"""The certificate of a kubeconfig, as the file has it. key_fits: whether the key beside it is its own,
+"yes" or "no"; "" where that is unknown."""
 
 _Values = TypedDict("_Values", {"certificate-authority-data": str, "current-context": str}, total=False)
 

@@ -1,7 +1,7 @@
-# Prints the kubeconfigs among the before-images, recognized by their content: lines "RUN CERTIFICATE MAY SAID", separated by tabs.
-# RUN includes the path if it was not $kubeconfig (links resolved). MAY and SAID only with $call: whether it may create Workflows
+# Prints the kubeconfigs among the before-images, recognized by their content: lines "RUN CERTIFICATE FITS MAY SAID", separated by tabs.
+# FITS: whether the key beside it is its own, see key_fits.sh. RUN includes the path if it was not $kubeconfig (links resolved). MAY and SAID only with $call: whether it may create Workflows
 # ("yes", "no"), and the last line of a call like the plugin's. Prints no key.
-# Goes after as.sh and temporary.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, JSON).
+# Goes after as.sh, temporary.sh and key_fits.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, JSON).
 # A kubeconfig of SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
 # are copied into a kubeconfig of our own with the cluster's address and CA. That file has no name: only /proc leads to it, and it
 # disappears with this script.
@@ -12,7 +12,7 @@ remove_at_exit "$work"
 # from $content, which was read completely: a pipe would hide a read error
 values() { printf %s "$content" | base64 -d | grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" | sed 's/.*[: "]//'; }
 ours() {
-    user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$(values client-key-data | sed -n "${number}p")")
+    user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$key")
     context=$(printf '{"cluster": "c", "user": "u", "namespace": "%s"}' "$namespace")
     printf '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [{"name": "c", "cluster": %s}], "contexts": [{"name": "x", "context": %s}], "users": [{"name": "u", "user": %s}]}' \
         "$cluster" "$context" "$user"
@@ -31,6 +31,7 @@ printf '%s\n' "$images" | sort | sed '/^$/d' | while IFS= read -r image; do
     for certificate in $(values client-certificate-data); do
         number=$((number + 1))
         may='' said=''
+        key=$(values client-key-data | sed -n "${number}p")
         if [ -n "$call" ]; then
             : >"$work/ours"
             exec 3<>"$work/ours"
@@ -41,6 +42,6 @@ printf '%s\n' "$images" | sort | sed '/^$/d' | while IFS= read -r image; do
             exec 3<&-
         fi
         if [ "$number" = 1 ]; then at=$run; else at="$run, user $number"; fi
-        printf '%s\t%s\t%s\t%s\n' "$at" "$certificate" "$may" "$said"
+        printf '%s\t%s\t%s\t%s\t%s\n' "$at" "$certificate" "$(key_fits "$certificate" "$key")" "$may" "$said"
     done
 done

@@ -84,6 +84,9 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
         )
         yield Finding("kubeconfig-open", text, fix_open)
     yield from _certificate(ctx, kubeconfig.certificate(have), fix)
+    if not kubeconfig.has_its_key(have):
+        text = f"the key in {names.KUBECONFIG} on {host} is not that of the certificate beside it, so {SBATCH_FAILS}"
+        yield Finding("certificate-key", text, fix)
     yield from _settings(ctx, have, fix)
 
 

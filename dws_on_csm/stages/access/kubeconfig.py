@@ -32,7 +32,8 @@ def reaches(ctx: StepContext) -> bool:
     return slurm_user.permissions(have["may"]) == slurm_user.NEEDED
 
 
-# The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
+# The key never leaves the host: of the file only what is public is printed, and whether its key is the certificate's. kubectl, run
+# as SlurmUser, proves the rest.
 _LOOK_KUBECONFIG = """
 file={kubeconfig}
 {slurm_user}
@@ -45,9 +46,11 @@ stat_file 'mode=%a
 owner=%U
 owner_uid=%u' "$file" || exit 1
 text=$(read_file "$file") || exit 1
+value() {{ printf '%s\\n' "$text" | sed -n "s/^[- ]*$1: *\\"*\\([^\\"]*\\)\\"*$/\\1/p" | head -n 1; }}
 for key in client-certificate-data certificate-authority-data server namespace current-context; do
-    printf '%s\\n' "$text" | sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" | head -n 1
+    value "$key" | sed "s/^/$key=/"
 done
+fact key_fits "$(key_fits "$(value client-certificate-data)" "$(value client-key-data)")"
 {can_i}
 can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 """
@@ -57,7 +60,7 @@ def look(ctx: StepContext, can_i: str = "") -> ShellLook:
     """A look at the file, and at what kubectl may do with it as SlurmUser. `can_i`: a shell function in place of that call."""
     can_i = can_i or slurm_user.can_i()
     script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user.shell(ctx), can_i=can_i)
-    return KUBECONFIG.shell(render.read("lib/safe_file.sh") + script, _parse)
+    return KUBECONFIG.shell(render.script("lib/safe_file.sh", "lib/key_fits.sh") + script, _parse)
 
 
 def _parse(out: bytes) -> Kubeconfig:
@@ -74,7 +77,7 @@ def read(ctx: StepContext, file: Kubeconfig) -> Value:
         return None
     cluster = ctx.facts.one(API_SERVER)
     state = {
-        "certificate": _judged(certificate(file), cluster["ca"].encode(), ctx),
+        "certificate": _judged(file, cluster["ca"].encode(), ctx),
         "valid": _valid(ctx, file),
         "server": file.get("server", ""),
         "trusts": "the cluster's CA" if trusted(ctx, file) else "another CA",
@@ -98,16 +101,24 @@ def certificate(file: Certified) -> bytes:
 
 
 def proven_name(ctx: StepContext, file: Certified) -> str:
-    """The common name of its certificate, if the cluster's CA signed that; else "".
+    """The common name of its certificate, if the cluster's CA signed that, and the key beside it is its; else "".
 
-    The file is SlurmUser's, who could write a certificate of their own there, with the name of another Slurm.
+    The file is SlurmUser's, who could write a certificate of their own there, with the name of another Slurm, or that of another
+    Slurm, which is public.
     """
+    if not has_its_key(file):
+        return ""
     pem = certificate(file)
     name = certificates.common_name(pem)
     authorities = [seen["ca"].encode() for fact in (API_SERVER, AUTHORITY) for seen in ctx.facts.known(fact).values()]
     if not name or not certificates.of_a_client(pem):
         return ""
     return name if any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
+
+
+def has_its_key(file: Certified) -> bool:
+    """Whether the key in the file is the certificate's; True where that is unknown, without openssl on the host."""
+    return file.get("key_fits", "") != "no"
 
 
 def trusted(ctx: StepContext, file: Kubeconfig) -> bool:
@@ -134,13 +145,16 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def _judged(pem: bytes, ca: bytes, ctx: StepContext) -> str:
+def _judged(file: Kubeconfig, ca: bytes, ctx: StepContext) -> str:
+    pem = certificate(file)
     try:
         parsed = certificates.read(pem)
     except ValueError:
         return "none"
     if parsed.common_name != ctx.site.access.common_name:
         return f"for {parsed.common_name}"
+    if not has_its_key(file):
+        return "without its key"
     return FITS if certificates.signed_by(pem, ca) else "not of this cluster's CA"
 
 

@@ -71,7 +71,10 @@ def _cluster(ctx: StepContext) -> str:
 
 def _parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
     rows = [line.split("\t") for line in lines(out, "replace")]
-    return {run: {"client-certificate-data": data, "may": may, "said": said} for run, data, may, said in rows}
+    return {
+        run: {"client-certificate-data": data, "key_fits": fits, "may": may, "said": said}
+        for run, data, fits, may, said in rows
+    }
 
 
 class SavedKubeconfig(Certified):

@@ -58,6 +58,7 @@ APART = {
     "lib/own_state.sh": "root gets its own folder back; test_container_user tries it as another user",
     "host/history.sh": STATE_ALONE,
     "lib/holds_secret.sh": FUNCTIONS,
+    "lib/key_fits.sh": "openssl reads a key and a certificate from pipes; test_revoke tries it with those of others",
     "master/images_look.sh": CLUSTER,
     "master/images_push.sh": CLUSTER,
     "master/images_writable.sh": CLUSTER,
@@ -191,7 +192,7 @@ def chain(file: Path) -> str:
 def looked_at(file: Path) -> str:
     user = render.script("lib/slurm_conf.sh", folder=str(file.parent))
     script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
-    return render.script("lib/safe_file.sh") + script
+    return render.script("lib/safe_file.sh", "lib/key_fits.sh") + script
 
 
 def restored(file: Path) -> str:

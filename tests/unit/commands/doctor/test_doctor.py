@@ -94,6 +94,8 @@ GOOD: dict[str, Any] = {"mode": "600", "owner": "slurm", "slurm_user": "slurm", 
         ({}, -1, "slurm-dws", ["certificate-expired"]),
         ({}, 400, "somebody", ["certificate-foreign"]),
         ({"namespace": "user"}, 400, "slurm-dws", ["kubeconfig-namespace"]),
+        ({"key_fits": "yes"}, 400, "slurm-dws", []),
+        ({"key_fits": "no"}, 400, "slurm-dws", ["certificate-key"]),
         ({"mode": "640", "namespace": "user"}, 3, "x", ALL_AT_ONCE),
     ],
 )  # fmt: skip

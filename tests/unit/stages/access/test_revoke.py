@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,19 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.step import Step
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoke, revoked_names
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.facts import AUTHORITY
-from tests.unit.authority import at, authority, found, named, private
+from tests.unit.authority import at, authority, found, named, pem, private
 from tests.unit.site_files import write
 
 TEXT = "master: {host: m}\ncontrollers: [{host: 'c[1-2]'}]\n"
@@ -73,6 +77,35 @@ def test_a_former_name_goes_when_each_controller_has_the_new_one(site: Site) -> 
     assert apply.manifest["subjects"][1] == {"kind": "ServiceAccount", "namespace": "b", "name": "slurm"}
     assert [one["name"] for one in apply.manifest["subjects"]] == ["new", "slurm", "b"]
     assert "User b" in former.status_text(want)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_a_certificate_is_nobodys_without_its_key(site: Site, shell: str) -> None:
+    """Another Slurm's certificate is public: beside a key of somebody else, or none, its name is not believed, and an install
+    replaces it.
+    """
+    mine, other = private(), private()
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    signed = {
+        "mine": authority().sign("slurm-dws", 100, key=mine),
+        "rsa": authority().sign("slurm-dws", 100, key=rsa_key),
+    }
+
+    def fits(certificate: bytes, key: bytes) -> str:
+        words = " ".join(base64.b64encode(one).decode() or "''" for one in (certificate, key))
+        script = f"set -eu\n{render.script('lib/key_fits.sh')}\nkey_fits {words}"
+        done = subprocess.run([*shell.split()], input=script, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    assert [fits(signed["mine"], pem(mine)), fits(signed["rsa"], pem(rsa_key))] == ["yes", "yes"]
+    assert {fits(signed["mine"], one) for one in (pem(other), pem(rsa_key), b"", b"no key")} == {"no"}
+    assert fits(b"no certificate", pem(mine)) == ""
+    seen = {answer: {**found(signed["mine"]), "key_fits": answer} for answer in ("yes", "no", "")}
+    place = at(site, {"c1": seen["yes"]})
+    assert [kubeconfig.proven_name(place, seen[one]) for one in ("yes", "no", "")] == ["slurm-dws", "", "slurm-dws"]
+    assert kubeconfig.read(place, seen["yes"])["certificate"] == kubeconfig.FITS
+    assert kubeconfig.read(place, seen["no"])["certificate"] == "without its key"
 
 
 RULE = {
