@@ -31,8 +31,15 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
 # --- slurm.conf and the daemon
 
 
+def _others_lua(ctx: StepContext) -> bool:
+    """Whether burst_buffer.lua is another tool's: then the burst buffer in slurm.conf is that tool's, too, and stays."""
+    return f"{ctx.site.slurm.folder}/{names.PLUGIN_LUA}" in other_burst_buffer.paths(ctx)
+
+
 def _want_conf(ctx: StepContext) -> Value:
     text = activate.current_text(ctx)
+    if _others_lua(ctx):
+        return text
     own = slurm_conf.value(text, activate.KEY)
     if own:
         return slurm_conf.without_setting(text, activate.KEY) if slurmctld.is_lua(own.value) else text
@@ -46,7 +53,7 @@ def _want_conf(ctx: StepContext) -> Value:
 def _read_daemon(ctx: StepContext, daemon: Value) -> Value:
     """Whether slurmctld responds, and what it has not read; one that does not run reads slurm.conf when it starts."""
     unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, daemon)]
-    loaded = ["burst_buffer_lua.so is still loaded"] if daemon["loaded"] else []
+    loaded = ["burst_buffer_lua.so is still loaded"] if daemon["loaded"] and not _others_lua(ctx) else []
     return {"answers": slurmctld.answers(daemon) or not daemon["main"], "not read": [*unread, *loaded]}
 
 
@@ -93,19 +100,29 @@ def _look_files(ctx: StepContext) -> ShellLook:
 
 def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if not discover.pod_of(ctx):
-        return [Remove(path, secret=path == names.KUBECONFIG) for path in have]
-    return [*files.config(ctx, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(ctx)]
+        return [Remove(path, secret=path == names.KUBECONFIG) for path in have["to remove"]]
+    own = [name for name in discover.PLUGIN if f"{ctx.site.slurm.folder}/{name}" not in have["left"]]
+    return [*files.config(ctx, dict.fromkeys(own)), *files.no_kubeconfig(ctx)]
 
 
 def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
-    """The files; and those among them that this tool did not install, each by its content: their burst buffer goes with them."""
+    """The files of DWS's plugin."""
     kept = "saved on the master, except the kubeconfig" if discover.pod_of(ctx) else "saved there as before-images"
-    own = [
-        replace(removal, words=f"BEWARE: {removal.words}")
-        for name in (names.PLUGIN_LUA, names.PLUGIN_CONF)
-        for removal in other_burst_buffer.removals(ctx, name)
-    ]
-    return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
+    return [Removal(f"{', '.join(have['to remove'])} on {ctx.host} ({kept})")]
+
+
+def _read_files(ctx: StepContext, have: Value) -> Value:
+    """The present files: those of another tool are left. Not those that the look of their content did not find."""
+    left = [path for path in have if path in other_burst_buffer.paths(ctx)]
+    return {
+        "to remove": [path for path in have if path not in left],
+        "left": left,
+        "words": other_burst_buffer.words(ctx),
+    }
+
+
+def _want_files(ctx: StepContext) -> Value:
+    return {"to remove": [], "left": [*other_burst_buffer.paths(ctx)], "words": other_burst_buffer.words(ctx)}
 
 
 FILES = Stage(
@@ -118,10 +135,12 @@ FILES = Stage(
             "files",
             "controller",
             _look_files,
-            lambda ctx: [],
+            _want_files,
             _remove,
+            read=_read_files,
             settle_seconds=discover.settle_seconds(0.0),
             removes=_file_removals,
+            status_text=lambda have: have["words"],
         ),
     ),
 )

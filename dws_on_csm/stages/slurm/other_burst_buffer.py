@@ -1,17 +1,17 @@
 """A burst buffer other than DWS's: another BurstBufferType, or another tool's burst_buffer.lua or burst_buffer.conf.
 
-An install never replaces one, whether slurmctld uses it or not: it refuses, and says what it found.
+An install never replaces one, whether slurmctld uses it or not: it refuses, and says what it found. An undeploy leaves it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from dws_on_csm.domain import names, slurm_conf
-from dws_on_csm.model.step import Fact, Finding, Refused, Removal, StepContext
+from dws_on_csm.model.step import Fact, Finding, Refused, StepContext
 
 
 class PluginFile(TypedDict):
@@ -117,12 +117,14 @@ def _description(file: PluginFile) -> str:
     return ", ".join([*about, f"begins with: {' | '.join(first)}"])
 
 
-def removals(ctx: StepContext, name: str) -> Sequence[Removal]:
-    """The removal of such a file by an undeploy, which has to be confirmed."""
-    return [_removal(ctx, name, file["text"]) for other, file in _seen(ctx) if other == name]
+def paths(ctx: StepContext) -> tuple[str, ...]:
+    """The paths of such files on this host, as far as they were read."""
+    return tuple(f"{ctx.site.slurm.folder}/{name}" for name, _ in _seen(ctx))
 
 
-def _removal(ctx: StepContext, name: str, text: str) -> Removal:
-    path = f"{ctx.site.slurm.folder}/{name}"
-    words = f"{path} on {ctx.host}, which this tool did not install and which is not DWS's plugin (saved there as a before-image)"
-    return Removal(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))
+def words(ctx: StepContext) -> str:
+    """What stays where an undeploy leaves them, and how to remove it; "" where there is none."""
+    left = paths(ctx)
+    if not left:
+        return ""
+    return f"left, as not DWS's plugin: {', '.join(left)}; to remove them on {ctx.host}: `rm -- {shlex.join(left)}`"

@@ -767,9 +767,10 @@ def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None
     *checks, files = stages["plugin"].steps
     assert [one.name for one in checks] == ["workflows", "jobs", "lua", "conf"]
     assert not isinstance(files, Check) and files.change is not None
-    assert list(files.change(a_place({}), ["/etc/slurm/burst_buffer.lua"], [])) == [
-        Remove("/etc/slurm/burst_buffer.lua")
-    ]
+    place = a_place({})
+    assert files.read is not None
+    have = files.read(place, ["/etc/slurm/burst_buffer.lua"])
+    assert list(files.change(place, have, files.want(place))) == [Remove("/etc/slurm/burst_buffer.lua")]
 
 
 def test_without_flags_neither_slurm_nor_the_role_is_touched() -> None:

@@ -243,13 +243,35 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
     assert steps.step(plugin.STAGE, "lua").want(refused)["text"] == OURS
 
 
-def test_an_undeploy_says_what_it_did_not_install() -> None:
-    """Each such file by its content, whoever confirms."""
+@pytest.mark.parametrize(("lua", "stays"), [(OWN_LUA, True), (OURS, False), (None, False)])
+def test_an_undeploy_leaves_another_tools_line_in_slurm_conf(lua: str | None, stays: bool) -> None:
+    """BurstBufferType=burst_buffer/lua belongs to whose burst_buffer.lua is there; its plugin stays loaded, too."""
+    text = TEXT + "BurstBufferType=burst_buffer/lua\n"
+    found: dict[str, dict[str, Any]] = {
+        "slurm.conf": {"slurmctl": {"text": text}},
+        "preflight.controller": {"slurmctl": {"files": {CONF: text}}},
+    }
+    place = there(lua, loaded=True)
+    place.facts.found.update(found)
+    assert deactivate._want_conf(place) == (text if stays else TEXT)
+    unread = deactivate._read_daemon(place, RUNNING | {"loaded": True, "main": "1"})["not read"]
+    assert ("burst_buffer_lua.so is still loaded" in unread) is not stays
+
+
+def test_an_undeploy_leaves_what_it_did_not_install() -> None:
+    """Whoever confirms, also with --yes: the file stays, slurm.conf keeps naming its burst buffer, and the command that removes the
+    file is shown.
+    """
     files = next(one for one in deactivate.FILES.steps if one.name == "files")
-    assert isinstance(files, Step)
+    assert isinstance(files, Step) and files.read and files.change and files.removes and files.status_text
     have = ["/etc/slurm/burst_buffer.lua", "/etc/slurm/slurm-dws.kubeconfig"]
-    all_, own = files.removals(there(OWN_LUA), have, [])
-    assert "burst_buffer.lua on slurmctl, which this tool did not install and which is not DWS's plugin" in own.words
-    assert own.confirmed != files.removals(there(OWN_LUA + "x = 1\n"), have, [])[1].confirmed
-    assert files.removals(there(OURS), have, []) == (all_,)
+    place = there(OWN_LUA)
+    seen, want = files.read(place, have), files.want(place)
+    assert seen != want and files.read(place, have[:1]) == want
+    assert [one.path for one in files.change(place, seen, want)] == have[1:]  # type: ignore[union-attr]
+    assert have[0] not in files.removals(place, seen, want)[0].words
+    assert "`rm -- /etc/slurm/burst_buffer.lua`" in files.status_text(want)
+    ours = there(OURS)
+    assert files.want(ours)["to remove"] == [] and files.status_text(files.want(ours)) == ""
+    assert [one.path for one in files.change(ours, files.read(ours, have), [])] == have  # type: ignore[union-attr]
     assert {one.name for one in deactivate.FILES.steps} >= {"lua", "conf"}, "what `foreign` asks for is looked at"
