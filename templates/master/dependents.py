@@ -130,8 +130,8 @@ def answered(path, asked, accept):
         link.close()
 
 
-def listed(get, path, accept=METADATA):
-    """The objects of a list, page by page. Raises Silent."""
+def listed(get, path, accept=METADATA, must=False):
+    """The objects of a list, page by page. Raises Silent; where it `must` be there, also if it is not found."""
     after, limit = "", PAGE
     for _ in range(PAGES):
         query = urllib.parse.urlencode([(k, v) for k, v in (("limit", limit), ("continue", after)) if v])
@@ -146,6 +146,8 @@ def listed(get, path, accept=METADATA):
             )  # the rest of the pages has expired: ask for all objects at once, also for those seen already
             continue
         if answer is None:
+            if must or after:
+                raise Silent(404, f"{path}: it is not found")
             return
         yield from answer.get("items") or []
         after = (answer.get("metadata") or {}).get("continue") or ""
@@ -185,13 +187,26 @@ def versions_of_all(get):
 
 
 def kinds_of(get, group, version):
-    """(kind, plural, path of its list, its name for kubectl) of what can be listed and deleted in a version of a group."""
+    """(kind, plural, path of its list, its name for kubectl) of what can be listed and deleted in a version of a group.
+
+    The version was named by the API: raises Silent also where it is not found.
+    """
     root = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    for one in (get(root) or {}).get("resources") or []:
+    served = get(root)
+    if served is None:
+        raise Silent(404, f"{root}: it is not found")
+    for one in served.get("resources") or []:
         passing = one["name"] == "events" and group in ("", "events.k8s.io")
         if "/" not in one["name"] and not passing and {"list", "delete"} <= set(one["verbs"]):
             full = "{}.{}.{}".format(one["name"], version, group) if group else one["name"]
             yield one["kind"], one["name"], "{}/{}".format(root, one["name"]), full
+
+
+def elsewhere(get):
+    """(group, version) of all that other servers than Kubernetes' own serve: /apis need not name what is away."""
+    for one in (get(APISERVICES) or {}).get("items") or []:
+        if one["spec"].get("service"):
+            yield one["spec"]["group"], one["spec"]["version"]
 
 
 def known_to_be_down(get, group, version):
@@ -219,6 +234,7 @@ def side_by_side(work, places):
 def discovered(get):
     """The kinds of all groups, each as kinds_of has it in all its versions; and what could not be checked: see dependents."""
     places = [(group, version) for group, versions in versions_of_all(get) for version in versions]
+    places += sorted({place for place in elsewhere(get) if place not in places and place[0] != GROUP})
     every = side_by_side(lambda group, version: list(kinds_of(get, group, version)), places)
     kinds, unasked = {}, []
     for place, found in zip(places, every):
@@ -235,7 +251,7 @@ def with_owners(get, *kind):
     """The objects of a kind that name an owner, as `dependents` returns them. Raises Silent where no version can be listed."""
     for number, (name_, _, path, resource) in enumerate(kind):
         try:
-            found = [one for one in listed(get, path) if one["metadata"].get("ownerReferences")]
+            found = [one for one in listed(get, path, must=True) if one["metadata"].get("ownerReferences")]
         except Silent:
             if number + 1 == len(kind):
                 raise

@@ -155,6 +155,8 @@ def proxy(path: str) -> None:
 
 def served(path: str) -> Any:
     """The answer at a path; None where nothing is."""
+    if path in said("gone").splitlines():
+        return None
     others = json.loads(said("others.json") or "[]")
     crds = json.loads(said("crds.json"))
     own = sorted({version for settings in crds.values() for version in settings["served"]})
@@ -167,6 +169,9 @@ def served(path: str) -> Any:
         return {"groups": [group_of(name, versions) for name, versions in groups.items() if name]}
     _, _, rest = path.partition("/apis/") if path.startswith("/apis/") else path.partition("/api/")
     parts = rest.split("/")
+    if rest == "apiregistration.k8s.io/v1/apiservices":
+        away = [line.partition("/") for line in said("away").splitlines()]
+        return {"items": [{"spec": {"group": one[0], "version": one[2], "service": {"name": "x"}}} for one in away]}
     if rest.startswith("apiregistration.k8s.io/v1/apiservices/"):
         own_server = parts[-1] not in said("down").splitlines()
         state = {"conditions": [{"type": "Available", "status": "False"}]}

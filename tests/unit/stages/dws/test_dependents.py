@@ -257,6 +257,30 @@ def test_a_group_whose_server_is_down_is_reported_and_stops_nothing(there: Path,
     assert judged(found(there, METRICS))[0].startswith("owners-unknown: metrics.k8s.io/v1beta1 could not be searched")
 
 
+def test_what_is_not_found_is_not_taken_for_empty(there: Path, tmp_path: Path) -> None:
+    """A version that /apis names, or a kind that discovery names, and that then is not found: its objects' owners are unknown."""
+    holds(tmp_path, "storages", IDLE)
+    vault = theirs("b", "Storage-rabbit-1", "Vault", "x.y/v1")
+    for path, what in (("/apis/x.y/v1", "x.y/v1"), ("/apis/x.y/v1/vaults", "vaults.v1.x.y")):
+        (there / "gone").write_text(path)
+        seen = found(there, vault)
+        assert [(one["what"], one["down"]) for one in seen["unasked"]] == [(what, False)] and seen["owned"] == []
+        assert [one.partition(":")[0] for one in judged(seen)] == ["owners-unknown"]
+    (there / "gone").unlink()
+    assert [one["name"] for one in found(there, vault)["owned"]] == ["default/b"]
+
+
+def test_a_server_that_is_away_and_that_discovery_does_not_name_is_reported(there: Path, tmp_path: Path) -> None:
+    """Its APIService names it; Kubernetes calls it unavailable, which is said and stops nothing."""
+    holds(tmp_path, "storages", IDLE)
+    (there / "away").write_text("hidden.io/v1")
+    (there / "gone").write_text("/apis/hidden.io/v1")
+    (there / "down").write_text("v1.hidden.io")
+    seen = found(there, CLAIM)
+    assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("hidden.io/v1", True)]
+    assert [one["name"] for one in seen["owned"]] == ["default/data"]
+
+
 def test_a_kind_missing_in_one_version_is_listed_in_another(there: Path, tmp_path: Path) -> None:
     """Where no version can be listed, the owners are unknown: a finding."""
     holds(tmp_path, "storages", IDLE)
