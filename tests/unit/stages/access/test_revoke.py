@@ -101,7 +101,7 @@ def test_a_certificate_is_nobodys_without_its_key(site: Site, shell: str) -> Non
     assert [fits(signed["mine"], pem(mine)), fits(signed["rsa"], pem(rsa_key))] == ["yes", "yes"]
     assert {fits(signed["mine"], one) for one in (pem(other), pem(rsa_key), b"", b"no key")} == {"no"}
     assert fits(b"no certificate", pem(mine)) == ""
-    seen = {answer: {**found(signed["mine"]), "key_fits": answer} for answer in ("yes", "no", "")}
+    seen: dict[str, Any] = {answer: {**found(signed["mine"]), "key_fits": answer} for answer in ("yes", "no", "")}
     place = at(site, {"c1": seen["yes"]})
     assert [kubeconfig.proven_name(place, seen[one]) for one in ("yes", "no", "")] == ["slurm-dws", "", "slurm-dws"]
     assert kubeconfig.read(place, seen["yes"])["certificate"] == kubeconfig.FITS
