@@ -40,7 +40,7 @@ def site_file(lab: Lab) -> str:
     hosts = [{"host": host.name} for host in lab.role("controller")]
     site = {
         "master": {"host": lab.role("master")[0].name},
-        "controllers": [{"pod": slurm_pod.POD}] if lab.options.slurmctld_pod else hosts,
+        "controllers": [{"pod": pod} for pod in slurm_pod.pods(lab)] if lab.options.in_pods else hosts,
         "computes": {"hosts": "nid[000001-000002]"},
         "ssh": {"config": "ssh_config", "user": "root"},
         "test_job": {"user": "joe", "partition": "work"},

@@ -21,7 +21,7 @@ def demo() -> int:
     """
     requirements.programs_of_packages(announce := clock())
     lab = registry.create("", Options())
-    if lab.options.slurmctld_pod:
+    if lab.options.in_pods:
         print(
             f"{lab.state} runs slurmctld in a pod; the demo needs a lab without: run invoke lab.down, then this again"
         )

@@ -23,11 +23,11 @@ class Health:
 
 
 def look(lab: Lab) -> list[Health]:
-    """The health of every host, and of slurmctld's pod as if it were one; takes at most about 90 seconds."""
+    """The health of every host, and of slurmctld's pods as if they were some; takes at most about 90 seconds."""
     ready = cluster.ready_nodes(lab) if machine.running(lab, lab.role("master")[0]) else set()
     with concurrent.futures.ThreadPoolExecutor(len(lab.hosts)) as pool:
         hosts = list(pool.map(lambda host: _look(lab, host, ready), lab.hosts))
-    return [*hosts, _look_at_pod(lab)] if lab.options.slurmctld_pod else hosts
+    return [*hosts, *_look_at_pods(lab)] if lab.options.in_pods else hosts
 
 
 def table(lab: Lab, report: list[Health]) -> str:
@@ -64,9 +64,11 @@ def _look(lab: Lab, host: Host, ready: set[str]) -> Health:
     return Health(host, "up", failed_units(lab, host) + node)
 
 
-def _look_at_pod(lab: Lab) -> Health:
-    (worker,) = lab.slurmctlds
-    # For a while the API server believes a worker that is gone.
-    problem = slurm_pod.problem(lab) if machine.running(lab, worker) else f"{worker.name} is down"
-    pod = replace(worker, name="pod slurmctld", role="controller")
-    return Health(pod, "down", (problem,)) if problem else Health(pod, "up")
+def _look_at_pods(lab: Lab) -> list[Health]:
+    report = []
+    for number, (worker, pod) in enumerate(zip(lab.slurmctlds, slurm_pod.pods(lab), strict=True)):
+        # For a while the API server believes a worker that is gone.
+        problem = slurm_pod.problem(lab, number) if machine.running(lab, worker) else f"{worker.name} is down"
+        host = replace(worker, name=f"pod {pod.get('name', 'slurmctld')}", role="controller")
+        report.append(Health(host, "down", (problem,)) if problem else Health(host, "up"))
+    return report

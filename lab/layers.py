@@ -8,6 +8,7 @@ from pathlib import Path
 from lab import (
     base_layer,
     cache,
+    csm,
     go_builds,
     keys,
     kubernetes,
@@ -20,7 +21,7 @@ from lab import (
     upstream_fakes,
 )
 from lab.layer import Layer
-from lab.model import POD_HOST, Host, Lab
+from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
 SHARED = {"master": ("kubernetes",), "worker": ("kubernetes",), "controller": ("kubectl",)}
@@ -70,8 +71,8 @@ def root(lab: Lab, host: Host, announce: Announce) -> Path:
 
 def images(lab: Lab, host: Host, announce: Announce) -> Path:
     """What containerd holds on a node from the start, from the cache or made now: a folder for store.copy()."""
-    if lab.options.slurmctld_pod and host.name == POD_HOST:
-        return slurm_image.store_with(lab.options.slurm_root or slurm.root(announce), announce)
+    if lab.options.in_pods:
+        return slurm_image.store_with(lab.options.slurm_root or slurm.root(announce), announce, csm.image(announce))
     return store.filled(announce)
 
 

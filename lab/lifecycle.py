@@ -25,7 +25,7 @@ from lab import (
     slurm_pod,
     snapshot,
 )
-from lab.model import POD_HOST, Host, Lab
+from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
 T = TypeVar("T")
@@ -165,10 +165,11 @@ def _wait(
         announce("all nodes are Ready")
         if new:
             cluster.fill(lab, slurm_pod.manifests(lab))
+            slurm_pod.complete(lab)
         certmanager_ready.wait(lab)
         announce("cert-manager issues certificates")
-        if lab.options.slurmctld_pod:
-            slurm_pod.wait(lab, since if lab.host(POD_HOST) in booted else None)
-            announce("slurmctld's pod is Ready")
+        if lab.options.in_pods:
+            slurm_pod.wait(lab, booted, since)
+            announce("slurmctld's pods are Ready")
         settled.result()
     announce("Slurm responds, its nodes are idle")

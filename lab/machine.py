@@ -98,7 +98,7 @@ def _launch(command: list[str], output: int) -> subprocess.Popen[bytes]:
 def _command(lab: Lab, host: Host, lower: Sequence[Path]) -> list[str]:
     folder = lab.folder(host)
     binds = {folder / "data" / store: f"/var/lib/{store}" for store in STORES.get(host.role, ())}
-    if host.role == "controller":
+    if host in lab.slurmctlds:
         binds[lab.state / "shared" / "slurm"] = "/var/lib/slurm/shared"
     nspawn = ["systemd-nspawn", "--quiet", "--boot", f"--directory={folder / 'root'}"]
     nspawn += [f"--machine={_name(lab, host)}", f"--hostname={host.name}", "--register=no", "--keep-unit"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Csm = Literal["", "helm", "operator"]
 Role = Literal["master", "worker", "registry", "upstream", "controller", "compute"]
 
 # The last number of each host's address; it is also in its MAC address and in the name of its veth device.
@@ -19,7 +20,7 @@ SITE: tuple[tuple[str, Role, int], ...] = (
     ("nid000001", "compute", 31),
     ("nid000002", "compute", 32),
 )
-POD_HOST = "ncn-w001"  # where slurmctld's pod runs, in the host's network: its name is slurmctld's
+POD_HOSTS = ("ncn-w001", "ncn-w002")  # where the pods of slurmctld and of its backup run, in the hosts' network
 UPSTREAM_NAMES = ("github.com", "raw.githubusercontent.com", "ghcr.io", "gcr.io", "quay.io")
 
 
@@ -53,6 +54,12 @@ class Options:
     slurm_root: Path | None = None
     old_api: bool = True  # whether cert-manager serves more than v1
     slurmctld_pod: bool = False  # whether slurmctld runs in a pod instead of on hosts of its own
+    csm: Csm = ""  # slurmctld and its backup in pods, /etc/slurm generated, as a chart or an operator has it
+
+    @property
+    def in_pods(self) -> bool:
+        """Whether slurmctld runs in pods."""
+        return self.slurmctld_pod or bool(self.csm)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Lab:
     @property
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, in the order of their addresses; controllers only where slurmctld runs in no pod."""
-        site = [entry for entry in SITE if entry[1] != "controller" or not self.options.slurmctld_pod]
+        site = [entry for entry in SITE if entry[1] != "controller" or not self.options.in_pods]
         return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in site)
 
     def host(self, name: str) -> Host:
@@ -90,7 +97,9 @@ class Lab:
     @property
     def slurmctlds(self) -> tuple[Host, ...]:
         """The hosts that slurm.conf names as SlurmctldHost, the primary first."""
-        return (self.host(POD_HOST),) if self.options.slurmctld_pod else self.role("controller")
+        if not self.options.in_pods:
+            return self.role("controller")
+        return tuple(self.host(name) for name in (POD_HOSTS if self.options.csm else POD_HOSTS[:1]))
 
     def role(self, role: Role) -> tuple[Host, ...]:
         """All hosts of one role."""

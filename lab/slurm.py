@@ -67,6 +67,8 @@ def write_layer(lab: Lab, host: Host, folder: Path) -> None:
     layer = Layer(folder, lab.options.slurm_root or root())
     layer.tree("slurm", _values(lab))
     _leave_to_root(layer, configuration(lab))
+    if lab.options.csm and host.role == "compute":
+        _fetched(lab, layer)
     if host in lab.role("controller")[1:]:
         layer.tree("slurm-backup", {})
     layer.put("/etc/munge/munge.key", munge_key(lab), 0o400, account(layer, "munge"))
@@ -78,6 +80,13 @@ def _leave_to_root(layer: Layer, names: Iterable[str]) -> None:
     for path in (f"/etc/slurm/{name}" for name in names):
         if (layer.root / path.lstrip("/")).exists():
             layer.at(path).unlink()
+
+
+def _fetched(lab: Lab, layer: Layer) -> None:
+    """Makes a node configless: it has no configuration of its own and asks slurmctld for it."""
+    for name in configuration(lab):
+        layer.at(f"/etc/slurm/{name}").unlink()
+    layer.tree("slurmd-configless", {"SERVERS": ",".join(host.name for host in lab.slurmctlds)})
 
 
 def munge_key(lab: Lab) -> bytes:
@@ -92,14 +101,21 @@ def configuration(lab: Lab) -> dict[str, str]:
 
 def _values(lab: Lab) -> dict[str, str]:
     """What slurm.conf has for slurmctld on hosts, or in a pod, which logs to its standard error."""
+    nodes = CSM_NODES if lab.options.csm else HOST_NODES
+    log = POD_LOG if lab.options.in_pods else HOST_LOG
     if lab.options.slurmctld_pod:
-        return {"CONTROLLERS": POD_LINE.format(lab.slurmctlds[0].name), "LOG": POD_LOG}
+        return {"CONTROLLERS": POD_LINE.format(lab.slurmctlds[0].name), "LOG": log, "NODES": nodes}
     primary, backup = lab.slurmctlds
-    return {"CONTROLLERS": HOST_LINES.format(primary.name, backup.name), "LOG": HOST_LOG}
+    return {"CONTROLLERS": HOST_LINES.format(primary.name, backup.name), "LOG": log, "NODES": nodes}
 
 
 HOST_LINES = """SlurmctldHost={}     # primary
 SlurmctldHost={}     # backup: takes over SlurmctldTimeout after the last sign of life"""
+NODES = "nodes.conf"
+HOST_NODES = "# --- nodes and partitions have a file of their own\nInclude nodes.conf"
+CSM_NODES = """# --- nodes fetch this file from slurmctld, and the Job that renders it knows them
+SlurmctldParameters=enable_configless
+{{ nodes }}"""
 HOST_LOG = "SlurmctldLogFile = /var/log/slurm/slurmctld.log"
 POD_LINE = "SlurmctldHost={}     # the worker whose network slurmctld's pod is in"
 POD_LOG = "# slurmctld runs in the foreground of a pod and has no file: kubectl logs shows what it says."

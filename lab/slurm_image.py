@@ -1,5 +1,6 @@
 """The image that slurmctld's pod runs: the Debian root of the Slurm hosts with kubectl, without what no pod reads."""
 
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +27,19 @@ JOE = ("joe", 1500)
 Announce = Callable[[str], None]
 
 
-def store_with(root: Path, announce: Announce) -> Path:
-    """store.filled() with the image of the Debian root `root` besides, from the cache or made now (about 20 s)."""
+def store_with(root: Path, announce: Announce, *more: Path) -> Path:
+    """store.filled() with the image of the Debian root `root` besides, from the cache or made now (about 20 s).
+
+    `more` are further images, OCI archives.
+    """
     base, kube = store.filled(announce), go_builds.kubernetes(announce)
 
     def make(folder: Path) -> None:
         store.copy(base, folder / "store")
         with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
             archive(Path(scratch) / "slurmctld.tar", root)
+            for number, image in enumerate(more):
+                shutil.copyfile(image, Path(scratch) / f"{number}.tar")
             store.add(folder / "store", Path(scratch), announce)
 
     code = [Path(module.__file__) for module in (images, layer, kubernetes) if module.__file__]
@@ -41,6 +47,7 @@ def store_with(root: Path, announce: Announce) -> Path:
         base.parent.name,
         kube.parent.name,
         *_named(root),
+        *(image.parent.name for image in more),
         Path(__file__),
         FILES / "slurmctld-image",
         *code,

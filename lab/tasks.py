@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast, get_args
 
 from invoke import Collection, Context, Exit, task
+
+from lab.model import Csm
 
 NAME = "which lab; each has its own folder .lab-NAME and its own network"
 UP_HELP = {
@@ -18,6 +21,7 @@ UP_HELP = {
     "image": "NAME:TAG=ARCHIVE, an OCI archive that the fake internet registries serve (can be given several times)",
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
     "old_api": "--no-old-api: a cert-manager that serves only v1, as 1.6 and newer do",
+    "csm": "Slurm as CSM has it: in pods, its configuration generated. --csm: by a chart; --csm=operator: by an operator",
     "slurmctld_pod": "slurmctld in a pod (namespace user, label app=slurmctld) in place of the hosts slurmctl1 and 2",
 }
 
@@ -31,6 +35,7 @@ def up(
     slurm_root: str = "",
     old_api: bool = True,
     slurmctld_pod: bool = False,
+    csm: str | bool = "",
 ) -> None:
     """Boot the cluster in a box, from any earlier state."""
     from lab import lifecycle, registry, requirements
@@ -39,7 +44,7 @@ def up(
     roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
     with errors("lab.up"):
         requirements.programs_of_packages(announce := clock())
-        lab = registry.create(name, Options(*roots, old_api, slurmctld_pod))
+        lab = registry.create(name, Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod)))
         lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
         print(f"The lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
@@ -133,6 +138,17 @@ def _path(given: str) -> Path | None:
     return Path(given).resolve() if given else None
 
 
+def _csm(given: str | bool, slurmctld_pod: bool) -> Csm:
+    flavour = "helm" if given is True else given or ""
+    if flavour not in get_args(Csm):
+        raise Exit(f"--csm={flavour}: expected helm or operator", code=2)
+    if flavour and slurmctld_pod:
+        raise Exit(
+            "--csm and --slurmctld-pod exclude each other: with --csm, slurmctld and its backup run in pods", code=2
+        )
+    return cast(Csm, flavour)
+
+
 def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
     pairs = [option.partition("=") for option in given]
     for name, equals, archive in pairs:
@@ -143,7 +159,7 @@ def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
 
 namespace = Collection(
     "lab",
-    task(up, help=UP_HELP, iterable=["image"], auto_shortflags=False),
+    task(up, help=UP_HELP, iterable=["image"], optional=["csm"], auto_shortflags=False),
     task(build, help={"name": NAME}, auto_shortflags=False),
     task(down, help={"name": NAME}, auto_shortflags=False),
     task(reset, help={"name": NAME}, auto_shortflags=False),

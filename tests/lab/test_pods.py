@@ -17,7 +17,7 @@ from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.pod import discover as stage
 from dws_on_csm.stages.pod import rollout
 from lab import ssh
-from lab.model import POD_HOST, Lab
+from lab.model import POD_HOSTS, Lab
 from tests.lab import command, pod, product, scene, secret, tree
 from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL
 from tests.lab.pod_states import (
@@ -141,12 +141,12 @@ def no_secret_is_where_it_does_not_belong(lab: Lab, kubectl: Kubectl, seen: scen
     told = {"objects": kubectl(f"get {OBJECTS} --all-namespaces --output=json")}
     told["slurmctld's log"] = kubectl(f"logs deployment/{NAME}")
     assert secret.within(needles(lab), {where: text.encode() for where, text in told.items()}) == []
-    paths = {path.partition(":")[2] for path in seen.kept if path.startswith(f"{POD_HOST}:")}
+    paths = {path.partition(":")[2] for path in seen.kept if path.startswith(f"{POD_HOSTS[0]}:")}
     assert {path.rpartition("/")[2] for path in paths} == {"slurm-dws.kubeconfig"}
-    kinds = ssh.run(lab, POD_HOST, f"stat --file-system --format=%T {shlex.join(paths)}").split()
+    kinds = ssh.run(lab, POD_HOSTS[0], f"stat --file-system --format=%T {shlex.join(paths)}").split()
     assert set(kinds) == {"tmpfs"}
     assert any(path.startswith(f"{MASTER}:/var/lib/etcd/") for path in seen.kept)
-    assert {path.partition(":")[0] for path in seen.kept} == {MASTER, POD_HOST}
+    assert {path.partition(":")[0] for path in seen.kept} == {MASTER, POD_HOSTS[0]}
 
 
 def test_again_nothing_changes(site: Path, kubectl: Kubectl) -> None:

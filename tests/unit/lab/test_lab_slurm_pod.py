@@ -129,7 +129,7 @@ RAN = {"running": {"startedAt": "2026-01-01T11:59:59Z"}}
 )
 def test_a_pod_is_well_when_it_is_ready_since_the_boot(pods: list[dict[str, Any]], problem: str) -> None:
     """One pod that is not being deleted, its container Ready and started after the hosts: otherwise the problem is named."""
-    said = slurm_pod.judge(pods, SINCE)
+    said = slurm_pod.judge(pods, since=SINCE)
     assert problem in said
     assert bool(said) is bool(problem)
 

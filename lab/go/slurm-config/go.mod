@@ -1,0 +1,3 @@
+module lab/slurm-config
+
+go 1.24.0
