@@ -108,6 +108,25 @@ def _meaning(text: str, includes: Mapping[str, str], folder: str) -> dict[str, t
     return meaning
 
 
+def differing_lines(before: str, after: str) -> tuple[str, str]:
+    """The lines of two files that differ in their meaning, as two texts; both are empty where the files mean the same.
+
+    As `differing`, but of one file alone: its Include lines count as lines. Comments and needless white space are not in the texts.
+    """
+    texts = [
+        [(words[0].lower(), words, line) for line in lines_of(text) if (words := line.words())]
+        for text in (before, after)
+    ]
+    meanings: list[dict[str, list[tuple[str, ...]]]] = [{}, {}]
+    for meaning, lines in zip(meanings, texts, strict=True):
+        for key, words, _ in lines:
+            meaning.setdefault(key, []).append(words[1:])
+    first, second = meanings
+    keys = {key for key in (*first, *second) if first.get(key) != second.get(key)}
+    shown = ("".join(f"{' '.join(line.text.split())}\n" for key, _, line in lines if key in keys) for lines in texts)
+    return next(shown), next(shown)
+
+
 def burst_buffers(value: str) -> tuple[str, ...]:
     """The plugins that a BurstBufferType makes slurmctld load: names with commas between, each with or without its prefix.
 
@@ -121,11 +140,15 @@ def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
     """`text` with `key` set to `value` exactly once; every other byte stays.
 
     Where the key is set, only the value of the line that counts is replaced, and the other lines that set it are removed.
-    Otherwise a line is appended under the comment `after_comment` (MARK is added where the comment lacks it). Included files are
-    the caller's task: see value(). ValueError for a value that slurm.conf cannot express.
+    Where this very setting was commented out, the line is one again, in its place. Otherwise a line is appended. Both get the
+    comment `after_comment` above them (MARK is added where it lacks it). Included files are the caller's task: see value().
+    ValueError for a value that slurm.conf cannot express.
     """
     setting = [line for line in lines_of(text) if line.sets(key)]
     if not setting:
+        commented = [line for line in lines_of(text) if _commented(line, key, value)]
+        if commented:
+            return _uncommented(text, commented[-1].start, key, value, after_comment)
         return _appended(text, f"{key}={_written(value)}", after_comment)
     *others, counts = setting
     head, tail = text[: counts.start], text[counts.start + len(counts.raw) :]
@@ -300,6 +323,27 @@ def _without_joined_comment(raw: str) -> tuple[str, str]:
 
 def _is_ours(raw: str) -> bool:
     return raw.lstrip(SPACE).startswith("#") and MARK in raw
+
+
+def _commented(line: Line, key: str, value: str) -> bool:
+    """Whether a line is a comment of nothing but `key` with this value, as one that was commented out."""
+    raw = line.raw.lstrip(SPACE)
+    inner = raw.lstrip("#" + SPACE)
+    if not raw.startswith("#") or not raw.endswith("\n") or "#" in inner or "\\" in inner:
+        return False
+    return any(inside.sets(key) and inside.words()[1:] == (value,) for inside in lines_of(inner))
+
+
+def _uncommented(text: str, start: int, key: str, value: str, comment: str) -> str:
+    """`text` whose commented line at this offset sets the key again; our comment stands above it."""
+    lines = list(lines_of(text))
+    at = next(number for number, line in enumerate(lines) if line.start == start)
+    raw = lines[at].raw
+    end = raw[len(raw.rstrip("\r\n")) :]
+    ours = (
+        "" if at and _is_ours(lines[at - 1].raw) else f"# {comment if MARK in comment else f'{MARK}: {comment}'}{end}"
+    )
+    return f"{text[:start]}{ours}{key}={_written(value)}{end}{text[start + len(raw) :]}"
 
 
 def _appended(text: str, line: str, comment: str) -> str:

@@ -16,6 +16,7 @@ from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import (
     ApiLook,
     Check,
@@ -29,6 +30,7 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
+from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
@@ -37,7 +39,7 @@ from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Jobs
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
-from dws_on_csm.stages.slurm import activate, controller, plugin
+from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld
 
 SLOW = 3000
 """Milliseconds of one kubectl call that a user notices: sbatch waits for one, and scontrol times out after 10 s."""
@@ -226,29 +228,50 @@ def _judge_free(ctx: StepContext, free_space: Value) -> Sequence[Finding]:
 # --- slurm.conf from one controller to the next
 
 
-def _judge_alike(ctx: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_alike(ctx: StepContext) -> Iterator[Finding]:
     first = ctx.site.controllers[0].name
     mine, theirs = controller.state(ctx), ctx.facts.all(CONTROLLER).get(first)
     if ctx.host == first or theirs is None:
-        return ()
-    differing = [
-        path
-        for path in sorted({*mine["files"], *theirs["files"]})
-        if _bare(mine["files"].get(path)) != _bare(theirs["files"].get(path))
-    ]
-    return [
-        Finding(
-            "slurm-conf-differs",
-            f"{path} on {ctx.host} differs from that on {first}: after a takeover slurmctld would run with other settings",
-            "make both files the same, and restart slurmctld where you changed its file",
-        )
-        for path in differing
-    ]
+        return
+    for path in sorted({*mine["files"], *theirs["files"]}):
+        here, there = slurm_conf.differing_lines(*(_bare(state["files"].get(path)) for state in (mine, theirs)))
+        if here == there:
+            continue
+        lines = [line for line in difference(here, there) if line[:2] in ("+ ", "- ")]
+        loaded = "; ".join(_loaded(ctx, host, path) for host in (first, ctx.host))
+        text = f"{path} on {ctx.host} differs from that on {first} (- {ctx.host}, + {first}): {first_few(lines, 5, noun='lines')}. "
+        text += f"After a takeover slurmctld would run with other settings; {loaded}"
+        yield Finding("slurm-conf-differs", text, _equal(ctx, first, path))
 
 
-def _bare(text: str | None) -> str | None:
-    """A file without BurstBufferType, whose absence has a finding of its own."""
-    return None if text is None else slurm_conf.without_setting(text, activate.KEY)
+def _loaded(ctx: StepContext, host: str, path: str) -> str:
+    """Which text of the file the slurmctld of a controller runs with, in words."""
+    daemon = ctx.facts.known(slurmctld.FACT).get(host)
+    if daemon is None:
+        return f"it is unknown what slurmctld on {host} has loaded"
+    if not daemon["main"]:
+        return f"slurmctld does not run on {host}"
+    has = (
+        "runs with an earlier text of its file" if path in slurmctld.unread(ctx.site, daemon) else "has loaded its file"
+    )
+    return f"slurmctld on {host} {has}"
+
+
+def _equal(ctx: StepContext, first: str, path: str) -> str:
+    """The fix for a file that differs: the command that copies it, where ssh may write it, and the restart."""
+    hosts = {host.name: host for host in ctx.site.controllers if not host.pod and not host.sudo}
+    restart = f"{repair_fix(ctx, 'slurm')}, which restarts slurmctld where its file is newer"
+    if not {first, ctx.host} <= hosts.keys():
+        return f"make both files the same; then {restart}"
+    config = ["-F", str(ctx.site.ssh.config)] if ctx.site.ssh.config else []
+    ends = [f"{hosts[name].user}@{name}:{path}".removeprefix("@") for name in (first, ctx.host)]
+    copy, back = (shlex.join(["scp", "-3", *config, *pair]) for pair in (ends, ends[::-1]))
+    return f"if the file on {first} is right, run `{copy}`, else `{back}`; then {restart}"
+
+
+def _bare(text: str | None) -> str:
+    """A file without BurstBufferType, whose absence has a finding of its own; "" for a missing one."""
+    return slurm_conf.without_setting(text or "", activate.KEY)
 
 
 # --- what is running on the master
@@ -281,7 +304,7 @@ PROBES = Stage(
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
         Check("room", "controller", _look_free, _judge_free),
-        Check("alike", "controller", lambda ctx: Constant(None), _judge_alike),
+        Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(_judge_alike(ctx))),
     ),
 )
 

@@ -114,11 +114,16 @@ def judge(ctx: StepContext, conf: NodeConf | None) -> Sequence[Finding]:
 
 
 def _difference(ctx: StepContext, conf: NodeConf | None, ours: bool) -> list[str]:
-    """The differing lines of a node's file and the controllers'; without `ours`, BurstBufferType does not count."""
+    """The lines of a node's file and the controllers' that mean something else; without `ours`, BurstBufferType does not count."""
     texts = [conf["text"] if conf else "", wanted(ctx)]
     if not ours:
         texts = [slurm_conf.without_setting(text, activate.KEY) for text in texts]
-    lines = difference(*(f"{text.rstrip()}\n" for text in texts))
+    here, theirs = slurm_conf.differing_lines(*texts)
+    if here == theirs:
+        return []
+    if not any(slurm_conf.differing_lines(texts[0], "")):  # a file of comments alone says in them why
+        here = texts[0]
+    lines = difference(*(f"{text.rstrip()}\n" for text in (here, theirs)))
     return [line for line in lines if line[0] in "+-" and line[2:].strip()]
 
 
@@ -147,9 +152,11 @@ def _read(ctx: StepContext, conf: NodeConf | None) -> Value:
 def _want(ctx: StepContext) -> Value:
     if group(ctx).slurm_conf != "edit":
         return {"told": _difference_status(ctx)}
+    conf = ctx.facts.all(EDITED)[ctx.host]
     if configless(ctx):
-        return _read(ctx, ctx.facts.all(EDITED)[ctx.host])
-    return wanted(ctx)
+        return _read(ctx, conf)
+    same = conf is not None and not any(slurm_conf.differing_lines(conf["text"], wanted(ctx)))
+    return conf["text"] if conf and same else wanted(ctx)
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:

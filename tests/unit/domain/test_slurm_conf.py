@@ -350,6 +350,61 @@ def test_what_makes_a_difference(one: str, other: str, keys: tuple[str, ...]) ->
     assert slurm_conf.differing((one, more), (other, more)) == keys
 
 
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        (
+            "A=1\n#BurstBufferType=burst_buffer/lua\nB=2\n",
+            "A=1\n# dws-on-csm: why\nBurstBufferType=burst_buffer/lua\nB=2\n",
+        ),
+        ("  ## burstbuffertype = burst_buffer/lua \nB=2", "# dws-on-csm: why\nBurstBufferType=burst_buffer/lua\nB=2"),
+        (
+            "# dws-on-csm: why\r\n#BurstBufferType=burst_buffer/lua\r\n",
+            "# dws-on-csm: why\r\nBurstBufferType=burst_buffer/lua\r\n",
+        ),
+    ],
+)
+def test_a_setting_that_was_commented_out_is_set_in_its_place(text: str, after: str) -> None:
+    """The old comment does not stay beside the line; an undeploy then leaves neither."""
+    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
+    assert changed == after
+    assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed
+    assert KEY.lower() not in slurm_conf.without_setting(changed, KEY).lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#BurstBufferType=burst_buffer/datawarp\n",
+        "# BurstBufferType=burst_buffer/lua is ours to set\n",
+        "#BurstBufferType=burst_buffer/lua # not before May\n",
+        "A=1 \\\n#BurstBufferType=burst_buffer/lua\nB=2\n",
+        "#BurstBufferType=burst_buffer/lua",
+    ],
+)
+def test_another_comment_stays(text: str) -> None:
+    """A comment that says something else, or that ends a joined line, is somebody's: the line is appended."""
+    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
+    assert changed.startswith(text) and found(changed, KEY) == LUA
+    assert slurm_conf.without_setting(changed, KEY) == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differing"),
+    [
+        ("A=1\n# a\nB=2\n", "  b = 2  # b\n\nA=1\n", ("", "")),
+        ("A=1\nB=2\n", "A=1\nB=3 # c\n", ("B=2\n", "B=3\n")),
+        ("A=1\nInclude a\n", "A=1\nInclude b\n", ("Include a\n", "Include b\n")),
+        ("N=a\nN=b\n", "N=b\nN=a\n", ("N=a\nN=b\n", "N=b\nN=a\n")),
+        ("A=1\n", "", ("A=1\n", "")),
+        ("# a key\n", "A=1 \\\n B=2\n", ("", "A=1 B=2\n")),
+    ],
+)
+def test_files_differ_in_lines_that_mean_something(one: str, other: str, differing: tuple[str, str]) -> None:
+    """Comments, blanks and the order of different keys are no difference; the lines that differ are shown without them."""
+    assert slurm_conf.differing_lines(one, other) == differing
+
+
 def test_files_that_include_each_other_come_to_an_end() -> None:
     """Thirty small files, each of which includes the next one twice, are a billion lines: they are refused, and say why.
 

@@ -33,6 +33,7 @@ from dws_on_csm.commands.doctor.probes import (
 )
 from dws_on_csm.commands.workflows import namesakes
 from dws_on_csm.config.load import DEFAULT, ROOT, load
+from dws_on_csm.config.site import Host
 from dws_on_csm.display import style
 from dws_on_csm.domain import names
 from dws_on_csm.domain.compatibility import TABLE
@@ -488,14 +489,25 @@ def test_without_dws_its_parts_are_not_reported_separately() -> None:
 
 
 def test_controllers_with_different_files() -> None:
-    """Each file that differs from the first controller's has a finding; BurstBufferType does not count."""
-    one = {"files": {"/etc/slurm/slurm.conf": "A=1\n", "/etc/slurm/nodes.conf": "N=1\n"}}
-    two = {
-        "files": {"/etc/slurm/slurm.conf": "A=1\nBurstBufferType=burst_buffer/lua\n", "/etc/slurm/nodes.conf": "N=2\n"}
-    }
-    seen = StepContext(SITE, Facts({CONTROLLER.name: {HOST: one, "other": two}}), "other")
-    assert [one.text.split()[0] for one in _judge_alike(seen, None)] == ["/etc/slurm/nodes.conf"]
-    assert told(_judge_alike(StepContext(SITE, seen.facts, HOST), None)) == []
+    """Each file that means something else than the first controller's has a finding, with its lines, which slurmctld has loaded
+    which, and the command that copies it; BurstBufferType and comments do not count."""
+    conf, nodes = "/etc/slurm/slurm.conf", "/etc/slurm/nodes.conf"
+    one = {"files": {conf: "A=1\n# one\n", nodes: "N=1\n"}}
+    two = {"files": {conf: "A=1 # two\nBurstBufferType=burst_buffer/lua\n", nodes: "N=2\n"}}
+    runs = {**slurmctld.parse(b""), "main": "7", "started": 9.0}
+    daemons = {HOST: {**runs, "changed": {nodes: 5.0}}, "other": {**runs, "changed": {nodes: 20.0}}}
+    controllers = (Host(HOST, "controller", "root", False), Host("other", "controller", "adm", False))
+    site = replace(SITE, controllers=controllers)
+    seen = StepContext(site, Facts({CONTROLLER.name: {HOST: one, "other": two}, slurmctld.FACT.name: daemons}), "other")
+    (finding,) = _judge_alike(seen)
+    assert finding.text.startswith(f"{nodes} on other differs from that on {HOST} (- other, + {HOST}): - N=2; + N=1. ")
+    assert f"slurmctld on {HOST} has loaded its file; slurmctld on other runs with an earlier text" in finding.text
+    assert (
+        f"`scp -3 root@{HOST}:{nodes} adm@other:{nodes}`, else `scp -3 adm@other:{nodes} root@{HOST}:{nodes}`"
+        in finding.fix
+    )
+    assert "repair slurm" in finding.fix
+    assert told(_judge_alike(StepContext(site, seen.facts, HOST))) == []
 
 
 def test_a_step_without_a_rule_is_reported() -> None:

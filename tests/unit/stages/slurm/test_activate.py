@@ -317,6 +317,7 @@ def node(
     [
         (TEXT, []),
         (TEXT + LINE, []),
+        ("# of the node\n" + TEXT.replace("\n", "  # why\n", 1), []),
         (TEXT.replace("lab", "other"), ["slurm-conf-differs"]),
         (None, ["slurm-conf-differs"]),
     ],
@@ -352,9 +353,20 @@ def test_nodes_that_are_only_compared_are_reported() -> None:
     assert compared(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
     assert compared(node("check", activate.wanted_text(place(), TEXT))) == ""
     told = compared(node("print", TEXT))
-    assert told.startswith("differs from the controllers' (- present, + expected): + ")
-    assert "; + BurstBufferType=burst_buffer/lua" in told
+    assert told == "differs from the controllers' (- present, + expected): + BurstBufferType=burst_buffer/lua"
     assert compared(node("print", "X=1\n", more=configless)) == ""
+
+
+def test_a_node_with_other_comments_is_as_wanted() -> None:
+    """A file that means the same is not replaced, and is no difference: only slurm.conf's meaning counts."""
+    text = "# of the node\n" + activate.wanted_text(place(), TEXT)
+    assert steps.step(computes.STAGE, "conf").want(node("edit", text)) == text
+    assert compared(node("print", text)) == ""
+
+
+def test_a_node_whose_file_holds_a_key_says_so() -> None:
+    """Its text is not read: the comment in its place says why."""
+    assert "(this file holds a key" in compared(node("print", "# (this file holds a key, which is not shown)\n"))
 
 
 def test_a_node_that_is_edited() -> None:
