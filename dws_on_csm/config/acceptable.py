@@ -73,7 +73,7 @@ _REASONS: Mapping[str, str] = {
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
     "the result could not be verified": "sbatch-missing test-folder test-user-unknown",
     "the run would fail half-way": """
-        bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
+        file-system-read-only bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted

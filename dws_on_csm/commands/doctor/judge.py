@@ -19,7 +19,7 @@ from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Va
 from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.preflight.master import SKEW
+from dws_on_csm.stages.preflight.master import SKEW, set_clock
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 HERE = "this machine"
@@ -189,4 +189,4 @@ def clock_findings(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
 def _skew(host: str, seconds: float, others: str) -> Finding:
     text = f"the clock of {host} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} {others}: "
     text += "certificates would be rejected as not yet valid, or as expired"
-    return Finding("clock-skew", text, f"synchronize the clock of {host}: check chronyd or ntpd there")
+    return Finding("clock-skew", text, set_clock(host))

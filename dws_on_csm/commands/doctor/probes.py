@@ -1,12 +1,11 @@
 """The doctor's own checks, besides those of an install: the plugin's way to the API server, whether its file loads, orphaned
-Workflows, free disk space, slurm.conf on each controller."""
+Workflows, slurm.conf on each controller."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from dws_on_csm.commands.doctor import cert_manager
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
@@ -15,7 +14,7 @@ from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import (
     ApiLook,
@@ -187,44 +186,6 @@ def _jobs(ctx: StepContext) -> Jobs | None:
     return next((answer for answer in ctx.facts.known(_JOBS).values() if answer["answers"]), None)
 
 
-# --- free disk space
-
-FULL = 10_000
-"""Free kilobytes below which a disk counts as full: slurmctld's state and log need more within minutes."""
-
-_FREE = """for one in {folders}; do
-    [ ! -d "$one" ] || df -Pk -- "$one" | awk -v at="$one" 'NR == 2 {{print $4, at}}'
-done"""
-
-
-def _look_free(ctx: StepContext) -> ShellLook:
-    folders = dict.fromkeys(folder for folder in _folders(ctx) if folder.startswith("/"))
-    return ShellLook(_FREE.format(folders=shlex.join(folders)), _parse_free)
-
-
-def _folders(ctx: StepContext) -> Iterator[str]:
-    """The folders of slurmctld's files, its state and its log, and of an install's before-images."""
-    yield from (ctx.site.slurm.folder, STATE)
-    for key, is_folder in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
-        if setting := controller.setting(controller.state(ctx)["files"], ctx.site, key):
-            yield setting.value if is_folder else str(PurePosixPath(setting.value).parent)
-
-
-def _parse_free(out: bytes) -> Value:
-    """Folder -> free kilobytes."""
-    rows = [line.split(" ", 1) for line in lines(out, "replace")]
-    return {folder: int(free) for free, folder in rows}
-
-
-def _judge_free(ctx: StepContext, free_space: Value) -> Sequence[Finding]:
-    full = [folder for folder, free in free_space.items() if free < FULL]
-    if not full:
-        return ()
-    text = f"the disk on {ctx.host} is full: less than {FULL // 1000} MB are free for {', '.join(full)}. "
-    text += "slurmctld may lose its state or its log, and an install cannot save before-images"
-    return (Finding("disk-full", text, f"free space: `df -h {shlex.join(full)}` on {ctx.host} shows which disk it is"),)
-
-
 # --- slurm.conf from one controller to the next
 
 
@@ -303,7 +264,6 @@ PROBES = Stage(
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
-        Check("room", "controller", _look_free, _judge_free),
         Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(_judge_alike(ctx))),
     ),
 )

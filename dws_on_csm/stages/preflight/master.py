@@ -51,7 +51,7 @@ def _look_master(ctx: StepContext) -> ShellLook:
     asked_at = time.time()
     return ShellLook(
         render.script("lib/as.sh") + script,
-        lambda out: {"lines": _checked(lines(out)), "skew": _skew(out, asked_at, time.time())},
+        lambda out: {"lines": _checked(lines(out)), "skew": skew(out, asked_at, time.time())},
     )
 
 
@@ -63,7 +63,7 @@ def _checked(output: list[str]) -> list[str]:
     return output
 
 
-def _skew(out: bytes, asked_at: float, answered_at: float) -> float:
+def skew(out: bytes, asked_at: float, answered_at: float) -> float:
     """The least number of seconds by which the host's clock is wrong. The host read it at some moment between the question and
     the answer, which is one answer for all looks there, and late where they take long."""
     clocks = [float(line.split(" ")[1]) for line in lines(out) if line.startswith("time ")]
@@ -111,7 +111,13 @@ def clock(host: str, skew: float) -> Sequence[Finding]:
         f"the clock of {host} differs from this machine's by {skew:+.0f} s: "
         "certificates would be rejected as not yet valid, or as expired"
     )
-    return (Finding("clock-skew", text, f"check chronyd or ntpd on {host} and on this machine"),)
+    return (Finding("clock-skew", text, set_clock(host)),)
+
+
+def set_clock(host: str) -> str:
+    """The fix for a clock that is wrong."""
+    fix = f"run `chronyc -a makestep` on {host} (chronyd), or `systemctl restart systemd-timesyncd`, or `systemctl restart ntpd`, "
+    return fix + "whichever keeps its clock; if none runs there, start one"
 
 
 # --- the cluster

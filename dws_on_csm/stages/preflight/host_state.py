@@ -1,0 +1,123 @@
+"""What a controller or a node needs besides Slurm: a clock that is right, and file systems that can be written."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Check, Finding, Look, ShellLook, StepContext
+from dws_on_csm.stages.preflight import master
+
+FULL = 10_000
+"""Free kilobytes below which a disk counts as full: slurmctld's state and log need more within minutes."""
+
+FEW = 20
+"""Free inodes below which no more files can be made."""
+
+
+class Disk(TypedDict):
+    """The file system of a folder; kilobytes and inodes are None where that is unknown."""
+
+    folder: str
+    mount: str
+    kilobytes: int | None
+    inodes: int | None
+    writable: bool
+
+
+class HostState(TypedDict):
+    """A host's clock, as `master.skew` has it, and its file systems."""
+
+    skew: float
+    disks: list[Disk]
+
+
+# --- controllers: their state and log are where slurm.conf says
+
+
+def _look_controller(ctx: StepContext) -> Look:
+    slurm = ctx.site.slurm
+    parts = ("lib/as.sh", "lib/slurmctld.sh", "host/room.sh", "controller/room.sh")
+    asked_at = time.time()
+    script = render.script(*parts, folder=slurm.folder, unit=slurm.service, state=STATE)
+    return ShellLook(script, lambda out: parse(out, asked_at))
+
+
+# --- nodes
+
+
+def _look_node(ctx: StepContext) -> Look:
+    edited = any(
+        host.name == ctx.host for group in ctx.site.computes if group.slurm_conf == "edit" for host in group.hosts
+    )
+    folders = shlex.join([ctx.site.slurm.folder, STATE.rpartition("/")[0]] if edited else [])
+    asked_at = time.time()
+    return ShellLook(f"{render.script('host/room.sh')}\nroom {folders}\n", lambda out: parse(out, asked_at))
+
+
+def parse(out: bytes, asked_at: float) -> HostState:
+    """Parse the look's lines. Raises ValueError."""
+    return {"skew": master.skew(out, asked_at, time.time()), "disks": list(_disks(out))}
+
+
+def _disks(out: bytes) -> Iterator[Disk]:
+    for line in lines(out, "surrogateescape"):
+        word, _, rest = line.partition(" ")
+        if word == "disk":
+            kilobytes, inodes, mode, where = rest.split(" ", 3)
+            mount, _, folder = where.partition("\t")
+            yield {
+                "folder": folder,
+                "mount": mount,
+                "kilobytes": None if kilobytes == "-" else int(kilobytes),
+                "inodes": None if inodes == "-" else int(inodes),
+                "writable": mode != "ro",
+            }
+
+
+def judge(ctx: StepContext, have: HostState) -> Sequence[Finding]:
+    """The findings of a host: its clock, each full file system, each that cannot be written."""
+    in_pod = any(host.name == ctx.host and host.pod for host in ctx.site.controllers)
+    return [
+        *master.clock(ctx.host, have["skew"]),
+        *_full(ctx, have["disks"]),
+        *([] if in_pod else _closed(ctx, have["disks"])),
+    ]
+
+
+def _full(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
+    by_mount: dict[str, list[str]] = {}
+    for disk in disks:
+        if disk["kilobytes"] is not None and disk["kilobytes"] < FULL:
+            by_mount.setdefault(f"less than {FULL // 1000} MB are free in {disk['mount']}", []).append(disk["folder"])
+        elif disk["inodes"] is not None and disk["inodes"] < FEW:
+            by_mount.setdefault(f"no more files (inodes) are free in {disk['mount']}", []).append(disk["folder"])
+    for why, folders in by_mount.items():
+        mount = why.rpartition(" in ")[2]
+        text = f"the disk of {', '.join(folders)} on {ctx.host} is full: {why}. "
+        text += "Slurm may lose its state or its log, and a run cannot save before-images there"
+        what = "du --inodes -x" if "inodes" in why else "du -xm"
+        find = f"{what} --max-depth=3 {shlex.quote(mount)} 2>/dev/null | sort -n | tail -n 15"
+        yield Finding("disk-full", text, f"free space: `{find}` on {ctx.host} shows what takes it")
+
+
+def _closed(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
+    by_mount: dict[str, list[str]] = {}
+    for disk in disks:
+        if not disk["writable"]:
+            by_mount.setdefault(disk["mount"], []).append(disk["folder"])
+    for mount, folders in by_mount.items():
+        text = f"{', '.join(folders)} on {ctx.host} cannot be written: {mount} is mounted read-only. "
+        text += "A kernel does that itself after an error of the disk"
+        fix = f"run `mount -o remount,rw {shlex.quote(mount)}` on {ctx.host}; where that is refused, `dmesg | tail -n 50` there "
+        fix += "has the error, and /etc/fstab says whether it is meant to be so"
+        yield Finding("file-system-read-only", text, fix)
+
+
+HOST = Check("host", "controller", _look_controller, judge)
+NODE = Check("node", "compute", _look_node, judge)

@@ -1,0 +1,9 @@
+# The file systems of a controller's folders, those that slurm.conf names among them. Goes after slurmctld.sh and host/room.sh.
+# Set before: $folder, $state.
+set -- "$folder" /var/spool "${state%/*}"
+for key in StateSaveLocation SlurmctldLogFile; do
+    value=$(conf_value "$key")
+    if [ "$key" = SlurmctldLogFile ]; then value=${value%/*}; fi
+    case $value in /*) set -- "$@" "$value" ;; esac
+done
+room "$@"
