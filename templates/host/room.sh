@@ -1,14 +1,15 @@
 # A host's time, and the file systems of folders. Only reads.
 echo "time $(date +%s)"
 # room FOLDER...: for each one that exists "disk KILOBYTES INODES MODE MOUNT<tab>FOLDER": what is free ("-" where that is unknown),
-# rw or ro, and where it is mounted. Nothing is opened in it.
+# rw, ro (the file system itself) or ro,bind (this mount of it), and where it is mounted. Nothing is opened in it.
 room() {
     for one in "$@"; do
         [ -d "$one" ] || continue
         mount=$(timeout -k 1 10 df -Pk -- "$one" 2>/dev/null </dev/null | awk 'NR == 2 { sub(/^.*% +/, ""); print }')
         [ -n "$mount" ] || continue # a file server that does not respond is reported by the steps that need it
-        mode=$(at=$mount awk '{ gsub(/\\040/, " ", $2) } $2 == ENVIRON["at"] { mode = ($4 ~ /(^|,)ro(,|$)/) ? "ro" : "rw" }
-            END { print mode }' /proc/self/mounts)
+        mode=$(at=$mount awk '{ gsub(/\\040/, " ", $5) } $5 == ENVIRON["at"] {
+            mode = ($NF ~ /(^|,)ro(,|$)/) ? "ro" : ($6 ~ /(^|,)ro(,|$)/) ? "ro,bind" : "rw"
+        } END { print mode }' /proc/self/mountinfo)
         printf 'disk %s %s %s %s\t%s\n' "$(free -Pk "$one")" "$(free -Pi "$one")" "${mode:-rw}" "$mount" "$one"
     done
 }

@@ -21,13 +21,14 @@ FEW = 20
 
 
 class Disk(TypedDict):
-    """The file system of a folder; kilobytes and inodes are None where that is unknown."""
+    """The file system of a folder; kilobytes and inodes are None where that is unknown. `mode`: rw; ro; ro,bind, where only
+    this mount of it is read-only."""
 
     folder: str
     mount: str
     kilobytes: int | None
     inodes: int | None
-    writable: bool
+    mode: str
 
 
 class HostState(TypedDict):
@@ -76,7 +77,7 @@ def _disks(out: bytes) -> Iterator[Disk]:
                 "mount": mount,
                 "kilobytes": None if kilobytes == "-" else int(kilobytes),
                 "inodes": None if inodes == "-" else int(inodes),
-                "writable": mode != "ro",
+                "mode": mode,
             }
 
 
@@ -107,14 +108,14 @@ def _full(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
 
 
 def _closed(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
-    by_mount: dict[str, list[str]] = {}
+    by_mount: dict[tuple[str, str], list[str]] = {}
     for disk in disks:
-        if not disk["writable"]:
-            by_mount.setdefault(disk["mount"], []).append(disk["folder"])
-    for mount, folders in by_mount.items():
+        if disk["mode"] != "rw":
+            by_mount.setdefault((disk["mount"], disk["mode"]), []).append(disk["folder"])
+    for (mount, mode), folders in by_mount.items():
         text = f"{', '.join(folders)} on {ctx.host} cannot be written: {mount} is mounted read-only. "
         text += "A kernel does that itself after an error of the disk"
-        fix = f"run `mount -o remount,rw {shlex.quote(mount)}` on {ctx.host}; where that is refused, `dmesg | tail -n 50` there "
+        fix = f"run `mount -o remount,{mode.replace('ro', 'rw')} {shlex.quote(mount)}` on {ctx.host}; where that is refused, `dmesg | tail -n 50` there "
         fix += "has the error, and /etc/fstab says whether it is meant to be so"
         yield Finding("file-system-read-only", text, fix)
 

@@ -55,18 +55,24 @@ def test_a_full_disk_and_one_without_inodes_are_named(tmp_path: Path) -> None:
         command = finding.fix.split("`")[1]
         shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True).stdout
         assert str(disk.folder) in shown
-    few: host_state.Disk = {"folder": "/a", "mount": "/", "kilobytes": 10**7, "inodes": 3, "writable": True}
+    few: host_state.Disk = {"folder": "/a", "mount": "/", "kilobytes": 10**7, "inodes": 3, "mode": "rw"}
     (finding,) = host_state.judge(CTX, {"skew": 0.0, "disks": [few]})
     assert finding.name == "disk-full" and "inodes" in finding.text and "du --inodes" in finding.fix
 
 
 @needs_root
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_a_file_system_that_is_read_only_is_named_and_the_fix_makes_it_writable(tmp_path: Path, shell: str) -> None:
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_file_system_that_is_read_only_is_named_and_the_fix_makes_it_writable(
+    tmp_path: Path, shell: str, bound: bool
+) -> None:
     """A folder below the mount counts, and the command of the fix is pasted as it stands."""
     folder = tmp_path / "a b" / "slurm"
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,ro", "tmpfs", folder.parent], check=True)
+    options = "size=20m" if bound else "size=20m,ro"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder.parent], check=True)
+    if bound:  # this mount alone, as of a container's folder
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder.parent], check=True)
     try:
         assert names(looked(folder.parent, shell=shell)) == ["file-system-read-only"]
         (finding,) = host_state.judge(CTX, looked(folder.parent, shell=shell))
