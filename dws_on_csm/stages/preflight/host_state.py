@@ -115,8 +115,8 @@ def _closed(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
     for (mount, mode), folders in by_mount.items():
         text = f"{', '.join(folders)} on {ctx.host} cannot be written: {mount} is mounted read-only. "
         text += "A kernel does that itself after an error of the disk"
-        fix = f"run `mount -o remount,{mode.replace('ro', 'rw')} {shlex.quote(mount)}` on {ctx.host}; where that is refused, `dmesg | tail -n 50` there "
-        fix += "has the error, and /etc/fstab says whether it is meant to be so"
+        fix = f"run `mount -o remount,{mode.replace('ro', 'rw')} {shlex.quote(mount)}` on {ctx.host}; "
+        fix += "where that is refused, `dmesg | tail -n 50` there has the error, and /etc/fstab says whether it is meant to be so"
         yield Finding("file-system-read-only", text, fix)
 
 
