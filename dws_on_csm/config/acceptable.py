@@ -71,7 +71,7 @@ _REASONS: Mapping[str, str] = {
         webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
-    "the result could not be verified": "sbatch-missing test-folder test-user-unknown",
+    "the result could not be verified": "sbatch-missing test-folder test-job-rejected test-user-unknown",
     "the run would fail half-way": """
         file-system-read-only bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused

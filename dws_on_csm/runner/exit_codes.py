@@ -198,6 +198,8 @@ def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bo
         FAILED: f"{'Stopped' if stopped else 'Failed'}. Run the same command again to continue. {already}".rstrip(),
         REFUSED: f"Refused. {already or 'Nothing was changed.'}",
         CHANGES: "",
-        UNPROVEN: "Installed, but not verified.",
+        UNPROVEN: "Installed, but not verified. Do what the last lines of the test job's output say.",
     }
+    if options.task == "verify" and not stopped:  # there is nothing to continue: the cause is what has to change
+        messages[FAILED] = "Not verified. Do what the fix says; `invoke doctor` looks for more causes."
     return messages.get(code, options.done if counts["changed"] else options.right)

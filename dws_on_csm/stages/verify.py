@@ -17,13 +17,19 @@ from dws_on_csm.stages.pod import discover, files
 
 # --- what a test job needs
 
-_LOOK_USER = """
+_LOOK_USER = r"""
 slurm_path
 find_account "$user" || { echo unknown; exit 0; }
 [ "$as_number" != 0 ] || { echo root; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
 (PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
-as "$user" test -x "$job_folder" || echo folder
+as "$user" test -x "$job_folder" || { echo folder; exit 0; }
+case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding
+rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
+# Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install goes on
+states=$(slurm timeout 30 sinfo --noheader --format '%a %t' ${partition:+"--partition=$partition"} 2>/dev/null || :)
+if [ -n "$states" ] && ! printf '%s\n' "$states" | grep -q '^up \(idle\|mix\|alloc\|comp\)'; then exit 0; fi
+printf 'rejected %s\n' "$(printf %s "$rejected" | tr '\n' ' ' | cut -c 1-400)"
 """
 
 
@@ -55,7 +61,21 @@ def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
             "set test_job.folder in the site file to a folder that this user can enter",
         ),
     }
-    return [every[word] if word in every else _other_user(ctx, word) for word in answer]
+    return [every[word] if word in every else _other(ctx, word) for word in answer]
+
+
+def _other(ctx: StepContext, answer: str) -> Finding:
+    """The finding of an answer of two parts: "rejected WORDS" or "other NUMBER"."""
+    word, _, rest = answer.partition(" ")
+    if word != "rejected":
+        return _other_user(ctx, answer)
+    text = f"Slurm would not take the test job of {ctx.site.test_job.user} on {ctx.host}: {rest.strip()}"
+    fix = "set test_job.partition, account, qos and reservation in the site file to what this user may use: `sinfo --summarize`"
+    return Finding(
+        "test-job-rejected",
+        text,
+        f"{fix} lists partitions, `sacctmgr show assoc user={ctx.site.test_job.user}` accounts",
+    )
 
 
 def _other_user(ctx: StepContext, word: str) -> Finding:
@@ -80,6 +100,7 @@ def script(ctx: StepContext, body: str, **more: str) -> str:
         "user": job.user,
         "job_folder": job.folder,
         "options": shlex.join(_options(ctx.site)),
+        "partition": job.partition,
         **more,
     }
     parts = ("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh")
@@ -169,7 +190,7 @@ STAGE = Stage(
             status_text=lambda have: str(have or "no proof yet"),
             table=_table,
             repeat_text="a test job proves the result; the earlier proof holds until something changes",
-            hint="run `invoke logs` to see what the plugin and DWS reported; test_job in the site file says how to submit the job",
+            hint="do what the last lines of its output say; `invoke logs` shows what the plugin and DWS reported of it",
         ),
     ),
     proves=True,

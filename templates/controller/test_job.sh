@@ -118,10 +118,28 @@ if gone; then
     failed "Slurm accepted job $job without a Workflow: slurmctld runs without the plugin or without burst_buffer.conf"
 fi
 
+# cannot_start REASON: what to do about a job that Slurm will not start while nothing changes; fails for another reason. The words are
+# of Slurm's enum job_state_reason, and of its sentence about nodes (job_reason_string, common_job_launch), with blanks as "_".
+cannot_start() {
+    case $1 in
+    *DOWN,_DRAINED* | ReqNodeNotAvail*) echo '`sinfo -R` names the nodes that are down or drained, and why; `scontrol update NodeName=NODES State=RESUME` returns them' ;;
+    PartitionDown | PartitionInactive) echo '`scontrol show partition` has its state; `scontrol update PartitionName=NAME State=UP` opens it' ;;
+    PartitionNodeLimit | PartitionTimeLimit) echo 'set test_job.partition in the site file to one with room for a job of one minute' ;;
+    JobHeldUser | JobHeldAdmin) echo 'a job_submit plugin or a rule of the site holds it: set test_job in the site file to what starts there' ;;
+    InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed | BadConstraints | Assoc* | QOS* | ReservationDeleted)
+        echo 'set test_job.account, qos and reservation in the site file to what this user may use (`sacctmgr show assoc`)'
+        ;;
+    *) return 1 ;;
+    esac
+}
+certain=15 # seconds for which such a reason has to stand: Slurm may have just begun to look
+
 # 4. wait for the Workflow to pass its states, bbstat, the end of the job, the end of the Workflow
 bbstat=
 said=0
 resources=
+stands=
+since=0
 limit=$(($(uptime_seconds) + allowed))
 while :; do
     state=$(job_says JobState)
@@ -150,6 +168,14 @@ while :; do
         limit=$(($(uptime_seconds) + 10)) # the watch may report that a moment later
         until [ "$(last 2)" = DELETED ] || [ "$(uptime_seconds)" -ge "$limit" ]; do sleep 0.2; done
         break
+    fi
+    reason=
+    if [ "$state" = PENDING ]; then reason=$(job_says Reason); fi
+    if [ "$reason" != "$stands" ]; then stands=$reason since=$(uptime_seconds); fi
+    if [ "$(uptime_seconds)" -ge $((since + certain)) ] && advice=$(cannot_start "$stands"); then
+        printf '%s\n' "to have it start: $advice" \
+            "job $job never got resources, and cannot: $(printf %s "$stands" | tr _ ' '); cancelled"
+        exit 5
     fi
     if [ "$(uptime_seconds)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then

@@ -164,3 +164,58 @@ esac""",
     quick = script.replace("$(uptime_seconds) + 10", "$(uptime_seconds) + 1").replace("allowed=x", "allowed=60")
     done = subprocess.run(["sh", "-c", quick], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and "states are unknown, because its watch ended early: no space" in done.stdout, done
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions", "sinfo -R"),
+        ("ReqNodeNotAvail,_UnavailableNodes:nid1", "sinfo -R"),
+        ("PartitionDown", "State=UP"),
+        ("PartitionTimeLimit", "test_job.partition"),
+        ("InvalidQOS", "sacctmgr"),
+        ("JobHeldAdmin", "job_submit"),
+        ("Resources", ""),
+        ("Priority", ""),
+        ("BurstBufferStageIn", ""),
+        ("", ""),
+    ],
+)
+def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, says: str) -> None:
+    """What only somebody's doing changes has advice; one that waits for others, or for its storage, has its deadline."""
+    body = render.read("controller/test_job.sh")
+    part = body[body.index("cannot_start() {") : body.index("certain=")]
+    done = subprocess.run(
+        ["sh", "-euc", f"{part}\nif cannot_start '{reason}'; then :; else echo none; fi"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "none\n" if not says else says in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("states", "sbatch", "found"),
+    [
+        ("up idle", "exit 0", []),
+        ("up idle", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
+        ("", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
+        ("up drain", "exit 1", []),
+        ("down idle", "exit 1", []),
+    ],
+)
+def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
+    states: str, sbatch: str, found: list[str]
+) -> None:
+    """Drained nodes and a closed partition do not stop an install: the test job reports them."""
+    site = load(DEFAULT)
+    ctx = StepContext(site, Facts(), site.controllers[0].name)
+    doubles = (
+        "slurm_path() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
+        f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\n"
+        "user=joe\njob_folder=/\noptions=\npartition=\nusers_path=/nowhere\ncommand() { :; }\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", doubles + verify._LOOK_USER], capture_output=True, text=True, timeout=60, check=True
+    )
+    findings = verify.USER.judge(ctx, done.stdout.splitlines())
+    assert [finding.name for finding in findings] == found
+    assert all("Invalid partition name specified" in finding.text for finding in findings)
