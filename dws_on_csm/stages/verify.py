@@ -24,6 +24,7 @@ find_account "$user" || { echo unknown; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
 (PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || { echo folder; exit 0; }
+[ -z "$reservation" ] || exit 0 # --test-only refuses one that begins later, for which a job may wait
 case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding
 rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
 # Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install goes on
@@ -101,6 +102,7 @@ def script(ctx: StepContext, body: str, **more: str) -> str:
         "job_folder": job.folder,
         "options": shlex.join(_options(ctx.site)),
         "partition": job.partition,
+        "reservation": job.reservation,
         **more,
     }
     parts = ("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh")

@@ -226,9 +226,9 @@ SECOND = (
     Problem(
         "the controllers include different files",
         BACKUP,
-        "echo '# other' >>/etc/slurm/nodes.conf",
+        "echo MessageTimeout=12 >>/etc/slurm/nodes.conf",
         ["slurm-conf-differs"],
-        "sed -i '/# other/d' /etc/slurm/nodes.conf",
+        "sed -i /MessageTimeout=12/d /etc/slurm/nodes.conf",
     ),
     Problem(
         "a Workflow has no job any more",

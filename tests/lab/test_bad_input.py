@@ -89,6 +89,7 @@ REFUSED: dict[str, Case] = {
         broken=((REGISTRY, f"cp -a {PASSWORDS} /tmp/htpasswd; sed -i s/^admin/other/ {PASSWORDS}; {RESTART}"),),
         mended=((REGISTRY, f"mv /tmp/htpasswd {PASSWORDS}; {RESTART}"),),
     ),
+    "a partition that does not exist": Case(3, "test-job-rejected", {"test_job": {"partition": "nosuch"}}),
     "no registry": Case(3, "registry-unreachable", **stopped(REGISTRY, "registry-write", SITES_REGISTRY)),
     "a full disk": Case(3, "disk-full", broken=((MASTER, SMALL),), mended=((MASTER, UNMOUNT),)),
     "too few workers": Case(
@@ -157,7 +158,6 @@ UNPROVEN: dict[str, Case] = {
         broken=((MASTER, "kubectl -n dws-system create configmap lab-hold --from-literal=DataIn=held"),),
         mended=((MASTER, "kubectl -n dws-system delete configmap lab-hold"),),
     ),
-    "a partition that does not exist": Case(1, "partition", {"test_job": {"partition": "nosuch"}}),
 }
 
 

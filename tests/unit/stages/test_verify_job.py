@@ -211,7 +211,7 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     doubles = (
         "slurm_path() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
         f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\n"
-        "user=joe\njob_folder=/\noptions=\npartition=\nusers_path=/nowhere\ncommand() { :; }\n"
+        "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\ncommand() { :; }\n"
     )
     done = subprocess.run(
         ["sh", "-c", doubles + verify._LOOK_USER], capture_output=True, text=True, timeout=60, check=True
