@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -156,11 +158,19 @@ def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[Hos
 
 
 def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:
-    """One finding in place of `same`, whose text and fix have HOST where a host's name stood."""
+    """One finding in place of `same`, whose text and fix have HOST where a host's name stood. A command of the fix becomes one
+    that a shell repeats for each host, so that it can be pasted."""
     if len(same) == 1:
         return same[0]
-    finding = replace(same[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
-    return HostFinding(fold([at.host for at in same]), finding)
+    hosts = [at.host for at in same]
+    loop = f"for host in {shlex.join(hosts)}; do"
+
+    def for_all(command: re.Match[str]) -> str:
+        words = command[1].replace("HOST", "$host")
+        return f"`{loop} {words}; done`" if words != command[1] else command[0]
+
+    fix = re.sub(r"`([^`]*)`", for_all, fix).replace("HOST", "each of them")
+    return HostFinding(fold(hosts), replace(same[0].finding, text=text.replace("HOST", "each of them"), fix=fix))
 
 
 def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:

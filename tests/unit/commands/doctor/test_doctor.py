@@ -550,6 +550,16 @@ def test_the_same_finding_on_many_hosts_is_reported_once() -> None:
     ]
 
 
+def test_a_fix_for_several_hosts_can_be_pasted(tmp_path: Path) -> None:
+    """The command names every host: a shell runs it once for each, and no placeholder is left."""
+    fix = "run `echo fab -H {0} repair slurm >>ran` on {0}; `true` says why"
+    some = [HostFinding(host, Finding("slurmctld-stale", f"on {host}", fix.format(host))) for host in ("c1", "c2")]
+    (folded,) = _folded(some)
+    assert "HOST" not in folded.finding.fix and folded.finding.fix.endswith(" on each of them; `true` says why")
+    subprocess.run(["sh", "-euc", folded.finding.fix.split("`")[1]], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "ran").read_text() == "fab -H c1 repair slurm\nfab -H c2 repair slurm\n"
+
+
 def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     """The master's findings come before the controllers'; those of several hosts come after the first host's own."""
     pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
