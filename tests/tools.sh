@@ -5,7 +5,8 @@ missing=
 for pair in sshd=openssh-server ssh=openssh-client sudo=sudo openssl=openssl lua5.4=lua5.4 git=git make=make curl=curl unshare=util-linux \
     setpriv=util-linux nsenter=util-linux ps=procps jq=jq ip=iproute2 bash=bash strace=strace setfacl=acl \
     update-ca-certificates=ca-certificates zsh=zsh tcsh=tcsh bsd-csh=csh fish=fish ksh93=ksh93u+m mksh=mksh tmux=tmux \
-    script=bsdutils google-authenticator=libpam-google-authenticator; do
+    script=bsdutils google-authenticator=libpam-google-authenticator krb5kdc=krb5-kdc kadmin.local=krb5-admin-server \
+    kinit=krb5-user softhsm2-util=softhsm2; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing="$missing ${pair#*=}"
 done
 [ -n "$missing" ] || exit 0

@@ -46,11 +46,15 @@ class Unreachable(RemoteError):
 
 
 class NoLogin(Unreachable):
-    """The host can be reached, and this way of logging in can't: another one may. `short` says why, without details."""
+    """The host can be reached, and this way of logging in can't: another one may. `short` says why, without details.
 
-    def __init__(self, host: str, text: str, fix: str, short: str) -> None:
+    `other_key`: the host may accept another key.
+    """
+
+    def __init__(self, host: str, text: str, fix: str, short: str, other_key: bool = True) -> None:
         super().__init__(host, text, fix)
         self.short = short
+        self.other_key = other_key
 
 
 class SudoRefused(Unreachable):

@@ -27,6 +27,16 @@ from dws_on_csm.transport.userauth import Answer, Disconnected, UserAuth
 
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 _OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthentication")
+_ON_TERMINAL = (
+    "run the same command on a terminal, where ssh asks for it, or open a master connection first (ControlMaster in "
+    "ssh_config)"
+)
+_WITHOUT_KEY = {
+    "gssapi-with-mic": "run `kinit`, and set `GSSAPIAuthentication yes` for this host in ssh_config",
+    "password": _ON_TERMINAL,
+    "keyboard-interactive": _ON_TERMINAL,
+}
+"""What a host wants in place of a key, or after it -> what to do."""
 
 
 class NoKey(Exception):
@@ -105,9 +115,11 @@ class Login:
         if "publickey" in answer.methods:
             return
         methods = ", ".join(answer.methods) or "nothing"
+        text = f"the host does not accept keys, only {methods}"
         if accepted:
-            raise self._refused(f"the host accepted {accepted}, but requires more than a key: {methods}")
-        raise self._refused(f"the host does not accept keys, only {methods}")
+            text = f"the host accepted {accepted}, but requires more than a key: {methods}"
+        fixes = dict.fromkeys(_WITHOUT_KEY[method] for method in answer.methods if method in _WITHOUT_KEY)
+        raise self._refused(text, "; or ".join(fixes), other_key=False)
 
     def _offer(self, host: UserAuth, transport: Transport, candidate: Candidate) -> Answer:
         """The host's answer to this key. Raises NoKey and AgentError where it can't sign."""
@@ -230,13 +242,14 @@ class Login:
             return f"the host disconnected after too many keys (MaxAuthTries){reason}"
         return f"the host disconnected{reason}"
 
-    def _refused(self, text: str) -> NoLogin:
+    def _refused(self, text: str, fix: str = "", other_key: bool = True) -> NoLogin:
         to = self._to
-        fix = f"make `ssh -o BatchMode=yes {to.user}@{to.name}` work with a key: name it with IdentityFile in "
-        fix += (
+        key = f"make `ssh -o BatchMode=yes {to.user}@{to.name}` work with a key: name it with IdentityFile in "
+        key += (
             f"ssh_config, load it into the agent (ssh-add), or add it to the authorized_keys of {to.user} on the host"
         )
-        return NoLogin(to.name, self._failed(text, fix).text, fix, text)
+        error = self._failed(text, fix or key)
+        return NoLogin(to.name, error.text, error.fix, text, other_key)
 
     def _unsigned(self, candidate: Candidate) -> Unreachable:
         fix = "touch the key, or enter its PIN, while the run waits for it; for more time, raise deadlines.connect in "
@@ -247,7 +260,7 @@ class Login:
         to = self._to
         tried = "; ".join(self.tried) or "none found"
         unsupported = [keyword for keyword in to.unsupported if keyword in _OTHER_WAYS]
-        more = f"; this tool does not support {' and '.join(unsupported)} of ssh_config" if unsupported else ""
+        more = f"; only the system's ssh supports {' and '.join(unsupported)} of ssh_config" if unsupported else ""
         return Unreachable(to.name, f"login as {to.user} failed: {text}. Keys tried: {tried}{more}", fix)
 
 

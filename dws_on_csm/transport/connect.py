@@ -225,7 +225,7 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
             return error
         text = f"through jump host {error.host}: {error.text}"
         if isinstance(error, NoLogin):
-            return NoLogin(to.name, text, error.fix, f"jump host {error.host}: {error.short}")
+            return NoLogin(to.name, text, error.fix, f"jump host {error.host}: {error.short}", error.other_key)
         return Unreachable(to.name, text, error.fix)
     if isinstance(error, socket.gaierror):
         text = f"{to.hostname} has no address: {error.strerror}"

@@ -184,7 +184,7 @@ class HostKeys(MissingHostKeyPolicy):
         if authorities := list(dict.fromkeys(authorities)):
             text += f"; this tool does not check host certificates ({_list(authorities)})"
         if unsupported := [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]:
-            text += f"; this tool does not support {' and '.join(unsupported)} of ssh_config"
+            text += f"; only the system's ssh supports {' and '.join(unsupported)} of ssh_config"
         fix = f"compare it with the key that the host's owner names, then log in once with `ssh {self._to.name}`"
         self._unproved(text, f"{fix}, which adds it to known_hosts")
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dws_on_csm.model.errors import Lost, Unreachable
+from dws_on_csm.model.errors import Lost, NoLogin, Unreachable
 from dws_on_csm.model.printable import plain_line
-from dws_on_csm.transport import mux
+from dws_on_csm.transport import mux, ssh_log
 from dws_on_csm.transport.askpass_server import PATIENCE, TOUCH, Ask, Questions, Waiting
 from dws_on_csm.transport.fabric_link import FREED, too_many_sessions
 from dws_on_csm.transport.output import tail
@@ -159,7 +159,10 @@ class OpenSshJumps:
         # without a limit: who connects keeps to a deadline, or waits for a person
         link = self._tried.get(jump, lambda: self._connected(jump, seconds))
         if isinstance(link, Unreachable):
-            raise Unreachable(to.name, f"through jump host {link.host}: {link.text}", link.fix)
+            text = f"through jump host {link.host}: {link.text}"
+            if isinstance(link, NoLogin):
+                raise NoLogin(to.name, text, link.fix, f"jump host {link.host}: {link.short}")
+            raise Unreachable(to.name, text, link.fix)
         return link.control
 
     def _connected(self, via: SshTarget, seconds: float) -> OpenSshLink | Unreachable:
@@ -250,6 +253,9 @@ class _Master:
 
     def _failed(self) -> Unreachable:
         words = self.last_words() or "ssh ended without a message"
+        if cause := ssh_log.cause(self._log()):
+            text = f"ssh failed: {cause.text}; ssh wrote: {words}"
+            return NoLogin(self._target.name, text, cause.fix, cause.text)
         fix = f"make `ssh {self._target.name}` work on this machine, as this user"
         return Unreachable(self._target.name, f"ssh failed: {words}", fix)
 
@@ -261,8 +267,9 @@ class _Master:
 
     def last_words(self) -> str:
         """The last lines that ssh wrote for people, in one line."""
-        lines = [line for line in self._log().splitlines() if not line.startswith((b"debug1: ", b"OpenSSH_"))]
-        return "; ".join(map(plain_line, tail(b"\n".join(lines), lines=3)))
+        lines = [line.strip() for line in self._log().splitlines() if not line.startswith((b"debug1: ", b"OpenSSH_"))]
+        different = dict.fromkeys(line for line in lines if line)
+        return "; ".join(map(plain_line, tail(b"\n".join(different), lines=3)))
 
     def _log(self) -> bytes:
         """The end of what ssh has written. Its file position is ssh's, too, so it stays where it is."""

@@ -38,20 +38,21 @@ class Session(RemoteShell):
     def open(self, seconds: float) -> None:
         try:
             self.link.open(seconds)
-        except NoLogin as why:
-            if not self._second:
-                raise
-            self._open_second(self._second, seconds, why)
         except Unreachable as error:
-            if not self.note:
+            if self._second and isinstance(error, NoLogin):
+                self._open_second(self._second, seconds, error)
+            elif self.note:
+                raise Unreachable(self.host, f"{error.text} (ssh was used: {self.note})", error.fix) from error
+            else:
                 raise
-            raise Unreachable(self.host, f"{error.text} (ssh was used: {self.note})", error.fix) from error
 
     def _open_second(self, second: Link, seconds: float, why: NoLogin) -> None:
         try:
             second.open(seconds)
         except Unreachable as error:
-            raise Unreachable(self.host, f"{why.text}; {error.text}", why.fix) from error
+            fixes = [why.fix] if why.other_key or not isinstance(error, NoLogin) else []
+            fixes += [error.fix] if isinstance(error, NoLogin) else []
+            raise Unreachable(self.host, f"{why.text}; {error.text}", "; or ".join(fixes)) from error
         self.link, self.note = second, why.short
 
     def close(self) -> None:

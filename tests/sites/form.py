@@ -26,6 +26,7 @@ class Form:
     env        variables of the environment
     user       the local user: "root" or "nobody"
     master     whether a master connection is open, made with the key {second}
+    answer     what a person on the terminal answers to each question; "": there is no terminal
     ask        the name that ssh and the tool are asked for
     cause      what the tool names as the cause, a regular expression; "": ssh gets in
     apart      why the tool does not get in, although ssh does, and that is on purpose
@@ -45,6 +46,7 @@ class Form:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = "root"
     master: bool = False
+    answer: str = ""
     ask: str = HOST
     cause: str = ""
     apart: str = ""

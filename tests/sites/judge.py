@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tests.sites.form import Form, Result
 from tests.sites.world import NOBODY, Place, World
+from tests.ssh import card
 from tests.ssh.server import HANG
 
 T = TypeVar("T")
@@ -75,7 +76,10 @@ def _side(world: World, form: Form, folder: Path, enter: Callable[[Place], T]) -
 
 
 def _ssh(place: Place) -> tuple[bool, str]:
-    command = ["ssh", "-F", str(place.config), "-o", "BatchMode=yes", "-T", place.form.ask, "echo in"]
+    answer = place.form.answer
+    batch = "no" if answer else "yes"
+    command = ["ssh", "-F", str(place.config), "-o", f"BatchMode={batch}", "-T", place.form.ask, "echo in"]
+    answers = card.askpass(place.folder, answer) if answer else {}
     uid: Any = NOBODY if place.form.user != "root" else None
     more: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
     try:
@@ -83,7 +87,7 @@ def _ssh(place: Place) -> tuple[bool, str]:
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=place.environment(),
+            env={**place.environment(), **answers},
             timeout=HANG,
             check=False,
             **more,
@@ -101,6 +105,7 @@ def _asked(tool: subprocess.Popen[str], place: Place) -> dict[str, Any]:
         "env": place.environment(),
         "uid": NOBODY if form.user != "root" else 0,
         "connect": form.connect,
+        "answer": form.answer,
     }
     assert tool.stdin
     assert tool.stdout

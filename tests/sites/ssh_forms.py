@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sites.form import Form
+from tests.sites.login_forms import CARDS, KERBEROS
 
 RELAY = "{python} {world}/relay.py"
 HERE = "[127.0.0.1]:PORT"
@@ -866,4 +867,16 @@ MORE = (
     Form("TERM, LANG and others are strange", env={"TERM": "", "LC_ALL": "xx_XX", "LANG": "de_DE.ISO-8859-1"}),
 )
 
-FORMS: tuple[Form, ...] = (*REPORTED, *SETTINGS, *ALGORITHMS, *WAYS, *KEYS, *AGENTS, *KNOWN, *LOGINS, *MORE)
+FORMS: tuple[Form, ...] = (
+    *REPORTED,
+    *SETTINGS,
+    *ALGORITHMS,
+    *WAYS,
+    *KEYS,
+    *AGENTS,
+    *KNOWN,
+    *LOGINS,
+    *MORE,
+    *KERBEROS,
+    *CARDS,
+)

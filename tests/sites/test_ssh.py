@@ -11,7 +11,7 @@ from tests.sites.conftest import ROW
 from tests.sites.form import Form, Result
 from tests.sites.ssh_forms import FORMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the first of them tries all forms
 
 WORDS = {True: "in", False: "no"}
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,14 @@ def _forked(request: dict[str, Any]) -> dict[str, Any]:
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
-        child = os.fork()
+        child, terminal = os.forkpty() if request["answer"] else (os.fork(), -1)
         if child == 0:
             os.dup2(errors.fileno(), 2)
             os.dup2(2, 1)
             _answer(request, writing)
         os.close(writing)
+        if request["answer"]:
+            _answer_questions(terminal, request["answer"])
         with os.fdopen(reading, "rb") as pipe:
             answer = pipe.read()
         os.waitpid(child, 0)
@@ -56,6 +59,15 @@ def _forked(request: dict[str, Any]) -> dict[str, Any]:
         answer or b'{"in": false, "text": "the tool ended without an answer", "fix": ""}'
     )
     return result | {"stderr": words, "seconds": time.monotonic() - began}
+
+
+def _answer_questions(terminal: int, answer: str) -> None:
+    """Types the answer to each question on the terminal, until the process has left it."""
+    with suppress(OSError):  # Linux raises this when the other end is closed
+        while question := os.read(terminal, 1 << 16):
+            if question.rstrip().endswith(b":"):
+                os.write(terminal, f"{answer}\n".encode())
+    os.close(terminal)
 
 
 def _answer(request: dict[str, Any], pipe: int) -> None:

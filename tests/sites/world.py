@@ -14,11 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from tests.sites.form import Form
-from tests.ssh import agents
+from tests.ssh import agents, card, kerberos
 from tests.ssh.agents import FakeAgent, Key
 from tests.ssh.server import HANG, Server, free_port, keygen, running
 
 NOBODY = 65534
+
+GSSAPI = ("GSSAPIAuthentication yes", "GSSAPIStrictAcceptorCheck no")  # no: the host's ticket is for 127.0.0.1
 
 SERVERS: Mapping[str, tuple[str, ...]] = {
     "plain": ("KexAlgorithms -sntrup*",),  # it costs much time, and is tried with a server of its own
@@ -48,6 +50,11 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
     "rekey": ("RekeyLimit 16K", "KexAlgorithms -sntrup*"),
     "others": ("AllowUsers somebody",),
     "forced": ('ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"',),
+    "kerberos": (*GSSAPI, "PubkeyAuthentication no"),
+    "kerberos-others": (*GSSAPI, "AuthorizedKeysFile {folder}/other3.pub"),
+    "kerberos-or-key": GSSAPI,
+    "key-and-kerberos": (*GSSAPI, "AuthenticationMethods publickey,gssapi-with-mic"),
+    "card": ("AuthorizedKeysFile {folder}/card.pub",),
 }
 """The sshds by name: lines of sshd_config that outrank the usual ones."""
 
@@ -65,6 +72,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "ecdsa521": ("-t", "ecdsa", "-b", "521"),
     "ecdsa-pem": ("-t", "ecdsa", "-m", "PEM"),
     "ecdsa-pkcs8": ("-t", "ecdsa", "-m", "PKCS8"),
+    "card": ("-t", "rsa", "-b", "2048", "-m", "PKCS8"),
     "expired": ("-t", "ed25519"),
     "stranger": ("-t", "ed25519"),
     "authority": ("-t", "ed25519"),
@@ -136,11 +144,16 @@ def built(folder: Path) -> Iterator[World]:
         (folder / "banner").write_text("Authorized use only.\n\x1b[31mAll is logged.\n" * 20)
         (folder / "slow.sh").write_text(f"#!/bin/sh\nsleep 3\ncat {folder}/authorized\n")
         (folder / "relay.py").write_text(RELAY)
+        stack.enter_context(kerberos.running(folder / "realm"))
+        stack.enter_context(card.inserted(folder / "cards", folder / "card"))
+        variables = kerberos.server_variables(folder / "realm")
         for name, options in SERVERS.items():
             keys = [f"HostKey {folder}/{key}" for key in ("hostkey", "hostrsa", "hostecdsa")]
             lines = [line.format(folder=folder) for line in options]
             usual = (f"AuthorizedKeysFile {folder}/authorized", "MaxAuthTries 6", "PermitRootLogin yes")
-            world.servers[name] = stack.enter_context(running(folder / f"sshd-{name}", *lines, *keys, *usual))
+            world.servers[name] = stack.enter_context(
+                running(folder / f"sshd-{name}", *lines, *keys, *usual, inside=variables)
+            )
         yield world
 
 
@@ -160,10 +173,12 @@ class Place:
     {private:NAME}  a copy of the private key alone; {public:NAME}: of the .pub alone; {cert:NAME}: of the certificate
     {private_text}, {cert_text}  the content of the usual private key, and of its certificate
     {locked:NAME}   a copy under a passphrase, without its .pub
+    {fido}      a file with the agent's key `fido`, as ssh-keygen writes it: the device has the secret
     {certified:NAME}  a copy with its .pub and its certificate next to it
     {known}     the usual known_hosts; {line:NAMES}: a line of it for these names
     {hostkey:NAME}  a public key of the server: hostkey, hostrsa, hostecdsa; or that of any other key
     {agent}     the agent's socket
+    {realm}     the folder of kerberos.running(): its krb5.conf and its tickets; {card}: that of card.inserted()
     {usual:NAME}  a section of ssh_config for the server NAME, without `Host`
     """
 
@@ -234,6 +249,13 @@ class Place:
                 target.chmod(0o600)
         return str(self.folder / name)
 
+    def _fido(self) -> str:
+        target = self.folder / "fido"
+        target.write_text(agents.fido_file(self.world.fido["fido"]))
+        target.chmod(0o600)
+        (self.folder / "fido.pub").write_text(self.world.fido["fido"].line)
+        return str(target)
+
     def _locked(self, name: str) -> str:
         target = self.folder / f"locked-{name}"
         if not target.exists():
@@ -285,6 +307,12 @@ class Place:
                 return self._hashed(name.replace("PORT", str(server.port))).rstrip("\n")
             case "hostkey":
                 return world.text(name)
+            case "fido":
+                return self._fido()
+            case "realm":
+                return str(world.folder / "realm")
+            case "card":
+                return str(world.folder / "cards")
             case "agent":
                 return str(self.folder / "agent")
             case "usual":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import textwrap
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,17 @@ def fido(kind: str = "ed25519") -> Key:
     point = other.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     fields = (b"sk-ecdsa-sha2-nistp256@openssh.com", b"nistp256", point, APPLICATION)  # type: ignore[assignment]
     return Key(b"".join(map(_packed, fields)), "fido", other)
+
+
+def fido_file(key: Key) -> str:
+    """The file of an sk-ssh-ed25519 key: it has the handle by which the device knows the key, and no secret."""
+    handle = (b"\1", _packed(b"handle"), _packed(b""))  # its flag: a touch is needed
+    private = b"".join((bytes(8), key.blob, *handle, _packed(b"fido")))
+    private += bytes(range(1, 1 + -len(private) % 8))
+    head = b"".join(map(_packed, (b"none", b"none", b""))) + (1).to_bytes(4, "big")
+    lines = textwrap.wrap(_base64(b"openssh-key-v1\0" + head + _packed(key.blob) + _packed(private)), 70)
+    begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    return "\n".join((begin, *lines, end)) + "\n"
 
 
 def _accept(listener: socket.socket, agent: FakeAgent) -> None:
