@@ -166,8 +166,8 @@ def connect_all(
 
     def resolved(host: Host) -> Route:
         route = choose_route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
-        # git on the master may need the agent; root on any other host could log in with it wherever the person can
-        return route if host.role == "master" else route.without_agent()
+        # git on the master may need them; root on any other host could log in with them wherever the person can
+        return route if host.role == "master" else route.without_forwarding()
 
     def opened(session: Session | Unreachable) -> Session:
         if isinstance(session, Unreachable):

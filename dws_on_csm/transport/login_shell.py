@@ -26,9 +26,10 @@ from dws_on_csm.transport import sudo
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are sought first until the script sets its own PATH."""
 
-KEPT = ("USER", "LOGNAME", "SUDO_USER", "SSH_AUTH_SOCK", "SLURM_CONF")
+KEPT = ("USER", "LOGNAME", "SUDO_USER", "SSH_AUTH_SOCK", "KRB5CCNAME", "SLURM_CONF")
 """What a script has of the login's environment (or sudo's) where that has it; besides HOME and SHELL. SSH_AUTH_SOCK is a
-forwarded agent, SLURM_CONF tells Slurm's programs where slurm.conf is (as templates/lib/as.sh does)."""
+forwarded agent, KRB5CCNAME a forwarded Kerberos ticket, SLURM_CONF tells Slurm's programs where slurm.conf is (as
+templates/lib/as.sh does)."""
 
 CHECKED = 4_000_000
 """Bytes of a script's input that are checked with it; of a larger input the rest is the script's to check."""

@@ -73,6 +73,7 @@ class SshTarget:
     strict      "yes": unknown host keys are refused; "accept-new": they are added. One that has changed is always refused
     control     the person's own control socket, if there is one
     agent       the agent is forwarded
+    ticket      ssh_config forwards the Kerberos ticket, and `words` do not say otherwise
     jump        the last jump host before it; None also where ssh itself has to find the route
     """
 
@@ -82,6 +83,7 @@ class SshTarget:
     strict: Literal["yes", "accept-new"]
     control: Path | None
     agent: bool
+    ticket: bool
     jump: SshTarget | None = None
 
 

@@ -21,6 +21,8 @@ SMARTCARD = "pkcs11provider"
 """The setting of ssh_config by which only ssh itself logs in, and that nobody sets without a reason. GSSAPIAuthentication and
 HostbasedAuthentication are set for all hosts of many sites; with these, Fabric's keys are tried first."""
 _STRICT: Mapping[Strict, Literal["yes", "accept-new"]] = {"ask": "yes", "accept-new": "accept-new", "no": "accept-new"}
+NO_TICKET = ("-o", "GSSAPIDelegateCredentials=no")
+"""Words for an ssh that would forward the Kerberos ticket. An ssh without Kerberos does not know them."""
 ANSWER = 2.0  # seconds in which a master process on this machine answers
 
 
@@ -37,10 +39,14 @@ class Route:
     target: SshTarget | None
     why: str = ""
 
-    def without_agent(self) -> Route:
-        """The same route, on which the person's agent is not forwarded."""
+    def without_forwarding(self) -> Route:
+        """The same route, on which neither the person's agent nor their Kerberos ticket is forwarded."""
         destination = self.destination and replace(self.destination, forward_agent=False)
-        return replace(self, destination=destination, target=self.target and replace(self.target, agent=False))
+        target = self.target
+        if target:
+            words = (*target.words, *(NO_TICKET if target.ticket else ()))
+            target = replace(target, agent=False, ticket=False, words=words)
+        return replace(self, destination=destination, target=target)
 
 
 def choose_route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:
@@ -74,15 +80,15 @@ def _target(query: Query, settings: Settings, deadline: float, jumps: dict[Query
     with suppress(Unreachable):  # ssh finds the way itself, and reports what is wrong on it
         if hop := ssh_config.jump(query, settings, deadline, jumps):
             jump = _to_jump(hop, words)
-    return SshTarget(
-        query.name, query.user, words, _STRICT[ssh_config.strict(settings)], _open(settings.control), forwarded, jump
-    )
+    strict, control = _STRICT[ssh_config.strict(settings)], _open(settings.control)
+    ticket = settings.enabled(ssh_config.FORWARD_TICKET)
+    return SshTarget(query.name, query.user, words, strict, control, forwarded, ticket, jump)
 
 
 def _to_jump(hop: Destination, words: tuple[str, ...]) -> SshTarget:
     before = _to_jump(hop.jump, words) if hop.jump else None
-    port = ("-p", str(hop.port))
-    return SshTarget(hop.name, hop.user, (*words, *port), _STRICT[hop.strict], _open(hop.control), False, before)
+    own = ("-p", str(hop.port), *(NO_TICKET if hop.forward_ticket else ()))
+    return SshTarget(hop.name, hop.user, (*words, *own), _STRICT[hop.strict], _open(hop.control), False, False, before)
 
 
 def _open(control: Path | None) -> Path | None:

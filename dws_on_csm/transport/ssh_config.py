@@ -19,6 +19,8 @@ from dws_on_csm.model.errors import NoLogin, Unreachable
 DEEPEST = 8  # jumps behind jumps; more is a circle
 OWN_CONFIG = "in an ssh_config of its own (ssh.config in the site file)"
 
+FORWARD_TICKET = "gssapidelegatecredentials"
+
 Strict = Literal["ask", "accept-new", "no"]
 Tokens = Callable[[str], str]
 """The letter of a %-token -> its value. Raises UnknownToken."""
@@ -71,6 +73,7 @@ class Destination:
     jump: Destination | None
     unsupported: tuple[str, ...]
     control: Path | None = None
+    forward_ticket: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
 
     def hops(self) -> Iterator[Destination]:
@@ -241,6 +244,7 @@ def _destination(query: Query, settings: Settings, jump: Destination | None, oth
         jump=jump,
         unsupported=tuple(keyword for keyword in _UNSUPPORTED if settings.first(keyword.lower()) not in _OFF),
         control=settings.control,
+        forward_ticket=settings.enabled(FORWARD_TICKET),
     )
 
 

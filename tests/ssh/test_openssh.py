@@ -26,7 +26,7 @@ from dws_on_csm.transport import mux, openssh
 from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.openssh import OpenSshLink
 from dws_on_csm.transport.session import Session
-from tests.ssh import agents
+from tests.ssh import agents, kerberos
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, keygen, running
 from tests.ssh.sudoers import PASSWORD, hosting
@@ -208,6 +208,38 @@ def test_the_agent_is_forwarded_when_told_so(
         for role, answer in (("master", "no"), ("controller", "yes")):
             config = server.config(f"ForwardAgent {answer}", "IdentityAgent SSH_AUTH_SOCK")
             assert one(config, role=role).run("ssh-add -l", deadline=HANG).code == 2
+
+
+@pytest.mark.parametrize("transport", ["auto", "openssh"])
+def test_the_kerberos_ticket_is_forwarded_when_told_so(
+    tmp_path: Path, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts on the master have the ticket with GSSAPIDelegateCredentials yes, and only then; no other host gets it."""
+    options = ("GSSAPIAuthentication yes", "GSSAPIStrictAcceptorCheck no", "PubkeyAuthentication no")
+    folder = tmp_path / "realm"
+    with kerberos.running(folder), ExitStack() as stack:
+        inside = kerberos.server_variables(folder)
+        server = stack.enter_context(running(tmp_path / "server", *options, inside=inside))
+        jump = stack.enter_context(running(tmp_path / "jump", "LogLevel DEBUG1", *options, inside=inside))
+        monkeypatch.setenv("KRB5_CONFIG", f"{folder}/krb5.conf")
+        monkeypatch.setenv("KRB5CCNAME", f"FILE:{folder}/ticket")
+        held = f"export KRB5_CONFIG={folder}/krb5.conf; klist -s && echo ticket of $KRB5CCNAME; ls {folder}/ticket"
+
+        def tickets(role: str, answer: str, *more: str) -> int:
+            lines = ("GSSAPIAuthentication yes", f"GSSAPIDelegateCredentials {answer}")
+            near = jump.config(*lines, name="near")
+            session = one(server.config(*lines, *more) + near, role=role)
+            out = session.run(held, deadline=HANG).out.decode()
+            session.close()
+            assert f"{folder}/ticket" in out  # else klist could not have found it either
+            return out.count("ticket of FILE:/tmp/")
+
+        assert tickets("master", "yes") == 1
+        assert tickets("master", "no") == 0
+        assert tickets("controller", "yes") == 0
+        assert tickets("master", "yes", "ProxyJump near") == 1
+        log = (jump.folder / "log").read_text()
+        assert "Got no client credentials" in log and "Received some client credentials" not in log
 
 
 def test_the_run_tells_for_which_host_and_why(tmp_path: Path, connect: Connect, server: Server) -> None:
