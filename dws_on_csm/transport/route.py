@@ -21,7 +21,7 @@ SMARTCARD = "pkcs11provider"
 """The setting of ssh_config by which only ssh itself logs in, and that nobody sets without a reason. GSSAPIAuthentication and
 HostbasedAuthentication are set for all hosts of many sites; with these, Fabric's keys are tried first."""
 _STRICT: Mapping[Strict, Literal["yes", "accept-new"]] = {"ask": "yes", "accept-new": "accept-new", "no": "accept-new"}
-NO_TICKET = ("-o", "GSSAPIDelegateCredentials=no")
+NO_TICKET = ("-o", "GSSAPIDelegateCredentials no")
 """Words for an ssh that would forward the Kerberos ticket. An ssh without Kerberos does not know them."""
 ANSWER = 2.0  # seconds in which a master process on this machine answers
 

@@ -37,7 +37,7 @@ _KEYS = (
     ),
     (
         r"returned no (?:keys|slots)",
-        "there is no key in a token: none is inserted, or it is empty",
+        "no token has a key; none is inserted, or it is empty",
         "insert the token, and check that this lists its key: `ssh-keygen -D {provider}`",
     ),
     (

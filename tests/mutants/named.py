@@ -49,7 +49,7 @@ NAMED = (
           "if lock.former or alone.elsewhere or lock.before >= run.looked:", "if False:",
           "test_site_lock"),
     Named("a run that may come back not shut out", "dws_on_csm/runner/run.py",
-          "        if lock.former:\n            _shut_out(run)\n", "",
+          "        if lock.former or alone.former:\n            _shut_out(run)\n", "",
           "test_fence"),
     Named("a rollback that failed holds nothing back", "dws_on_csm/runner/run_log.py",
           "min([lasting[-keep].id, *_unfinished(lasting[-keep:], own)])", "lasting[-keep].id", "test_run_log"),

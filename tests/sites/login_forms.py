@@ -197,7 +197,7 @@ CARDS = (
         without=NO_KEY,
         env=EMPTY,
         answer=card.PIN,
-        cause="there is no key in a token",
+        cause="no token has a key",
     ),
     Form(
         "a smartcard that is not inserted, without a terminal",
@@ -205,7 +205,7 @@ CARDS = (
         config=ALONE,
         without=NO_KEY,
         env=EMPTY,
-        cause="there is no key in a token",
+        cause="no token has a key",
     ),
     Form(
         "a PKCS11Provider that is not installed",

@@ -239,7 +239,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
         assert code == FENCED and second.id in said and not (tmp_path / "there").exists()
 
 
-@pytest.mark.parametrize("former", ["", OLD])
+@pytest.mark.parametrize("former", ["", OLD], ids=["given up", "kept"])
 def test_who_takes_a_lease_that_was_not_given_up_shuts_its_run_out_everywhere(site: Site, former: str) -> None:
     """The former run worked through another master, whose lock this run does not see: it tells all hosts first, and reads again.
     One that gave the Lease up is over: nobody has to be told.

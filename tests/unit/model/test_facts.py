@@ -14,6 +14,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Fact, Facts, NotYetKnown, Stage
 from dws_on_csm.stages import install, undeploy, verify_cancel
 from dws_on_csm.stages.access import revoke, rotate
+from dws_on_csm.stages.dws import orphan_by_name
 from dws_on_csm.stages.rollback import objects
 
 NUMBER: Fact[int] = Fact("stage", "step")
@@ -30,6 +31,7 @@ def procedures() -> list[Stage]:
         *certificates.STAGES,
         *probes.stages(site),
         verify_cancel.STAGE,
+        *orphan_by_name.stages("bb1"),
         Stage("replace", (), objects.saved("a-run")),
     ]
 

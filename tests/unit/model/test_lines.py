@@ -27,6 +27,7 @@ FOR_PEOPLE = {
     "openssh.py": "messages of this machine's ssh",
     "output.py": "the last lines of a command's output, for people",
     "page.py": "texts in the report",
+    "program.py": "the text of a command's help",
     "public_keys.py": "key files of this machine",
     "screen.py": "the first line of a text, on the screen",
     "ssh_config.py": "ssh's reading of this machine's ssh_config",

@@ -205,6 +205,11 @@ APART = {
     ("master/lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
     ("master/lock_holder.sh", "end"): "line of a file of root's, asked for 12 digits at most first",
     ("master/lock_take.sh", "end"): "what `lock_end` of lock_holder.sh says",
+    ("lib/fence.sh", "up_"): "what the kernel says in /proc/uptime",
+    ("lib/fence.sh", "ends_"): "digits, as the line before asks",
+    ("master/lock_renew.sh", "up"): "of lock.sh's own clock",
+    ("master/lock_renew.sh", "end"): "what `lock_end` of lock_holder.sh says",
+    ("master/lock_renew.sh", "seen"): "digits, of Python's",
     ("lib/safe_file.sh", "size"): "what the kernel says of a file",
     ("lib/durable.sh", "had"): "what stat says of a file of root's",
     ("lib/durable.sh", "2"): "Python's length of what it sends",
@@ -341,7 +346,7 @@ def test_the_waits_of_a_cancel_last_as_long_as_they_are_to(tmp_path: Path, shell
 OWN_WORDS = {
     *("SIZE", "at", "before", "now", "after", "began", "boot", "code", "end", "hold", "left", "quickest", "up", "up_"),
     *("as_group", "commit", "content", "id", "name", "main", "until_", "patience", "closed", "wanted", "work", "one"),
-    *("token", "newest", "mark", "folder", "usual", "where", "state", "tool"),
+    *("token", "newest", "mark", "folder", "own_", "usual", "where", "state", "tool"),
 }
 """Numbers, names of the script's own, and what it has checked character by character."""
 FIRST = {

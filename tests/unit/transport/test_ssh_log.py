@@ -19,7 +19,7 @@ def log(words: str, methods: str = "publickey") -> bytes:
         ("PKCS#11 login failed: PIN locked", "the PIN of the token is locked"),
         ("C_Login failed: 160", "the token did not accept the PIN"),
         ("need pin entry", "the token needs its PIN, and nobody has typed one"),
-        ("debug1: provider /x.so returned no slots", "there is no key in a token: none is inserted, or it is empty"),
+        ("debug1: provider /x.so returned no slots", "no token has a key; none is inserted, or it is empty"),
     ],
 )
 def test_other_versions_of_ssh_have_other_words(words: str, cause: str) -> None:
