@@ -17,7 +17,7 @@ import pytest
 from dws_on_csm.kube import proxy
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.kube.master_session import MasterSession
-from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.cluster_api import ClusterError, ClusterSilent
 from dws_on_csm.model.errors import LockLost
 from dws_on_csm.transport.sudo import Question
 from lab import pki
@@ -25,6 +25,7 @@ from tests.ssh.conftest import Connect, Master
 from tests.ssh.server import Server, free_port
 from tests.ssh.sudoers import PASSWORD, hosting
 from tests.unit import loopback_cluster
+from tests.unit.held_lock import holder
 from tests.unit.loopback_cluster import Cluster as ApiServer
 
 One = Callable[..., MasterSession]
@@ -120,12 +121,12 @@ def test_only_a_run_with_the_lock_changes_the_cluster(
     new run. Reads still work; and the next run waits until a running call has ended."""
     monkeypatch.setattr(proxy, "STATE", str(tmp_path))
     cluster.create(MAPS, _map("before"))
-    holder = tmp_path / "lock/holder"
-    holder.parent.mkdir()
-    holder.write_text("me@here\n1\nrun-1\n0\nx 0\n")
+    file = tmp_path / "lock/holder"
+    file.parent.mkdir()
+    file.write_text(holder("run-1"))
     cluster.fence("run-1")
     cluster.create(MAPS, _map("mine", x="1"))
-    holder.write_text("ann@admin2\n1\nrun-2\n0\nx 0\n")
+    file.write_text(holder("run-2"))
     large = _map("mine", x="x" * 300_000)  # more than comes at once
     for change in (lambda: cluster.apply(large), lambda: cluster.delete(f"{MAPS}/mine")):
         with pytest.raises(
@@ -134,10 +135,10 @@ def test_only_a_run_with_the_lock_changes_the_cluster(
             change()
     found = cluster.get(f"{MAPS}/mine")
     assert found is not None and found["data"] == {"x": "1"}
-    holder.unlink()
+    file.unlink()
     with pytest.raises(LockLost, match="it is gone from the master"):
         cluster.patch(f"{MAPS}/mine", {"data": {"x": "2"}})
-    holder.write_text("me@here\n1\nrun-1\n0\nx 0\n")
+    file.write_text(holder("run-1"))
     assert cluster.patch(f"{MAPS}/mine", {"data": {"x": "2"}})["data"] == {"x": "2"}
     subprocess.run(["flock", "-n", "-x", tmp_path / "busy", "true"], check=True)  # nothing holds it any more
 
@@ -251,9 +252,8 @@ def test_api_server_that_is_down(api: ApiServer, server: Server, one: One, tmp_p
     """A missing API server, a missing kubectl and an invalid kubeconfig are each reported."""
     dead = tmp_path / "kubeconfig"
     dead.write_text((api.folder / "admin").read_text().replace(str(api.port), "1"))
-    with pytest.raises(ClusterError, match="connection refused") as caught:
+    with pytest.raises(ClusterSilent, match="connection refused"):
         one(server.config(), role="master", master=Master(_master(api).path, str(dead))).cluster().get("/version")
-    assert caught.value.status >= 500
     (tmp_path / "python3").symlink_to("/usr/bin/python3")
     with pytest.raises(ClusterError, match="No such file or directory: 'kubectl'"):
         one(server.config(), role="master", master=Master(str(tmp_path), str(dead))).cluster().get("/version")

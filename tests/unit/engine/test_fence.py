@@ -26,6 +26,7 @@ from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.run import work
 from tests.unit.conftest import Answer, LocalHost
+from tests.unit.held_lock import end, holder
 
 SHELLS = (("dash",), ("bash", "--posix"))
 OLD, NEW = identifier(time.time() - 90000), identifier(time.time() - 80000)
@@ -50,13 +51,7 @@ def taken_by(run: str) -> None:
     """Give the lock to that run; this host is a master from then on."""
     (state() / "lock").mkdir(parents=True, exist_ok=True)
     (state() / "gate").touch()
-    (state() / "lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\n{end()}\n")
-
-
-def end(left: int = 120) -> str:
-    """The end of a lock that lasts for so many seconds."""
-    up = int(float(Path("/proc/uptime").read_text().split()[0]))
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {up + left}"
+    (state() / "lock/holder").write_text(holder(run))
 
 
 def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.kube.proxy import PROGRAM
+from tests.unit.held_lock import holder
 
 # As on a busy machine: the folder goes only a while after the program has ended.
 SLOW = """
@@ -40,17 +41,10 @@ def test_the_folder_goes_with_the_program(end: str) -> None:
     assert not Path(where.strip()).parent.exists()
 
 
-def hold(state: Path, left: int) -> None:
-    """Give the lock to run-1 for so many seconds."""
-    up = int(float(Path("/proc/uptime").read_text().split()[0]))
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    (state / "lock/holder").write_text(f"me@here\n1\nrun-1\n0\n{boot} {up + left}\n")
-
-
 def test_a_run_whose_lock_has_expired_changes_nothing(tmp_path: Path) -> None:
     """Also if nobody took it on this master: through another one a run may have the cluster's Lease."""
     (tmp_path / "lock").mkdir()
-    hold(tmp_path, 0)
+    (tmp_path / "lock/holder").write_text(holder("run-1", seconds=0))
     command = [sys.executable, "-c", PROGRAM, "join", str(tmp_path), str(tmp_path / "none")]
     done = subprocess.run(
         command, input=b"PUT / HTTP/1.1\r\nDws-On-Csm-Run: run-1\r\n\r\n", capture_output=True, timeout=60, check=False
@@ -61,7 +55,7 @@ def test_a_run_whose_lock_has_expired_changes_nothing(tmp_path: Path) -> None:
 def test_the_next_run_waits_for_a_call_that_is_under_way(tmp_path: Path) -> None:
     """From the check of the lock until the answer to a change no other run's script can begin on the master."""
     (tmp_path / "lock").mkdir()
-    hold(tmp_path, 100)
+    (tmp_path / "lock/holder").write_text(holder("run-1", seconds=100))
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "api"))
     server.listen()

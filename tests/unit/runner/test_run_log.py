@@ -25,6 +25,7 @@ from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from tests.unit.conftest import Answer, LocalHost
+from tests.unit.held_lock import holder
 
 pytestmark = pytest.mark.slow
 
@@ -261,12 +262,10 @@ def test_an_unreadable_rollback_prevents_pruning(hosts: Mapping[str, LocalHost])
 
 def _taken(host: LocalHost, run: str) -> None:
     """That run holds the lock on the master `host`, for the next minutes, and has worked there."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    until = int(float(Path("/proc/uptime").read_text().split()[0])) + 300
     (host.folder / "state/lock").mkdir(parents=True, exist_ok=True)
     (host.folder / "state/gate").touch()
     (host.folder / "state/busy").write_text(f"{run}\n")
-    (host.folder / "state/lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\n{boot} {until}\n")
+    (host.folder / "state/lock/holder").write_text(holder(run))
 
 
 def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Mapping[str, LocalHost]) -> None:
