@@ -35,7 +35,7 @@ folder, change, mode = sys.argv[1:]
 if mode == "late":
     import dws_on_csm.runner.run
     dws_on_csm.runner.run.identifier = lambda at: "20200131T120000Z-1f3a"
-Journal.__init__.__defaults__ = (Path(folder) / "runs",)
+Journal.__init__.__defaults__ = (Path(folder) / "runs", "")
 look = ShellLook("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
 removes = (lambda *_: "all of it") if mode == "ask" else None
 step = Step("hard", "master", lambda place: look, lambda place: "there",
