@@ -28,6 +28,7 @@ ACCEPTABLE: Mapping[str, str] = {
     "plugin-clone": "you do not need the clone: the installed plugin does not use it",
     "plugin-edited": "you changed the plugin yourself",
     "pod-state-on-node": "all nodes that may run the pod share that folder",
+    "pod-generated": "the templates have the same content",
     "pod-kept": "the program that manages the object has the same content",
     "role-differs": "you changed the role yourself",
     "slurm-conf-differs": "the files differ on purpose",

@@ -15,6 +15,8 @@ from dws_on_csm.domain import names
 from dws_on_csm.kube import pods
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Fact, NotYetKnown, StepContext, Value
+from dws_on_csm.stages.pod import generated
+from dws_on_csm.stages.pod.generated import Generated
 
 Json = Mapping[str, Any]
 
@@ -30,12 +32,13 @@ class Workload(TypedDict):
 
 
 class ConfigMap(TypedDict):
-    """The ConfigMap that has slurm.conf; manager: as that of a workload."""
+    """The ConfigMap that has slurm.conf; manager: as that of a workload; generated: what renders it, None for nothing."""
 
     name: str
     path: str
     manager: str
     immutable: bool
+    generated: Generated | None
 
 
 class Secret(TypedDict):
@@ -278,7 +281,13 @@ def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Config
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
         thing = cluster.get(path) if name else None
         if thing and "slurm.conf" in (thing.get("data") or {}):
-            return {"name": name, "path": path, "manager": manager(thing), "immutable": bool(thing.get("immutable"))}
+            return {
+                "name": name,
+                "path": path,
+                "manager": manager(thing),
+                "immutable": bool(thing.get("immutable")),
+                "generated": generated.find(cluster, namespace, name),
+            }
     return None
 
 

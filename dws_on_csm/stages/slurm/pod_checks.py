@@ -20,6 +20,7 @@ from dws_on_csm.stages.pod.discover import (
     pod_of,
     sources,
 )
+from dws_on_csm.stages.pod.generated import Generated
 from dws_on_csm.stages.slurm import controller
 
 
@@ -63,9 +64,23 @@ def _folder_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     elif config_map is None:
         text = f"the ConfigMaps mounted as {FOLDER} of pod {have['pod']} lack the key slurm.conf"
         yield Finding("pod-folder", text, "rename the key with Slurm's configuration to slurm.conf")
+    elif config_map["generated"]:
+        yield _generated(ctx, config_map["name"], config_map["generated"])
     elif config_map["immutable"]:
         text = f"ConfigMap {config_map['name']} is immutable"
         yield Finding("pod-immutable", text, "recreate it without `immutable: true`")
+
+
+def _generated(ctx: StepContext, name: str, source: Generated) -> Finding:
+    pod = pod_of(ctx)
+    assert pod is not None
+    namespace, _, job = source["job"].partition("/")
+    text = f"ConfigMap {pod.namespace}/{name} is rendered by Job {source['job']} from ConfigMap {source['templates']}:"
+    text += " what this run would change in it is lost when that Job runs again"
+    fix = f"add {', '.join(PLUGIN)} and BurstBufferType=burst_buffer/lua to the templates; run Job {job} again, as CSM's documents "
+    fix += f"say (save it with `kubectl -n {namespace} get job {job} -o yaml`, delete it, and create it without spec.selector and "
+    fix += "spec.template.metadata); then accept this finding by its name"
+    return Finding("pod-generated", text, fix)
 
 
 STATE = "/var/spool"

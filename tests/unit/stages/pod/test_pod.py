@@ -99,6 +99,23 @@ def seen(place: StepContext, there: dict[str, Any]) -> Any:
 HELM = {"annotations": {"meta.helm.sh/release-name": "slurm"}}
 OWNED = {"ownerReferences": [{"kind": "Slurm", "name": "slurm"}]}
 DATA = {"slurm.conf": ""}
+SERVICES = "/api/v1/namespaces/services/configmaps"
+
+
+def jobs(name: str, templates: str, namespace: str = "services") -> dict[str, Any]:
+    """A Job that mounts a ConfigMap."""
+    spec = {"volumes": [{"name": "t", "configMap": {"name": templates}}]}
+    job = {
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"template": {"spec": spec}},
+    }
+    return {f"/apis/batch/v1/namespaces/{namespace}/jobs": {"items": [job]}}
+
+
+TEMPLATES = {
+    f"{SERVICES}/slurm-config-templates": {"metadata": {}, "data": {"slurm.conf": ""}},
+    **jobs("slurm-config", "slurm-config-templates"),
+}
 SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
 
 
@@ -118,6 +135,9 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": OWNED, "data": DATA}), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": DATA, "immutable": True}), ["pod-immutable"]),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES, ["pod-generated"]),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config", "other"), []),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config-import", "slurm-config-templates"), []),
         (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
     ],
 )  # fmt: skip
