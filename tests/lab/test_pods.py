@@ -261,7 +261,12 @@ class _Api:
 
     def get(self, path: str, **query: str) -> object:
         words = "&".join(f"{key}={value.replace('=', '%3D')}" for key, value in query.items())
-        return json.loads(self.kubectl(f"get --raw '{path}{'?' if words else ''}{words}'"))
+        try:
+            return json.loads(self.kubectl(f"get --raw '{path}{'?' if words else ''}{words}'"))
+        except RuntimeError as error:
+            if "(NotFound)" not in str(error):
+                raise
+            return None
 
 
 def test_an_undeploy_takes_all_of_it_away(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
