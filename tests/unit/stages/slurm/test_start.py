@@ -26,7 +26,7 @@ TEXT = """\
 ClusterName=lab
 SlurmctldHost=ctl1
 SlurmUser=slurm
-StateSaveLocation=/work/state
+StateSaveLocation=/trial/state
 Include nodes.conf
 """
 
@@ -43,7 +43,7 @@ def slurm_root() -> Path | None:
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller without systemd: the lab's Slurm root, with `work` of its own as /work, which has slurm.conf."""
+    """A controller without systemd: the lab's Slurm root, with `work` of its own as /trial, which has slurm.conf."""
 
     root: Path
     work: Path
@@ -51,7 +51,7 @@ class Controller:
     def run(self, script: str, before: str = "") -> str:
         """What root's script prints there; `before` are commands for what is wrong."""
         up = self.work.with_name("up")
-        inside = f"mkdir -p /work && mount --bind /mnt /work; {before}\n{script}"
+        inside = f"mkdir -p /trial && mount --bind /mnt /trial; {before}\n{script}"
         layers = f"lowerdir={self.root},upperdir={up}/written,workdir={up}/more"
         steps = (
             f"mkdir -p {up}/written {up}/more {up}/root && mount -t overlay none -o {layers} {up}/root && cd {up}/root",
@@ -67,7 +67,7 @@ class Controller:
 
     def look(self, before: str = "") -> start.Start:
         """The check's result there."""
-        script = render.script(*start.LIBRARY, "controller/start.sh", folder="/work", unit="slurmctld")
+        script = render.script(*start.LIBRARY, "controller/start.sh", folder="/trial", unit="slurmctld")
         return start.parse(self.run(script, before).encode())
 
 
@@ -90,7 +90,7 @@ MUNGE = """
 head -c 128 /dev/urandom >/etc/munge/munge.key; chown munge /etc/munge/munge.key; chmod 400 /etc/munge/munge.key
 mkdir -p /run/munge && chown munge /run/munge /var/log/munge /var/lib/munge /etc/munge
 setpriv --reuid munge --regid munge --clear-groups munged
-chown slurm /work/state
+chown slurm /trial/state
 """
 
 
@@ -98,7 +98,7 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     """Slurm reads its slurm.conf and what that includes, munge works, and SlurmUser can write the state."""
     have = controller.look(MUNGE)
     assert have == {
-        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/work/state", "closed": "", "holder": "", "user": "slurm",
+        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/trial/state", "closed": "", "holder": "", "user": "slurm",
     }  # fmt: skip
     assert start.judge(place({}), have) == []
 
@@ -107,11 +107,11 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     ("line", "words"),
     [
         ("SchedulerTyp=sched/backfill", "Parsing error at unrecognized key: SchedulerTyp"),
-        ("MailProg=", 'Parse error in file /work/slurm.conf line 6: "MailProg="'),
+        ("MailProg=", 'Parse error in file /trial/slurm.conf line 6: "MailProg="'),
         ("KillWait=soon", 'KillWait value "soon" is not a valid number'),
         ("PluginDir=/nowhere", 'Bad value "/nowhere" for PluginDir'),
         ("AuthType=auth/nothing", "cannot find auth plugin for auth/nothing"),
-        ("Include gone.conf", "cannot stat file /work/gone.conf"),
+        ("Include gone.conf", "cannot stat file /trial/gone.conf"),
     ],
 )
 def test_what_slurm_cannot_read_is_said_in_its_own_words(controller: Controller, line: str, words: str) -> None:
@@ -122,10 +122,10 @@ def test_what_slurm_cannot_read_is_said_in_its_own_words(controller: Controller,
 
 def test_munge_and_the_state_folder(controller: Controller) -> None:
     """No munged; no folder, one of root's, and one that SlurmUser makes himself."""
-    have = controller.look("rmdir /work/state; chown root /work")
+    have = controller.look("rmdir /trial/state; chown root /trial")
     assert "munge.socket.2" in have["proof"] and have["closed"] == "missing"
-    assert controller.look("mkdir /work/state; chown root /work/state; chmod 755 /work/state")["closed"] == "closed"
-    assert controller.look("rmdir /work/state; chown slurm /work")["closed"] == ""
+    assert controller.look("mkdir /trial/state; chown root /trial/state; chmod 755 /trial/state")["closed"] == "closed"
+    assert controller.look("rmdir /trial/state; chown slurm /trial")["closed"] == ""
 
 
 def test_another_process_on_slurmctlds_port(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
     (controller.work / "typo").write_text(f"{TEXT}BurstBufferTyp=burst_buffer/lua\n")
     activate = render.read("controller/activate.sh")
     (body,) = (activate[at:].partition("\n) ")[0] + "\n)\n" for at in [activate.index("candidate_problem() (")])
-    fixed = render.script(*start.LIBRARY, folder="/work", unit="slurmctld", state="/work")
-    script = f"{fixed}\nslurm_path\nconf=/work/slurm.conf\n{body}\n"
-    assert controller.run(f"{script}candidate_problem /work/next; ls /dev/shm | grep dws-on-csm || true") == ""
+    fixed = render.script(*start.LIBRARY, folder="/trial", unit="slurmctld", state="/trial")
+    script = f"{fixed}\nslurm_path\nconf=/trial/slurm.conf\n{body}\n"
+    assert controller.run(f"{script}candidate_problem /trial/next; ls /dev/shm | grep dws-on-csm || true") == ""
     assert "BurstBufferTyp" in controller.run(
-        f"{script}candidate_problem /work/typo; ls /dev/shm | grep dws-on-csm || true"
+        f"{script}candidate_problem /trial/typo; ls /dev/shm | grep dws-on-csm || true"
     )
     assert (controller.work / "slurm.conf").read_text() == TEXT
 
