@@ -386,19 +386,24 @@ def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
     assert read(tmp_path, str(log))[0] == ["--mark undated", "--mark"]
 
 
+def read_from_journal(tmp_path: Path, said: str) -> subprocess.CompletedProcess[str]:
+    """The look at slurmctld's log on a host without a log file, whose journal has `said` for slurmctld."""
+    (tmp_path / "said").write_text(said)
+    journal = tmp_path / "journalctl"
+    journal.write_text(f'#!/bin/sh\n[ "$1 $2" = "--unit slurmctld" ] && cat {tmp_path}/said\n')
+    journal.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = command(tmp_path, "none", 600)
+    return subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+
+
 def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
     """A line has its time, then host and program; a message's further lines are indented, and stay with it."""
     at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.123456%z")
     said = (
         f"{at} slurmctl1 slurmctld[7]: lua: apiVersion\n       kind: Workflow\n{at} slurmctl1 slurmctld[7]: sched: no\n"
     )
-    (tmp_path / "said").write_text(said)
-    journal = tmp_path / "journalctl"
-    journal.write_text(f'#!/bin/sh\n[ "$1 $2" = "--unit slurmctld" ] && cat {tmp_path}/said\n')
-    journal.chmod(0o755)
-    words = command(tmp_path, "none", 600)
-    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    done = read_from_journal(tmp_path, said)
     assert done.stdout.splitlines() == [f"[{at}] lua: apiVersion", "       kind: Workflow", "--mark"]
     assert done.stderr.rstrip().endswith("the journal of slurmctld")
     (entry,) = [one for one in slurm_log_entries(done.stdout.splitlines()[:-1], "slurmctl1", Clock()) if one]
@@ -414,13 +419,7 @@ def test_in_the_journal_an_entry_of_standard_error_has_a_message_for_each_line(t
         *(f"{head}{begin}lua: apiVersion", f"{head}kind: Workflow", f"{at} slurmctl1 systemd[1]: Reloading slurmctld"),
         *(f"{head}  name: bb12", f"{head}{begin}sched: no", f"{head}further"),
     ]
-    (tmp_path / "said").write_text("\n".join(said) + "\n")
-    journal = tmp_path / "journalctl"
-    journal.write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
-    journal.chmod(0o755)
-    words = command(tmp_path, "none", 600)
-    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    done = read_from_journal(tmp_path, "\n".join(said) + "\n")
     assert done.stdout.splitlines() == [f"[{at}] lua: apiVersion", "kind: Workflow", "  name: bb12", "--mark"]
 
 
