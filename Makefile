@@ -9,9 +9,12 @@ READY  := $(VENV)/.ready
 WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 13000000) ? 3 : ($$2 > 9000000) ? 2 : 1}' /proc/meminfo)
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
+# Tests start the tool hundreds of times: without its bytecode each start compiles all of it, which users' machines do once.
+export PYTHONDONTWRITEBYTECODE =
+
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast unit nights sites mutants tools parts check lint format types completion clean
+.PHONY: help setup demo test matrix fast unit nights sites mutants tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +28,11 @@ $(READY): pyproject.toml constraints.txt lab/setup.sh lab/invoke_start.py
 demo: $(READY) ## Boot a site in a box, install DWS on it, and prove it with a job
 	$(BIN)/invoke demo
 
-test: $(READY) check tools parts ## Run all tests, also those on the lab
-	$(PYTEST)
+test: $(READY) check tools parts ## Run all tests, also those on the lab; of its long tables a sample
+	$(PYTEST) -m 'not matrix'
+
+matrix: $(READY) tools parts ## Run all tests on the lab, with every row of every table (some 90 minutes)
+	$(PYTEST) tests/lab
 
 fast: $(READY) tools ## Run the tests that take a minute together
 	$(PYTEST) -m 'not lab and not slow'

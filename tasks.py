@@ -15,6 +15,17 @@ console.guard()
 
 
 def _site(hosts: Any, limit: str | None) -> Any:
+    """The site, with the first of its masters that answers."""
+    site = _site_file(hosts, limit)
+    if not site.master.several:
+        return site
+    from dws_on_csm.runner import masters
+
+    return masters.choose(site)
+
+
+def _site_file(hosts: Any, limit: str | None) -> Any:
+    """The site, without a look at any host."""
     from dws_on_csm.config.load import from_hosts_option
     from dws_on_csm.config.site import HostsError
     from dws_on_csm.config.yaml_file import SiteError
@@ -46,6 +57,7 @@ HELP = {
     "yes": "do not ask before removing anything or restarting slurmctld (also -y)",
     "plan": PLAN,
     "diff": "show new files whole, not as their number of lines",
+    "verbose": "show each action and what it prints, in lines also on a terminal (also -v)",
     "prepare": "do everything that no running job or user notices; leave restarts and replacements for a change window",
     "verify": "submit the test job even if nothing changed",
     "delete-persistent-storage": "delete users' storage and its data: all names (a,b), or the code that the refusal shows",
@@ -56,6 +68,10 @@ def _deleting(site: Any, typed: str) -> tuple[Any, list[str]]:
     """The site with the persistent storage that may be deleted, and the option that repeats this."""
     from dataclasses import replace
 
+    if typed and site.external:
+        command_line.leave(
+            "--delete-persistent-storage: somebody else deploys DWS here (dws: external), so this tool deletes no storage."
+        )
     return replace(site, deletes=typed), [f"--delete-persistent-storage={typed}"] if typed else []
 
 
@@ -95,6 +111,7 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
             "verify",
             "prepare",
             "diff",
+            "verbose",
             "delete-persistent-storage",
         )
     },
@@ -110,6 +127,7 @@ def install(
     verify: bool = False,
     prepare: bool = False,
     diff: bool = False,
+    verbose: bool = False,
     delete_persistent_storage: str = "",
 ) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
@@ -123,7 +141,7 @@ def install(
         )
     name, options = ("plan", {"plan": True}) if plan else ("install", {"yes": yes, "verify": verify})
     options |= _preparing(prepare)
-    _run(name, hosts, limit, bundle, delete_persistent_storage, json=json, diff=diff, **options)
+    _run(name, hosts, limit, bundle, delete_persistent_storage, json=json, diff=diff, verbose=verbose, **options)
 
 
 @task(
@@ -146,6 +164,39 @@ def plan(
 
 
 @task(
+    auto_shortflags=False,
+    help={
+        "master": "a master of the cluster, HOST or USER@HOST (default: ncn-m001)",
+        "out": "the file to write (default: site.yaml, or site-NAME.yaml with --cluster NAME); it may not exist",
+        "diff": "write nothing; show what this site file says otherwise than what is found",
+        "cluster": "choose one of several Slurms by its name, as the list shows them",
+        "controllers": "look for slurmctld on these hosts (a node set) instead of in pods and on hosts that the master names",
+        "user": "log in as this user (default: that of ssh_config, or your own name; then root)",
+        "sudo": "log in with sudo, also where the login would be root's (default: where the user is not root)",
+        "ssh-config": "use this ssh_config, and name it in the site file (default: ~/.ssh/config and the system's)",
+        "json": HELP["json"],
+    },
+)
+def discover(
+    c: Context,
+    master: str = "",
+    out: str = "",
+    diff: str = "",
+    cluster: str = "",
+    controllers: str = "",
+    user: str = "",
+    sudo: bool = False,
+    ssh_config: str = "",
+    json: bool = False,
+) -> None:
+    """Look at a site through its master and write its site file; change nothing on any host."""
+    from dws_on_csm.commands.discover.command import Options
+    from dws_on_csm.commands.discover.command import discover as find
+
+    sys.exit(find(Options(master, out, diff, cluster, controllers, user, sudo, ssh_config, json)))
+
+
+@task(
     optional=["hosts"],
     positional=["file"],
     auto_shortflags=False,
@@ -157,7 +208,7 @@ def check(c: Context, file: str = "", hosts: str | bool | None = None, limit: st
 
     if file and hosts is not None:
         command_line.leave(f"{file} and --hosts both name a site file. Give one of them.")
-    site = _site(str(Path(file).expanduser().absolute()) if file else hosts, limit)
+    site = _site_file(str(Path(file).expanduser().absolute()) if file else hosts, limit)
     from dws_on_csm.commands.check import show
 
     sys.exit(show(site))
@@ -166,17 +217,27 @@ def check(c: Context, file: str = "", hosts: str | bool | None = None, limit: st
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "json")}
+    help={k: HELP[k] for k in ("hosts", "json", "verbose")}
     | {
         "limit": "has no effect: verify changes no host",
-        "cancel": "cancel jobs in each state of their Workflow and check that each Workflow ends",
+        "cancel": "cancel jobs, held, waiting and running, and check what becomes of each Workflow",
+        "all": "with --cancel: in each state of the Workflow, which a storage driver of this tool's own holds there",
     },
 )
 def verify(
-    c: Context, hosts: str | bool | None = None, limit: str | None = None, json: bool = False, cancel: bool = False
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    json: bool = False,
+    cancel: bool = False,
+    verbose: bool = False,
+    all: bool = False,  # the option's name
 ) -> None:
     """Verify the installation with a test job (--cancel: with jobs that it cancels); change nothing."""
+    if all and not cancel:
+        command_line.leave("--all belongs to --cancel: `invoke verify --cancel --all`.")
     from dataclasses import replace
+    from functools import partial
 
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
     from dws_on_csm.runner.options import Options
@@ -188,13 +249,23 @@ def verify(
         from dws_on_csm.stages.verify_cancel import STAGE
 
         right = "Verified: cancelled jobs behave as documented."
-        sys.exit(run(site, (STAGE,), Options("verify", json=json, words=["--cancel"], right=right, work=work)))
-    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Verified.")))
+        options = Options(
+            "verify",
+            json=json,
+            verbose=verbose,
+            words=["--cancel", *(["--all"] if all else [])],
+            right=right,
+            work=partial(work, every=all),
+            proves=True,
+        )
+        sys.exit(run(site, (STAGE,), options))
+    options = Options(task="verify", verify=True, json=json, verbose=verbose, done="Verified.", proves=True)
+    sys.exit(run(site, ALONE, options))
 
 
 UNDEPLOY = {
-    "slurm": "first remove the plugin, its kubeconfig and BurstBufferType from the controllers",
-    "rbac": "finally, remove the plugin's ClusterRole and ClusterRoleBinding",
+    "slurm": "first remove the plugin, its kubeconfig and BurstBufferType from the controllers (dws: external: always)",
+    "rbac": "finally, remove the plugin's ClusterRole and ClusterRoleBinding (dws: external: always, but only this site's rights)",
     "orphans": "delete orphaned Workflows, whose jobs have ended",
     "all-jobs": "refuse while any job is in Slurm, even one without a burst buffer",
     "plan": "show what would be removed; change nothing (also --check, --dry-run)",
@@ -204,7 +275,7 @@ UNDEPLOY = {
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes", "delete-persistent-storage")},
+    help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes", "verbose", "delete-persistent-storage")},
 )
 def undeploy(
     c: Context,
@@ -217,9 +288,13 @@ def undeploy(
     json: bool = False,
     yes: bool = False,
     plan: bool = False,
+    verbose: bool = False,
     delete_persistent_storage: str = "",
 ) -> None:
-    """Remove DWS from the cluster, unless a Workflow, a job or persistent storage still needs it."""
+    """Remove DWS from the cluster, unless a Workflow, a job or persistent storage still needs it.
+
+    Where somebody else deploys DWS (dws: external), only the plugin, its access and BurstBufferType are removed. DWS stays.
+    """
     site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
@@ -227,9 +302,12 @@ def undeploy(
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
     words = [*(f"--{name.replace('_', '-')}" for name, on in given.items() if on), *deleting]
-    done, right = procedure.endings(slurm)
-    options = Options("undeploy", plan, yes, json=json, words=words, done=done, right=right)
-    sys.exit(run(site, procedure.stages(**given), options))
+    if site.external:
+        stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external()
+    else:
+        stages, (done, right) = procedure.stages(**given), procedure.endings(slurm)
+    options = Options("undeploy", plan, yes, json=json, verbose=verbose, words=words, done=done, right=right)
+    sys.exit(run(site, stages, options))
 
 
 @task(
@@ -251,7 +329,7 @@ def journal(c: Context, name: str = "", hosts: str | bool | None = None, json: b
     positional=["name"],
     auto_shortflags=False,
     help={"name": "a run id (default: the last run that changed anything)", "plan": PLAN}
-    | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")},
+    | {k: HELP[k] for k in ("hosts", "limit", "json", "yes", "verbose")},
 )
 def rollback(
     c: Context,
@@ -261,13 +339,14 @@ def rollback(
     json: bool = False,
     yes: bool = False,
     plan: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Restore the state from before a run."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.history.rollback import rollback as back
     from dws_on_csm.runner.options import Options
 
-    sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
+    sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json, verbose=verbose)))
 
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
@@ -286,7 +365,7 @@ def show(c: Context, hosts: str | bool | None = None, limit: str | None = None, 
         "via": "who signs: ca, with the key of the CA on the master, or csr, the cluster. Default: access.via",
         "plan": PLAN,
     }
-    | {k: HELP[k] for k in ("hosts", "limit", "json")},
+    | {k: HELP[k] for k in ("hosts", "limit", "json", "verbose")},
 )
 def rotate(
     c: Context,
@@ -295,13 +374,14 @@ def rotate(
     via: str = "",
     json: bool = False,
     plan: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Give each controller a new key and certificate; the plugin keeps working."""
     site = _site(hosts, limit)
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certificates.rotation(site, via, plan=plan, json=json)))
+    sys.exit(run(*certificates.rotation(site, via, plan=plan, json=json, verbose=verbose)))
 
 
 @task(
@@ -312,7 +392,7 @@ def rotate(
         "name": "the common name to revoke (default: every name in use except the site file's access.common_name)",
         "plan": PLAN,
     }
-    | {k: HELP[k] for k in ("hosts", "json", "yes")},
+    | {k: HELP[k] for k in ("hosts", "json", "yes", "verbose")},
 )
 def revoke(
     c: Context,
@@ -321,13 +401,14 @@ def revoke(
     json: bool = False,
     yes: bool = False,
     plan: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Give the controllers the new access.common_name of the site file; remove all rights of the old name."""
     site = _site(hosts, None)
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certificates.revocation(site, name, plan=plan, json=json, yes=yes)))
+    sys.exit(run(*certificates.revocation(site, name, plan=plan, json=json, yes=yes, verbose=verbose)))
 
 
 @task(
@@ -338,7 +419,7 @@ def revoke(
 )
 def make_bundle(c: Context, file: str, hosts: str | bool | None = None) -> None:
     """Download everything that install needs from outside, into one file."""
-    site = _site(hosts, None)
+    site = _site_file(hosts, None)
     from dws_on_csm.commands.bundle import make
 
     sys.exit(make(site, file))
@@ -390,6 +471,7 @@ def workflows(
         "job": "show only what concerns this job",
         "since": "how far back: 30s, 10m, 2h, 1d, or a time (2026-01-31T12:00)",
         "follow": "follow new lines until Ctrl-C",
+        "all": "show also the lines `Reconciling Workflow` of DWS's controller, which say nothing",
     },
 )
 def logs(
@@ -399,12 +481,13 @@ def logs(
     job: str | None = None,
     since: str = "10m",
     follow: bool = False,
+    all: bool = False,  # the option's name
 ) -> None:
     """Show the log lines of the plugin and of DWS, merged by time."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.logs.command import logs as show
 
-    sys.exit(show(site, job, since, follow))
+    sys.exit(show(site, job, since, follow, all))
 
 
 @task(
@@ -449,7 +532,7 @@ def doctor(
 )
 def look(c: Context, host: str, hosts: str | bool | None = None, json: bool = False) -> None:
     """Show the state of one host and how it differs from the wanted one; change nothing."""
-    site = _only(_site(hosts, None), host)
+    site = _only(_site_file(hosts, None), host)
     from dws_on_csm.commands.look import show
 
     sys.exit(show(site, json))
@@ -460,16 +543,22 @@ def look(c: Context, host: str, hosts: str | bool | None = None, json: bool = Fa
     optional=["hosts"],
     auto_shortflags=False,
     help={"host": "a host of the site file", "what": "a stage (plugin) or one of its steps (plugin.lua)"}
-    | {k: HELP[k] for k in ("hosts", "json", "yes")},
+    | {k: HELP[k] for k in ("hosts", "json", "yes", "verbose")},
 )
 def repair(
-    c: Context, host: str, what: str, hosts: str | bool | None = None, json: bool = False, yes: bool = False
+    c: Context,
+    host: str,
+    what: str,
+    hosts: str | bool | None = None,
+    json: bool = False,
+    yes: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Check a stage or step on one host, correct it, and verify the result."""
-    site = _only(_site(hosts, None), host)
+    site = _only(_site_file(hosts, None), host)
     from dws_on_csm.commands.repair import repaired
 
-    sys.exit(repaired(site, what, yes=yes, json=json))
+    sys.exit(repaired(site, what, yes=yes, json=json, verbose=verbose))
 
 
 @task
@@ -482,7 +571,9 @@ def demo(c: Context) -> None:
         sys.exit(show())
 
 
-namespace = Collection(install, plan, check, verify, undeploy, workflows, logs, doctor, journal, rollback, look, repair)
+namespace = Collection(
+    discover, install, plan, check, verify, undeploy, workflows, logs, doctor, journal, rollback, look, repair
+)
 
 certs = Collection("certs", rotate, revoke)
 certs.add_task(show, default=True)

@@ -93,7 +93,7 @@ def await_none(problem: Callable[[], Any], awaited: str, deadline: float) -> Non
 
 
 def _kubectl(lab: Lab, *arguments: str, feed: str = "") -> None:
-    command = [str(go_builds.kubernetes()), "kubectl", f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
+    command = [str(go_builds.kubectl()), f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
     done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"kubectl {' '.join(arguments)}: exit {done.returncode}\n{done.stderr.strip()}")

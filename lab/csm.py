@@ -205,7 +205,7 @@ def _job(lab: Lab, place: Flavour) -> Object:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": place.job, "namespace": place.config_namespace},
-        "spec": {"backoffLimit": 2, "template": {"spec": spec}},
+        "spec": {"backoffLimit": 0, "template": {"spec": spec}},
     }
 
 

@@ -11,7 +11,7 @@ from lab.layer import Layer
 from lab.model import Host, Lab
 
 PKI = "/etc/kubernetes/pki"
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 NODE_UNITS = ("node-prepare", "containerd", "kubelet", "kube-proxy")
 MASTER_UNITS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 TAINT = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
@@ -45,13 +45,20 @@ def write_layer(lab: Lab, host: Host, layer: Layer, keys: Keys) -> None:
         _write_control_plane(lab, host, layer, keys, values)
 
 
-def write_programs(folder: Path, names: tuple[str, ...]) -> None:
-    """Fills `folder`, a layer that hosts share, with the Kubernetes programs of those names: links to one file."""
+def write_servers(folder: Path) -> None:
+    """Fills `folder`, a layer that nodes share, with the servers of Kubernetes: links to one file."""
     target = folder / "usr/bin/kube"
     target.parent.mkdir(parents=True)
     store.link_or_copy(go_builds.kubernetes(), target)
-    for name in names:
+    for name in SERVERS:
         (target.parent / name).symlink_to("kube")
+
+
+def write_kubectl(folder: Path) -> None:
+    """Fills `folder`, a layer that hosts share, with kubectl."""
+    target = folder / "usr/bin/kubectl"
+    target.parent.mkdir(parents=True)
+    store.link_or_copy(go_builds.kubectl(), target)
 
 
 def kubeconfig(lab: Lab, keys: Keys, user: str, pair: pki.Pair) -> str:

@@ -24,7 +24,7 @@ from lab.layer import Layer
 from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
-SHARED = {"master": ("kubernetes",), "worker": ("kubernetes",), "controller": ("kubectl",)}
+SHARED = {"master": ("kubernetes", "kubectl"), "worker": ("kubernetes", "kubectl"), "controller": ("kubectl",)}
 
 
 def build(lab: Lab, announce: Announce) -> None:
@@ -45,8 +45,8 @@ def build(lab: Lab, announce: Announce) -> None:
 def write(lab: Lab, announce: Announce) -> None:
     """Write every layer of the lab again: STATE/layers, STATE/hosts/HOST/layer."""
     shutil.rmtree(lab.state / "layers", ignore_errors=True)
-    kubernetes.write_programs(lab.state / "layers/kubernetes", kubernetes.PROGRAMS)
-    kubernetes.write_programs(lab.state / "layers/kubectl", ("kubectl",))
+    kubernetes.write_servers(lab.state / "layers/kubernetes")
+    kubernetes.write_kubectl(lab.state / "layers/kubectl")
     cluster = kubernetes.new_keys()
     for host in lab.hosts:
         folder = lab.folder(host) / "layer"

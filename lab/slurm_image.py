@@ -32,7 +32,7 @@ def store_with(root: Path, announce: Announce, *more: Path) -> Path:
 
     `more` are further images, OCI archives.
     """
-    base, kube = store.filled(announce), go_builds.kubernetes(announce)
+    base, kubectl = store.filled(announce), go_builds.kubectl(announce)
 
     def make(folder: Path) -> None:
         store.copy(base, folder / "store")
@@ -45,7 +45,7 @@ def store_with(root: Path, announce: Announce, *more: Path) -> Path:
     code = [Path(module.__file__) for module in (images, layer, kubernetes) if module.__file__]
     inputs: list[str | Path] = [
         base.parent.name,
-        kube.parent.name,
+        kubectl.parent.name,
         *_named(root),
         *(image.parent.name for image in more),
         Path(__file__),
@@ -61,7 +61,7 @@ def archive(target: Path, root: Path) -> None:
         top, kubectl, flat = (Path(scratch) / name for name in ("top", "kubectl", "layer.tar"))
         top.mkdir()
         write_top(Layer(top, root))
-        kubernetes.write_programs(kubectl, ("kubectl",))
+        kubernetes.write_kubectl(kubectl)
         write_layer(flat, (top, kubectl, root))
         images.pack(target, IMAGE, images.Blob(flat, images.LAYER), SETTINGS)
 

@@ -19,6 +19,7 @@ LONGEST = (
     "test_doctor",
     "test_bad_input",
     "test_pods",
+    "test_csm",
     "test_certificates",
     "test_verify",
     "test_undeploy",
@@ -45,7 +46,7 @@ TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
 
 LABS = ("gw0", "gw1")
 """Workers with a lab that stays up from file to file. While these wait for pods, any other worker is at what needs none."""
-BY_ITSELF = ("test_pods", "test_cert_manager", "test_lab_pod")
+BY_ITSELF = ("test_pods", "test_csm", "test_cert_manager", "test_lab_pod")
 """Files that bring up a lab of their own, and end it."""
 
 

@@ -21,12 +21,20 @@ from dws_on_csm.model.printable import escaped_lines
 from dws_on_csm.model.step import Refused
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 
+NO_BUNDLE = (
+    "somebody else deploys DWS here (dws: external), and a bundle has DWS in it. For the plugin alone, set sources.plugin to a "
+    "repository or git bundle on this machine (docs/external.md)."
+)
+
 
 def attached(site: Site, file: str) -> Site:
     """The site with this bundle as its only supply.
 
-    A bundle that cannot be used is reported with the fix and ends the process with exit code 3: no host was touched.
+    A bundle that cannot be used is reported with the fix and ends the process with exit code 3: no host was touched. Where somebody
+    else deploys DWS, a bundle is a wrong option: exit code 2.
     """
+    if site.external:
+        leave(f"--bundle: {NO_BUNDLE}")
     try:
         return archive.attach(site, Path(file).expanduser())
     except Refused as refused:
@@ -35,6 +43,8 @@ def attached(site: Site, file: str) -> Site:
 
 def make(site: Site, file: str) -> int:
     """Make the bundle for this site with a progress display, and list its contents. The exit code."""
+    if site.external:
+        leave(f"No bundle was made: {NO_BUNDLE}")
     target = Path(file).expanduser()
     if not target.absolute().parent.is_dir():
         leave(f"{target.parent} is not a folder. Choose another path for the bundle.")

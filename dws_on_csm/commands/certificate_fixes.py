@@ -29,5 +29,8 @@ def new_kubeconfig(site: Site, host: str) -> str:
     return f"run `{commands_to_paste.repair(site, host, 'access')}`"
 
 
+INSTALL = "run `invoke install`"
+"""The plugin logs in in another way than the site file wants."""
+
 RIGHTS = "run `invoke install`"
 """SlurmUser lacks rights: the file may be of another owner, or the role or its binding wrong. An install corrects all of it."""

@@ -15,19 +15,25 @@ from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import certificates
 from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.printable import escaped
-from dws_on_csm.model.step import Check, Fact, Stage
+from dws_on_csm.model.step import Check, Fact, NotYetKnown, Stage, StepContext
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.read_only import Reading, looked
-from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoked_names, rotate, signing
+from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoke_account, revoked_names, rotate, signing
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Kubeconfig
+from dws_on_csm.stages.pod import service_account
 from dws_on_csm.stages.preflight import unlisted_controllers
-from dws_on_csm.stages.slurm import slurm_user
+from dws_on_csm.stages.slurm import pod_checks, slurm_user
 
 STAGES = (
+    Stage("preflight", (), (pod_checks.KNOWN,)),
     Stage(
         "access",
         (),
-        (rbac.CLUSTER_CHECK, revoked_names.CHECK, Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ())),
+        (
+            rbac.CLUSTER_CHECK,
+            revoked_names.CHECK,
+            Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ()),
+        ),
     ),
 )
 _REVOKED: Fact[dict[str, str]] = Fact("access", revoked_names.FACT.step)
@@ -49,6 +55,7 @@ class Status:
     days_left   whole days until it, or the CA that signed it, expires; None without a certificate
     signed      whether the cluster's present CA signed it; None where the CA is unknown
     may         what the API server lets SlurmUser do with it
+    account     the ServiceAccount of its pod, where it logs in with that, NAMESPACE/NAME
     """
 
     host: str
@@ -64,6 +71,7 @@ class Status:
     slurm_user: str = ""
     may: str = ""
     problems: tuple[Problem, ...] = ()
+    account: str = ""
 
 
 def show(site: Site, as_json: bool) -> int:
@@ -91,19 +99,40 @@ def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], O
     """The arguments of a run of `invoke certs.rotate`; `via` "": as in the site file. Exits for another `via`."""
     if via and via not in VIA:
         leave(f"--via {via}: expected {' or '.join(VIA)}")
-    access = replace(site.access, via=VIA.get(via, site.access.via))
+    if via and site.access.via == "serviceaccount":
+        leave(f"--via {via}: access.via is serviceaccount, so there is no certificate to sign")
+    access = replace(site.access, signed_via=VIA.get(via, ""))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with them."
     words = ("--via", via) if via else ()
-    return site, _seeing_all(rotate.stages(site), _KEEPS), Options(task="certs.rotate", words=words, done=done, **how)
+    options = Options(task="certs.rotate", words=words, done=done, right=_NOTHING, **how)
+    return site, _seeing_all(rotate.stages(site), _KEEPS), options
+
+
+_NOTHING = "Nothing to rotate: every plugin logs in with its pod's ServiceAccount, whose token the kubelet renews."
 
 
 def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
-    """The arguments of a run of `invoke certs.revoke`."""
+    """The arguments of a run of `invoke certs.revoke`. Without a name, a site whose plugins log in with ServiceAccounts is read
+    before."""
+    if not name and _by_account(site):
+        done = "Revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows. #DW jobs are refused until "
+        done += "`invoke install` gives them back."
+        right = "Already revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows."
+        options = Options(task="certs.revoke", done=done, right=right, **how)
+        return replace(site, computes=()), _seeing_all(revoke_account.stages(), _REJECTED), options
     done = "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
     right = "Already revoked: the API server rejects every kubeconfig of that name."
     options = Options(task="certs.revoke", words=(name,) if name else (), done=done, right=right, **how)
     return replace(site, computes=()), _seeing_all(revoke.stages(name), _REJECTED), options
+
+
+def _by_account(site: Site) -> bool:
+    """Whether all controllers' plugins log in with the ServiceAccounts of their pods, as far as that can be seen."""
+    if site.access.via != "auto" or not all(host.pod for host in site.controllers):
+        return site.access.via == "serviceaccount"
+    with looked(replace(site, computes=()), STAGES) as reading:
+        return revoke_account.by_account([reading.run.board.context(host.name) for host in site.controllers])
 
 
 _KEEPS = "it keeps its present certificate until that ends, and then its #DW jobs fail"
@@ -129,17 +158,33 @@ def _status_of_host(reading: Reading, host: str) -> Status:
     cluster = board.facts.one_or_none(API_SERVER)
     revoked = board.facts.one_or_none(_REVOKED) or {}
     silent = board.failed.get((_REVOKED.name, reading.run.site.master.host.name), "")
-    return status_of(reading.run.site, host, file, cluster["ca"].encode() if cluster else b"", revoked, silent)
+    ca = cluster["ca"].encode() if cluster else b""
+    return status_of(reading.run.site, host, file, ca, revoked, silent, _account(board.context(host), file))
+
+
+def _account(ctx: StepContext, file: Kubeconfig) -> str:
+    """The ServiceAccount that a kubeconfig logs in with, NAMESPACE/NAME; "" for a certificate, or where the pod was not seen."""
+    try:
+        return service_account.account(ctx) if service_account.in_file(file) else ""
+    except NotYetKnown:
+        return ""
 
 
 def status_of(
-    site: Site, host: str, file: Kubeconfig, ca: bytes, revoked: Collection[str] = (), silent: str = ""
+    site: Site,
+    host: str,
+    file: Kubeconfig,
+    ca: bytes,
+    revoked: Collection[str] = (),
+    silent: str = "",
+    account: str = "",
 ) -> Status:
     """The status of a controller's kubeconfig.
 
     ca        the cluster's present CA (PEM); b"" if unknown
     revoked   revoked names
     silent    why the API server did not respond to the master: then it said nothing about rights
+    account   the ServiceAccount of the pod, if the kubeconfig names its token
     """
     status = Status(host, slurm_user=file["slurm_user"])
     if "mode" not in file:
@@ -149,6 +194,8 @@ def status_of(
     permissions, server = slurm_user.permissions(file["may"]), file.get("server", "")
     may = slurm_user.permissions_text(permissions)
     status = replace(status, server=server, file=f"{file['mode']} {file['owner']}", may=may)
+    if service_account.in_file(file):
+        return _status_by_account(replace(status, account=account or "unknown"), file, silent)
     try:
         certificate = certificates.read(pem := kubeconfig.certificate(file))
     except ValueError:
@@ -176,6 +223,16 @@ def status_of(
     elif permissions != slurm_user.NEEDED:
         problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.RIGHTS))
     return replace(status, problems=tuple(problems))
+
+
+def _status_by_account(status: Status, file: Kubeconfig, silent: str) -> Status:
+    """The status where the kubeconfig names the pod's token: nothing in it expires."""
+    present = slurm_user.permissions(file["may"])
+    if silent:
+        return replace(status, problems=(Problem(silent, SILENT_FIX),))
+    if present.refused or present.lacking:
+        return replace(status, problems=(Problem(f"{status.slurm_user} {status.may}", certificate_fixes.RIGHTS),))
+    return status
 
 
 def _problems(
@@ -233,10 +290,10 @@ def _cells(status: Status) -> dict[str, str]:
     since, until = (time.replace("T", " ").replace("Z", "") for time in (status.since, status.until))
     return {
         "": status.host,
-        "subject": status.subject,
+        "subject": f"ServiceAccount {status.account}" if status.account else status.subject,
         "issuer": status.issuer,
         "from": since,
-        "until": until,
+        "until": "the kubelet renews its token" if status.account else until,
         "days left": "" if status.days_left is None else str(status.days_left),
         "serial": status.serial,
         "signed by": {True: "the cluster's present CA", False: "another CA", None: ""}[status.signed],
@@ -252,7 +309,8 @@ def _problem_rows(statuses: Sequence[Status]) -> Iterator[Row]:
         for problem in status.problems:
             groups.setdefault(problem, []).append(status.host)
     if not groups:
-        yield [("✓ ", "green"), (f"{plural(len(statuses), 'certificate')}; SlurmUser can use all of them.", "bold")]
+        noun = "login" if any(status.account for status in statuses) else "certificate"
+        yield [("✓ ", "green"), (f"{plural(len(statuses), noun)}; SlurmUser can use all of them.", "bold")]
     for problem, hosts in groups.items():
         sign, style = ("✗", "bold red") if problem.bad else ("!", "yellow")
         yield [(f"{sign} {', '.join(hosts)}: {escaped(problem.text)}", style), (f"  {problem.fix}", "bold")]

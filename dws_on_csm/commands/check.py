@@ -20,7 +20,8 @@ def show(site: Site) -> int:
 
 
 def _values(site: Site) -> Iterator[tuple[str, str]]:
-    yield "master", _hosts((site.master.host,))
+    for host in site.master.listed:
+        yield "master", _hosts((host,))
     hosts = tuple(host for host in site.controllers if not host.pod)
     yield "controllers", _hosts(hosts)
     for host in site.controllers:
@@ -29,16 +30,28 @@ def _values(site: Site) -> Iterator[tuple[str, str]]:
     for group in site.computes:
         down = f", {group.may_be_down} may be unreachable" if group.may_be_down else ""
         yield "computes", f"{_hosts(group.hosts)}, slurm_conf: {group.slurm_conf}{down}"
-    for name in ("dws", "plugin"):
+    if site.external:
+        yield "dws", "somebody else deploys it (external); keys that only a deployment needs have no effect"
+    for name in ("plugin",) if site.external else ("dws", "plugin"):
         commit = site.versions.commit(name)
         yield name, getattr(site.versions, name) + (f", commit {commit}" if commit else "")
-    yield "kube-rbac-proxy", site.versions.kube_rbac_proxy
-    yield "registry", site.registry.name
-    yield "access", f"{site.access.common_name}, signed by {site.access.via}, Workflows in {site.access.namespace}"
+    if not site.external:
+        yield "kube-rbac-proxy", site.versions.kube_rbac_proxy
+        yield "registry", site.registry.name
+    yield "access", f"{site.access.common_name}, {_login(site)}, Workflows in {site.access.namespace}"
     yield "slurm.conf", site.slurm.conf
-    yield "test job", f"of {site.test_job.user}"
+    yield "test job", f"of {site.test_job.user}" + (f" on {site.test_job.host.name}" if site.test_job.host else "")
     yield "accepted", ", ".join(sorted(site.accept))
     yield "limited to", fold(sorted(site.limit)) if site.limit is not None else ""
+
+
+def _login(site: Site) -> str:
+    """How the plugin logs in, as the site file says it."""
+    if site.access.via == "serviceaccount":
+        return "with the tokens of the pods"
+    if site.access.via == "auto" and any(host.pod for host in site.controllers):
+        return "signed by ca, or with the tokens of the pods (auto)"
+    return f"signed by {site.access.signer}"
 
 
 def _hosts(hosts: Sequence[Host]) -> str:

@@ -27,9 +27,11 @@ HELP = {
     "site": "the site file (default: hosts.yaml)",
     "yes": "do not ask before removing anything",
     "json": "write JSON lines, and nothing else, to standard output",
+    "verbose": "show each action and what it prints, in lines also on a terminal (also -v)",
     "job": "show only what concerns this job",
     "since": "how far back: 30s, 10m, 2h or 1d",
     "follow": "follow new lines until Ctrl-C",
+    "all": "show also the lines `Reconciling Workflow` of DWS's controller, which say nothing",
 }
 
 
@@ -43,17 +45,19 @@ def look(c: Context, site: str | None = None, json: bool = False) -> None:
 
 
 _REPAIR = {"what": "a stage (plugin) or one of its steps (plugin.lua)"} | {
-    key: HELP[key] for key in ("site", "yes", "json")
+    key: HELP[key] for key in ("site", "yes", "json", "verbose")
 }
 
 
 @task(positional=["what"], auto_shortflags=False, help=_REPAIR)
-def repair(c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False) -> None:
+def repair(
+    c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False, verbose: bool = False
+) -> None:
     """Check a stage or step on this host, correct it, and verify the result."""
-    sys.exit(repaired(_site(c, site), what, yes=yes, json=json))
+    sys.exit(repaired(_site(c, site), what, yes=yes, json=json, verbose=verbose))
 
 
-def repaired(site: Site, what: str, *, yes: bool, json: bool) -> int:
+def repaired(site: Site, what: str, *, yes: bool, json: bool, verbose: bool) -> int:
     """Repair the stage or step `what` on the one host that `site` is limited to. Returns the exit code."""
     what = _FORMER.get(what, what)
     from dws_on_csm.runner.options import Options
@@ -64,10 +68,9 @@ def repaired(site: Site, what: str, *, yes: bool, json: bool) -> int:
     stages = chosen(site, every, what)
     host = next(iter(site.limit or ()))
     right = f"{what} is correct on {host}."
-    options = Options(
-        "repair", yes=yes, verify=what.startswith("verify"), json=json, words=(what,), host=host, reads=every
-    )
-    return run(site, stages, replace(options, done=f"{what} was corrected on {host}.", right=right))
+    options = Options("repair", yes=yes, json=json, verbose=verbose, words=(what,), host=host, reads=every)
+    done = f"{what} was corrected on {host}."
+    return run(site, stages, replace(options, verify=what.startswith("verify"), done=done, right=right))
 
 
 _FORMER = {"previous": "replace", "access.former": "access.old-subjects"}
@@ -76,19 +79,28 @@ _FORMER |= {"deploy.serves": "deploy.minimum", "deploy.admits": "deploy.webhook"
 
 
 @task(positional=["what"], auto_shortflags=False, help=_REPAIR)
-def redo(c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False) -> None:
+def redo(
+    c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False, verbose: bool = False
+) -> None:
     """The former name of `repair`."""
     console.note("`redo` is now called `repair`; the old name will be dropped.")
-    repair(c, what, site, yes, json)
+    repair(c, what, site, yes, json, verbose)
 
 
-@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow")})
-def logs(c: Context, site: str | None = None, job: str | None = None, since: str = "10m", follow: bool = False) -> None:
+@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow", "all")})
+def logs(
+    c: Context,
+    site: str | None = None,
+    job: str | None = None,
+    since: str = "10m",
+    follow: bool = False,
+    all: bool = False,  # the option's name
+) -> None:
     """Show the log lines of the plugin on this controller, or of DWS's pods on the master."""
     given = _site(c, site)
     from dws_on_csm.commands.logs.command import logs as show
 
-    sys.exit(show(given, job, since, follow))
+    sys.exit(show(given, job, since, follow, all))
 
 
 def _site(c: Any, path: str | None) -> Site:
@@ -119,10 +131,13 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     from dws_on_csm.config.nodeset import did_you_mean
     from dws_on_csm.model.step import Check
     from dws_on_csm.stages.dws import replace as dws_replace
+    from dws_on_csm.stages.install import OF_DWS
     from dws_on_csm.stages.preflight import repair_needs
 
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
+    if site.external and name in OF_DWS:
+        leave(f"There is no stage {name} here: somebody else deploys DWS (dws: external). Stages: {', '.join(known)}.")
     if name not in known:
         leave(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
     names = [item.name for item in known[name].steps]

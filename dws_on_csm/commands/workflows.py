@@ -16,6 +16,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import unreadable
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
+from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Facts, Stage, StepContext
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner import commands_to_paste
@@ -23,7 +24,7 @@ from dws_on_csm.runner.connections import Sessions, connect
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages import jobs
-from dws_on_csm.stages.dws import installed, orphan_by_name, workflows
+from dws_on_csm.stages.dws import installed, orphan_by_name, storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Jobs
 
@@ -148,21 +149,32 @@ def _rows(
         cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
         head, *body = tables.rows((COLUMNS, *cells), "")
         yield head
-        for row, fate in zip(body, fates, strict=True):
+        for row, workflow, fate in zip(body, listed, fates, strict=True):
             yield [(row[1][0], "bold red" if fate in ("orphan", "lost") else "")]
+            yield from waits(workflow, seen["now"])
     elif has_crd:
         yield [("No Workflows.", "bold")]
     else:
         yield [(f"DWS is not installed: the CRD {names.WORKFLOWS} does not exist.", "bold")]
+    # an orphan's own line says whom to ask
+    pairs = zip(listed, fates, strict=True)
+    if waiting := [workflow for workflow, fate in pairs if fate != "orphan" and workflows.awaited(workflow)]:
+        text = f"{plural(len(waiting), 'Workflow')} waiting for a storage driver. For the first, {workflows.ask(waiting[0])}"
+        yield [(escaped(commands_to_paste.with_site(text, site)), "bold")]
     if orphans := [workflow for workflow, fate in zip(listed, fates, strict=True) if fate == "orphan"]:
-        text = f"{plural(len(orphans), 'orphan')}, which Slurm will never remove. To delete the first: "
-        command = f"`invoke workflows --delete {workflows.label(orphans[0])}`"
-        yield [(text + commands_to_paste.with_site(command, site), "bold red")]
+        text = f"{plural(len(orphans), 'orphan')}. To remove the first, {workflows.orphan_fix(orphans[0])}"
+        yield [(escaped(commands_to_paste.with_site(text, site)), "bold red")]
     for other in others:
         text = f"The cluster also has the CRD {other}, which is not DWS's. "
         yield [
             (f"{text}Use `kubectl get {names.WORKFLOWS}`: `kubectl get workflows` may mean the other one.", "yellow")
         ]
+
+
+def waits(workflow: Workflow, now: float) -> Iterator[Row]:
+    """A row for each storage driver that a Workflow waits for: since when, and its error. `now`: the time, 0 if unknown."""
+    for driver, text in zip(workflows.awaited(workflow), workflows.wait_texts(workflow, now), strict=True):
+        yield [(f"    {escaped(text)}", "bold red" if storage_drivers.failed(driver) else "yellow")]
 
 
 def _records(

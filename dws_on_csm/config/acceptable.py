@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dws_on_csm.config.nodeset import did_you_mean
 
 ACCEPTABLE: Mapping[str, str] = {
+    "account-shared": "you trust all pods with that ServiceAccount as you trust slurmctld",
     "api-slow": "you can live with jobs that wait a little longer",
     "binding-shared": "another Slurm uses this DWS, with a site file of its own",
     "certificate-ends-soon": "you will renew it before it expires",
@@ -15,6 +16,8 @@ ACCEPTABLE: Mapping[str, str] = {
     "controller-unlisted": "that slurmctld never takes over. If it did, jobs with #DW lines would run without their storage",
     "controllers-unclear": "you checked that this name in slurm.conf means a controller of the site file",
     "disk-full": "the images are already there, or are small",
+    "driver-error": "those who run the storage driver know, and will fix it",
+    "driver-slow": "that storage driver needs so much time",
     "dws-not-installed": "DWS is not installed on purpose",
     "dws-too-new": "you built DWS yourself, and it serves the Workflow version that the plugin writes",
     "host-unreachable": "you know that the host is down",
@@ -28,7 +31,7 @@ ACCEPTABLE: Mapping[str, str] = {
     "plugin-clone": "you do not need the clone: the installed plugin does not use it",
     "plugin-edited": "you changed the plugin yourself",
     "pod-state-on-node": "all nodes that may run the pod share that folder",
-    "pod-generated": "the templates have the same content",
+    "pod-generated": "these templates are not in use: no Job renders them",
     "pod-kept": "the program that manages the object has the same content",
     "role-differs": "you changed the role yourself",
     "slurm-conf-differs": "the files differ on purpose",
@@ -36,6 +39,8 @@ ACCEPTABLE: Mapping[str, str] = {
     "slurm-file-writable": "you trust everybody who can write it with slurmctld, slurmd and the jobs of all users",
     "slurm-folder-writable": "you trust everybody who can write there with slurmctld and the jobs of all users",
     "slurmctld-stale": "you will restart slurmctld later",
+    "storage-left": "you asked those who run the storage driver: nothing of these jobs is left",
+    "test-rule-left": "you need the rule",
     "workarea-modified": "you changed the clone yourself",
     "workers-few": "the webhook's third replica may wait for a worker",
 }
@@ -54,7 +59,7 @@ _REASONS: Mapping[str, str] = {
     """,
     "root would run untrusted code": "commit-differs digest-differs slurm-user-open workarea-not-roots",
     "changes by others would be lost": """
-        file-changed namespace-in-use object-changed plugin-modified run-since
+        dws-managed file-changed namespace-in-use object-changed plugin-modified run-since slurm-conf-acl
     """,
     "the removal was not confirmed": "not-agreed",
     "the run needs the master": "master-left-out",
@@ -62,17 +67,21 @@ _REASONS: Mapping[str, str] = {
         burst-buffer-included controllers-left-out hooks-unknown not-a-controller other-burst-buffer
         slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
         slurm-conf-unparsable munge-down slurm-key-unreadable state-folder-unusable slurmctld-port-used slurm-plugin-missing
+        cluster-name-mismatch
         slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
+        account-hidden account-token-missing account-token-unreadable
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
         certificate-expired certificate-key certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
-        kubeconfig-namespace kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
+        kubeconfig-namespace
+        kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
         plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        webhook-not-answering dws-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
+        dws-missing dws-not-available webhook-not-answering dws-closed
+        webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
-    "the result could not be verified": "sbatch-missing test-folder test-job-rejected test-user-unknown",
+    "the result could not be verified": "sbatch-missing test-folder test-host-cluster test-job-rejected test-user-unknown",
     "the run would fail half-way": """
         file-system-read-only bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused

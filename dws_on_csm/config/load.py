@@ -40,12 +40,13 @@ DEFAULT = ROOT / "hosts.yaml"
 """The site file of a command without --hosts PATH."""
 
 
-def load(path: Path, option: str = "--hosts") -> Site:
+def load(path: Path, option: str = "--hosts", text: str | None = None) -> Site:
     """The site that a file describes. SiteError with all mistakes in it.
 
     option  the command's option that names another site file, for the message
+    text    the content, where the file is not written yet
     """
-    content = read(path, SCHEMA, option)
+    content = read(path, SCHEMA, option, text)
     problems = sorted({*content.problems, *_conflicts(content, path)})
     if problems:
         raise SiteError(path, tuple(problems))
@@ -66,7 +67,10 @@ def narrow(site: Site, nodeset: str) -> Site:
         names = frozenset(expand(nodeset))
     except ValueError as error:
         raise HostsError(f"{nodeset!r} is not a node set: {error}") from None
-    known = {host.name for host in site.hosts() if site.active(host)}
+    masters = {host.name for host in site.master.listed}
+    if names & masters:  # which of them is used is not known yet
+        names |= masters
+    known = {host.name for host in (*site.hosts(), *site.master.listed) if site.active(host)}
     lacks = f"not a host of {relative(site.path)}" if site.limit is None else "not among the hosts selected so far"
     unknown = [f"{name}: {lacks}{did_you_mean(name, known)}" for name in sorted(names - known)]
     if unknown:
@@ -96,6 +100,7 @@ def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
     yield from _duplicate_hosts(content)
     yield from _misplaced_controllers(content)
     yield from _constant_renewal(content)
+    yield from _account_of_a_host(content)
     yield from _half_kustomize(content)
     yield from _not_acceptable(content)
     yield from _unreadable_command(content)
@@ -110,6 +115,16 @@ def _constant_renewal(content: Content) -> Iterator[Problem]:
     if days is not None and left is not None and left >= days:
         text = f"expected less than access.days ({days}): otherwise every run renews the certificates"
         yield content.problem("access.renew_below", text)
+
+
+def _account_of_a_host(content: Content) -> Iterator[Problem]:
+    """A problem where a ServiceAccount should log in and a controller is no pod."""
+    hosts = [
+        rule["host"] for rule in content.data.get("controllers") or [] if rule and not rule["pod"] and rule["host"]
+    ]
+    if (content.data.get("access") or {}).get("via") == "serviceaccount" and hosts:
+        text = f"serviceaccount needs controllers that are pods, and {hosts[0]} is a host: use ca or csr"
+        yield content.problem("access.via", text)
 
 
 def _unreadable_command(content: Content) -> Iterator[Problem]:
@@ -162,7 +177,10 @@ def _misplaced_controllers(content: Content) -> Iterator[Problem]:
 
 def _nodesets(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and node set of every valid key that names hosts."""
-    named = [("master.host", (data.get("master") or {}).get("host"))]
+    master = (data.get("master") or {}).get("host")
+    named = [("master.host", master)]
+    if isinstance(master, list):
+        named = [(f"master.host[{number}]", name) for number, name in enumerate(master)]
     for number, rule in enumerate(data.get("controllers") or []):
         named.append((f"controllers[{number}].host", (rule or {}).get("host")))
         if pod := (rule or {}).get("pod"):
@@ -191,23 +209,35 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         ssh=Ssh(
             config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"], ssh["sudo_password_command"]
         ),
-        versions=_versions(data["versions"]),
+        versions=_versions(data["versions"], data["dws"]),
         plugin=Plugin(**data["plugin"]),
         sources=_sources(path, data["sources"]),
         registry=Registry(registry["name"], namespace, secret, tuple(registry["token_hosts"])),
         access=Access(**data["access"]),
         slurm=Slurm(**data["slurm"]),
-        test_job=TestJob(**data["test_job"]),
+        test_job=_test_job(data["test_job"], ssh),
         deadlines=Deadlines(**{name: float(seconds) for name, seconds in data["deadlines"].items()}),
         accept=frozenset(data["accept"]),
         keep_runs=data["keep_runs"],
+        dws=data["dws"],
     )
 
 
 def _master(rule: dict[str, Any], ssh: dict[str, Any]) -> Master:
-    (host,) = _hosts(rule["host"], "master", rule, ssh)
+    hosts = tuple(host for name in _names(rule["host"]) for host in _hosts(name, "master", rule, ssh))
     proxies = Proxies(rule["proxies"]["https"], tuple(rule["proxies"]["no_proxy"]))
-    return Master(host, rule["kubeconfig"], rule["context"], rule["pki"], rule["path"], rule["workarea"], proxies)
+    paths = (rule["kubeconfig"], rule["context"], rule["pki"], rule["path"], rule["workarea"])
+    return Master(hosts[0], *paths, proxies, hosts)
+
+
+def _names(value: str | list[str]) -> list[str]:
+    """The masters of `master.host`: one, or a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def _test_job(rule: dict[str, Any], ssh: dict[str, Any]) -> TestJob:
+    host = Host(rule["host"], "login", ssh["user"] or "", ssh["sudo"]) if rule["host"] else None
+    return TestJob(**{**rule, "host": host})
 
 
 def _hosts(nodeset: str, role: Role, rule: dict[str, Any], ssh: dict[str, Any]) -> tuple[Host, ...]:
@@ -220,8 +250,8 @@ def _controllers(rule: dict[str, Any], master: dict[str, Any], ssh: dict[str, An
     """The controllers of one entry; a pod is reached through the master, as the master's user."""
     if not (pod := rule["pod"]):
         return _hosts(rule["host"], "controller", rule, ssh)
-    (through,) = _hosts(master["host"], "master", master, ssh)
-    where = Pod(pod["namespace"], pod["selector"], pod["container"])
+    (through,) = _hosts(_names(master["host"])[0], "master", master, ssh)
+    where = Pod(**{name: value for name, value in pod.items() if name != "name"})
     return (Host(pod["name"] or pod["container"], "controller", through.user, through.sudo, where),)
 
 
@@ -238,8 +268,9 @@ def _group(rule: dict[str, Any], hosts: tuple[Host, ...]) -> ComputeGroup:
     return ComputeGroup(hosts, rule["slurm_conf"], down)
 
 
-def _versions(rule: dict[str, Any]) -> Versions:
-    """Each version is a tag, or a tag with the commit that it must have."""
+def _versions(rule: dict[str, Any], dws: str) -> Versions:
+    """Each version is a tag, or a tag with the commit that it must have. That of dws is dropped where somebody else deploys DWS."""
+    rule = {**rule, "dws": ""} if dws == "external" else rule
     pinned = {name: version for name, version in rule.items() if isinstance(version, dict)}
     tags = {name: version["tag"] if name in pinned else version for name, version in rule.items()}
     commits = {f"{name} {version['tag']}": version["commit"].lower() for name, version in pinned.items()}

@@ -14,7 +14,7 @@ from dws_on_csm.config.yaml_file import relative
 if TYPE_CHECKING:
     from dws_on_csm.config.bundle_contents import Bundle
 
-Role = Literal["master", "controller", "compute"]
+Role = Literal["master", "controller", "compute", "login"]
 
 
 class HostsError(LookupError):
@@ -23,11 +23,18 @@ class HostsError(LookupError):
 
 @dataclass(frozen=True)
 class Pod:
-    """A slurmctld that runs in a pod: namespace, labels that select the pod (`app=slurmctld`), container."""
+    """A slurmctld that runs in a pod: namespace, labels that select the pod (`app=slurmctld`), container.
+
+    templates, job  NAMESPACE/NAME of the ConfigMap and of the Job from which its files come; "": they are found
+    kubectl         "hostPath": where the image has no kubectl, that of the pod's worker may be mounted
+    """
 
     namespace: str
     selector: str
     container: str
+    templates: str = ""
+    job: str = ""
+    kubectl: Literal["image", "hostPath"] = "image"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,14 @@ class Proxies:
 
 @dataclass(frozen=True)
 class Master:
-    """The CSM master and its paths; `context` "": the kubeconfig's current context."""
+    """The CSM master and its paths.
+
+    host     the master that is used: the first of the site file; where a list was given, runner/masters.py chooses the first that
+             answers
+    context  "": the kubeconfig's current context
+    listed   all masters of the site file, in its order
+    silent   why those before `host` are not used, each with its name ("ncn-m001: no route to host")
+    """
 
     host: Host
     kubeconfig: str
@@ -64,6 +78,13 @@ class Master:
     path: str
     workarea: str
     proxies: Proxies
+    listed: tuple[Host, ...] = ()
+    silent: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether the site file names several masters."""
+        return len(self.listed) > 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,7 @@ class Ssh:
 class Versions:
     """Tags of dws and plugin without their v (`0.0.20`), and the complete tag of the kube_rbac_proxy image (`v0.14.1`).
 
+    dws       "" where somebody else deploys it
     commits   the pins of the site file: "dws 0.0.20" -> the commit that this tag must have
     """
 
@@ -165,17 +187,26 @@ class Access:
     """The controllers' access to the API server.
 
     days, renew_below  a certificate's lifetime, and the rest of it below which it is renewed, in days
-    via                who signs: the CA's key on the master, or the cluster, through a CertificateSigningRequest
+    via                how the plugin logs in: with a certificate of the CA's key on the master ("ca"), or of the cluster, through a
+                       CertificateSigningRequest ("csr"); with its pod's token ("serviceaccount"); "auto": as
+                       stages/pod/service_account decides
+    signed_via         who signs certificates in this run, whatever the site file says; "": as `via` says
     server             "": the API server of the admin's context
     """
 
     common_name: str
     days: int
-    via: Literal["ca", "csr"]
+    via: Literal["auto", "ca", "csr", "serviceaccount"]
     renew_below: int
     namespace: str
     create_namespace: bool
     server: str
+    signed_via: Literal["", "ca", "csr"] = ""
+
+    @property
+    def signer(self) -> Literal["ca", "csr"]:
+        """Who signs certificates, where there are any."""
+        return self.signed_via or ("csr" if self.via == "csr" else "ca")
 
 
 @dataclass(frozen=True)
@@ -193,11 +224,15 @@ class Slurm:
 
 @dataclass(frozen=True)
 class TestJob:
-    """The job that verifies the installation; "": sbatch's default; deadline in seconds."""
+    """The job that verifies the installation; "": sbatch's default; deadline in seconds.
+
+    host  the login host where it is submitted, which may be another host of the site, too; None: the first controller
+    """
 
     __test__ = False  # keeps pytest from collecting it as a test
 
     user: str
+    host: Host | None
     account: str
     partition: str
     qos: str
@@ -228,6 +263,8 @@ def is_count(typed: str) -> bool:
 class Site:
     """All values of the site file, and what the command line adds.
 
+    dws      "deploy": this tool deploys DWS, replaces and removes it. "external": somebody else does; then versions.dws is "",
+             because a version that this tool does not deploy must decide nothing
     limit    the hosts that a run may change, None for all; the others are only read
     bundle   the offline bundle that replaces `sources`, if any
     deletes  the persistent storage that a run may delete, as typed: names or a number (see stages/dws/persistent_storage)
@@ -248,17 +285,27 @@ class Site:
     deadlines: Deadlines
     accept: frozenset[str]
     keep_runs: int
+    dws: Literal["deploy", "external"] = "deploy"
     limit: frozenset[str] | None = None
     bundle: Bundle | None = None
     deletes: str = ""
 
+    @property
+    def external(self) -> bool:
+        """Whether somebody else deploys DWS."""
+        return self.dws == "external"
+
     @cached_property
     def _by_name(self) -> dict[str, Host]:
         nodes = (host for group in self.computes for host in group.hosts)
-        return {host.name: host for host in (self.master.host, *self.controllers, *nodes)}
+        hosts = {host.name: host for host in (self.master.host, *self.controllers, *nodes)}
+        login = self.test_job.host
+        if login and login.name not in hosts:
+            hosts[login.name] = login
+        return hosts
 
     def hosts(self, role: Role | None = None) -> tuple[Host, ...]:
-        """The hosts of a role, or all: master, controllers, nodes; in the file's order, regardless of the limit."""
+        """The hosts of a role, or all: master, controllers, nodes, login host; in the file's order, regardless of the limit."""
         return tuple(host for host in self._by_name.values() if role in (None, host.role))
 
     def host(self, name: str) -> Host:

@@ -52,14 +52,15 @@ class Content:
         return Problem(*self.places[place], key, text)
 
 
-def read(path: Path, schema: Path, option: str = "--hosts") -> Content:
+def read(path: Path, schema: Path, option: str = "--hosts", text: str | None = None) -> Content:
     """The file's content by this schema, problems included. SiteError for a missing file and for invalid YAML.
 
     option  the command's option that names another site file, for the message
+    text    the content, where the file is not written yet
     """
     rules: dict[str, Any] = json.loads(schema.read_text())
     reader = Reader(rules)
-    data = reader.value(_compose(path, option) or _empty(), rules, "")
+    data = reader.value(_compose(path, option, text) or _empty(), rules, "")
     return Content(data or {}, tuple(sorted(set(reader.problems))), reader.places)
 
 
@@ -79,13 +80,14 @@ def _empty() -> yaml.Node:
     return yaml.MappingNode("tag:yaml.org,2002:map", [], start, start)
 
 
-def _compose(path: Path, option: str) -> yaml.Node | None:
+def _compose(path: Path, option: str, text: str | None) -> yaml.Node | None:
     """The file's root node, or None for an empty file. SiteError for a missing file and for invalid YAML."""
     try:
-        return yaml.compose(path.read_bytes().decode(), Loader=yaml.SafeLoader)
+        content = path.read_bytes().decode() if text is None else text
+        return yaml.compose(content, Loader=yaml.SafeLoader)
     except FileNotFoundError:
-        text = f"no such file: start with a copy of the project's hosts.yaml, or pass {option} PATH"
-        problem = Problem(0, 0, "", text)
+        why = "no such file: run `invoke discover` to make one, start with a copy of the project's hosts.yaml, "
+        problem = Problem(0, 0, "", f"{why}or pass {option} PATH")
     except OSError as error:
         problem = Problem(0, 0, "", f"{os.strerror(error.errno or 0)}: expected a readable file")
     except UnicodeDecodeError as error:
@@ -93,7 +95,7 @@ def _compose(path: Path, option: str) -> yaml.Node | None:
         place = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
         problem = Problem(*place, "", "this byte is not UTF-8: save the file as UTF-8")
     except yaml.YAMLError as error:
-        problem = _syntax(error, path.read_bytes().decode())
+        problem = _syntax(error, content)
     raise SiteError(path, (problem,))
 
 

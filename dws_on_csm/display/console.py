@@ -14,6 +14,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,9 +45,37 @@ def ask(question: str) -> str:
     return input()
 
 
+_prompts: list[Future[str]] = []
+"""The answers that questions of `password` wait for."""
+
+
 def password(question: str) -> str:
-    """Ask on the terminal and return the answer, which is not shown."""
-    return getpass.getpass(escaped_lines(question))
+    """Ask on the terminal and return the answer, which is not shown. Raises EOFError, and KeyboardInterrupt after `end_prompts`."""
+    answer: Future[str] = Future()
+
+    def read() -> None:
+        with suppress(InvalidStateError):  # the question has been ended
+            try:
+                answer.set_result(getpass.getpass(escaped_lines(question)))
+            except BaseException as error:  # noqa: BLE001  # `password` raises it
+                answer.set_exception(error)
+
+    # In a thread of its own, since nothing can end the reading of a terminal: after `end_prompts` that thread waits on alone.
+    _prompts.append(answer)
+    threading.Thread(target=read, name="prompt", daemon=True).start()
+    try:
+        return answer.result()
+    finally:
+        _prompts.remove(answer)
+
+
+def end_prompts() -> bool:
+    """End the questions of `password` that still wait for an answer. Whether there were any."""
+    waiting = tuple(_prompts)
+    for answer in waiting:
+        with suppress(InvalidStateError):  # it has just been answered
+            answer.set_exception(KeyboardInterrupt())
+    return bool(waiting)
 
 
 def waiting(text: str) -> Callable[[], None]:

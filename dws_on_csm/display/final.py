@@ -8,8 +8,8 @@ from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike, block
 from dws_on_csm.display.progress import Progress, StageProgress, fold
 from dws_on_csm.display.screen import spent
-from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, short, sign, worst
-from dws_on_csm.model.events import Done, Outcome, Summary
+from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, result, short, sign, worst
+from dws_on_csm.model.events import Done, Outcome
 from dws_on_csm.model.printable import escaped, more_text
 
 LISTED = 12
@@ -133,7 +133,7 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
     if plan:
         yield _changes(progress)
     if end.message:
-        yield [_result(end), (f" {escaped(end.message)}", "bold")]
+        yield [sign(result(end.exit)[0]), (f" {escaped(end.message)}", "bold")]
     sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.commands, 'command')}"
     yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
     for lacking in end.lacking:
@@ -142,7 +142,3 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
         yield [("  continue with  ", "dim"), (escaped(end.next), "bold")]
     if end.report:
         yield [("  report  ", "dim"), (escaped(end.report), "")]
-
-
-def _result(end: Summary) -> tuple[str, str]:
-    return sign("ok" if end.exit in (0, 4) else "refused" if end.exit in (3, 5) else "failed")

@@ -15,7 +15,7 @@ from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike, block
 from dws_on_csm.display.progress import Progress, Work, fold, take
 from dws_on_csm.display.style import changed, counted, duration, plural, short, text
-from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Renamed, Summary
+from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Line, Opened, Renamed, Summary
 from dws_on_csm.model.printable import escaped, first_few, more_text
 
 QUIET = ("ok", "skipped")
@@ -34,12 +34,14 @@ class _Log:
     """What was written so far.
 
     whole   differences are shown whole, also those of new files
+    output  what actions print is shown
     last    when the last line was written
     """
 
     write: Callable[[str], object]
     clock: Callable[[], float]
     whole: bool = True
+    output: bool = False
     last: float = 0.0
     progress: Progress = field(default_factory=Progress)
     stages: int = 10
@@ -69,9 +71,14 @@ class Lines:
             log.write(_running(log, busy, now) + "\n")
 
 
-def consumer(write: Callable[[str], object], clock: Callable[[], float] = time.time, whole: bool = True) -> Lines:
-    """A display of lines. `whole`: differences are shown whole; otherwise, new files as their number of lines."""
-    return Lines(_Log(write, clock, whole))
+def consumer(
+    write: Callable[[str], object], clock: Callable[[], float] = time.time, whole: bool = True, output: bool = False
+) -> Lines:
+    """A display of lines. `whole`: differences are shown whole; otherwise, new files as their number of lines.
+
+    `output`: what actions print is shown too.
+    """
+    return Lines(_Log(write, clock, whole, output))
 
 
 def _running(log: _Log, busy: list[tuple[str, Work]], now: float) -> str:
@@ -92,6 +99,8 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
         case Began():
             yield from _through(log, event.stage)
             yield from _news(log, event, escaped(event.title))
+        case Line() if log.output:
+            yield _line(log, event.stage, event.host, f"{event.step} | {escaped(event.text)}")
         case Awaiting():
             left = (
                 duration(event.deadline) if event.deadline < 10 else duration(round(event.deadline)).replace(".0s", "s")

@@ -46,6 +46,7 @@ def consumer(
     json: bool = False,
     terminal: bool = False,
     diff: bool | None = None,
+    verbose: bool = False,
     out: TextIO | None = None,
     err: TextIO | None = None,
 ) -> Iterator[Display]:
@@ -53,11 +54,13 @@ def consumer(
 
     `json`: write JSON lines, and nothing else, to `out` (standard output); lines for people go to `err`. `terminal`: `out`
     is one (see `is_terminal`). `diff`: differences are shown whole; False: new files as
-    their number of lines; None: whole, but on a terminal the first lines. The run continues when a reader is gone.
+    their number of lines; None: whole, but on a terminal the first lines. `verbose`: lines, also on a terminal, with all that
+    actions print. The run continues when a reader is gone.
     """
     out, err = out or sys.stdout, err or sys.stderr
     lock = threading.Lock()
-    with _human(task, terminal and not json, diff, err if json else out, lock) as human:
+    live = terminal and not json and not verbose
+    with _human(task, live, diff, err if json else out, lock, verbose) as human:
         shows = [*([event_json.consumer(writer(out))] if json else []), human.show]
 
         def show(event: Event) -> None:
@@ -69,7 +72,9 @@ def consumer(
 
 
 @contextmanager
-def _human(task: str, terminal: bool, diff: bool | None, stream: TextIO, lock: threading.Lock) -> Iterator[Display]:
+def _human(
+    task: str, terminal: bool, diff: bool | None, stream: TextIO, lock: threading.Lock, verbose: bool
+) -> Iterator[Display]:
     if terminal:
         from dws_on_csm.display.live import screen_on  # late: rich is not needed elsewhere
 
@@ -78,7 +83,7 @@ def _human(task: str, terminal: bool, diff: bool | None, stream: TextIO, lock: t
     elif task == "plan":
         yield Display(_plan(writer(stream), diff is not False))
     else:
-        lines = plain.consumer(writer(stream), whole=diff is not False)
+        lines = plain.consumer(writer(stream), whole=diff is not False, output=verbose)
         with _ticking(lines.tick, lock):
             yield Display(lines.show)
 

@@ -37,6 +37,21 @@ STYLES: Mapping[Outcome, str] = {
     "skipped": "dim",
 }
 
+_RESULTS: Mapping[int, tuple[Outcome, str]] = {
+    0: ("ok", "done"),
+    3: ("refused", "refused"),
+    4: ("would change", "has changes"),
+    5: ("refused", "installed, not verified"),
+    6: ("refused", "degraded"),
+}
+"""The outcomes whose sign and colour a run's result has by its exit code, and the result in words; all others failed."""
+
+
+def result(exit_code: int) -> tuple[Outcome, str]:
+    """A run's result by its exit code: the outcome whose sign and colour it has, and its words."""
+    return _RESULTS.get(exit_code, ("failed", "failed"))
+
+
 BAD: tuple[Outcome, ...] = ("failed", "refused")
 
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
@@ -79,7 +94,7 @@ NEW_LINES = 12
 
 
 def short(diff: Sequence[str]) -> Sequence[str]:
-    """A difference; of a new text, which has nothing to compare it with, the first lines and the number of all."""
+    """A difference; of a new text, which has nothing to compare it with, only its size."""
     if any(line[:1] not in "+@" for line in diff):
         return diff
     lines: list[str] = []
@@ -87,8 +102,7 @@ def short(diff: Sequence[str]) -> Sequence[str]:
         part = list(group)
         if is_text and len(part) > NEW_LINES:
             size = sum(len(line.encode(errors="surrogateescape")) - 1 for line in part)
-            rest = f"+ … all new: {len(part)} lines, {max(size // 1000, 1)} kB; --diff shows them"
-            part = [*part[: NEW_LINES // 4], rest]
+            part = [f"+ … all new: {len(part)} lines, {max(size // 1000, 1)} kB; --diff shows them"]
         lines += part
     return lines
 

@@ -159,28 +159,32 @@ def kubeconfig(
     cluster: str, server: str, ca: bytes, user: str, namespace: str, certificate: bytes, key: Secret
 ) -> Secret:
     """A kubeconfig with embedded certificate, key and CA; its user and its context both have the name `user`."""
-    import yaml
 
     def embedded(content: bytes) -> str:
         return base64.b64encode(content).decode()
 
-    text = yaml.safe_dump(
+    at = {"certificate-authority-data": embedded(ca), "server": server}
+    who = {"client-certificate-data": embedded(certificate), "client-key-data": embedded(key.reveal())}
+    return Secret(_kubeconfig(cluster, at, user, namespace, who).encode())
+
+
+def token_kubeconfig(cluster: str, server: str, ca_file: str, user: str, namespace: str, token_file: str) -> str:
+    """A kubeconfig that names the files with the CA and with a token, and holds no secret; user and context are named `user`."""
+    at = {"certificate-authority": ca_file, "server": server}
+    return _kubeconfig(cluster, at, user, namespace, {"tokenFile": token_file})
+
+
+def _kubeconfig(cluster: str, at: dict[str, str], user: str, namespace: str, who: dict[str, str]) -> str:
+    import yaml
+
+    return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": cluster, "cluster": {"certificate-authority-data": embedded(ca), "server": server}}],
+            "clusters": [{"name": cluster, "cluster": at}],
             "contexts": [{"name": user, "context": {"cluster": cluster, "namespace": namespace, "user": user}}],
             "current-context": user,
-            "users": [
-                {
-                    "name": user,
-                    "user": {
-                        "client-certificate-data": embedded(certificate),
-                        "client-key-data": embedded(key.reveal()),
-                    },
-                }
-            ],
+            "users": [{"name": user, "user": who}],
         },
         sort_keys=False,
     )
-    return Secret(text.encode())

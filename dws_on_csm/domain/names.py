@@ -15,11 +15,28 @@ WORKFLOW_VERSION = "v1alpha2"
 WORKFLOWS = f"workflows.{GROUP}"
 BINDING = "slurm-dws-viewer"
 
+INTERIM_BINDING = f"{BINDING}-interim"
+"""Gives the same rights while BINDING is recreated, because the role of a binding can't be changed."""
+
 ROLE = "workload-manager"
 """The plugin's ClusterRole in config/rbac/workload_manager_role.yaml of every version of dws."""
 
+ROLES = (f"dws-{ROLE}", ROLE)
+"""Its names: as DWS deploys it from 0.1.1 on, and as it is applied separately before that (config/rbac of both)."""
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+"""Where the Kubernetes API has ClusterRoles and ClusterRoleBindings."""
+
 KUBECONFIG = "/etc/slurm/slurm-dws.kubeconfig"
 """The plugin's burst_buffer.lua has this path as a constant."""
+
+ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+ACCOUNT_TOKEN, ACCOUNT_CA = f"{ACCOUNT_FOLDER}/token", f"{ACCOUNT_FOLDER}/ca.crt"
+"""Where the kubelet puts the token of a pod's ServiceAccount, and the cluster's CA (Kubernetes' documentation, "Access the
+Kubernetes API from a pod"). It renews the token. burst_buffer.lua reads the first path too, and passes what it finds to kubectl."""
+
+API_SERVICE = "https://kubernetes.default.svc"
+"""The API server as pods reach it (same page); its certificate has this name."""
 
 PLUGIN_LUA, PLUGIN_CONF = "burst_buffer.lua", "burst_buffer.conf"
 """The plugin's files, next to slurm.conf: Slurm has these names as constants (src/plugins/burst_buffer/lua)."""
@@ -43,8 +60,8 @@ def image_parts(name: str) -> tuple[str, str]:
 
 
 def role(site: Site) -> str:
-    """The plugin's ClusterRole: until dws 0.1.0 applied separately, from 0.1.1 deployed with a prefix (config/rbac of both)."""
-    return ROLE if role_by_hand(site) else f"dws-{ROLE}"
+    """The plugin's ClusterRole where this tool deploys DWS."""
+    return ROLE if role_by_hand(site) else ROLES[0]
 
 
 def role_by_hand(site: Site) -> bool:

@@ -48,6 +48,10 @@ _CHARACTER = re.compile(r"\\(.)|(.)", re.DOTALL)
 _PAIR = re.compile(r"\s*([a-z0-9_.]+)\s*[-*+/]?=\s*(\"[^\"]*\"|\S+)(?=\s|$)", re.ASCII | re.IGNORECASE)
 
 
+BURST_BUFFER = "BurstBufferType"
+"""The key that names slurmctld's burst buffer."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """The value of a key, its file ("": slurm.conf itself), and its first and last line there, counted from 1."""
@@ -83,6 +87,13 @@ def settings(text: str, key: str, includes: Mapping[str, str] = NONE, folder: st
     """All settings of `key`, in the order in which Slurm reads them (SlurmctldHost has several)."""
     read = _read(text, includes, folder)
     return tuple(Setting(line.value(), file, line.first, line.last) for file, line in read if line.sets(key))
+
+
+def entries(
+    text: str, key: str, includes: Mapping[str, str] = NONE, folder: str = FOLDER
+) -> tuple[tuple[str, ...], ...]:
+    """The words behind the key of each line that begins with `key`, in Slurm's order: ("work", "Nodes=nid[1-2]", "Default=YES")."""
+    return tuple(line.words()[1:] for _, line in _read(text, includes, folder) if line.sets(key))
 
 
 Conf = tuple[str, Mapping[str, str]]

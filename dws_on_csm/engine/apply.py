@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
-from dws_on_csm.engine import looks
+from dws_on_csm.engine import looks, site_lock
 from dws_on_csm.engine.looks import Item, LookFailed
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
 from dws_on_csm.engine.plan import deferred, due, idle, judge, not_provided, preview
@@ -42,6 +42,7 @@ from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused,
 from dws_on_csm.redaction.diff import difference
 
 STOPPED = "the run was stopped while this was running"
+STOPPED_BY = "the run was stopped while this was running; {} says why"
 AGAIN = "run the same command again to continue"
 
 
@@ -93,6 +94,8 @@ def _stage(run: Run, stage: Stage) -> None:
     for role, group in groupby(stage.steps, key=lambda item: item.role):
         items = {f"{stage.name}.{item.name}": item for item in group}
         hosts = run.hosts.get(role, ())
+        if stage.order:
+            hosts = stage.order(run.board.facts, hosts)
         first = hosts[:1] if stage.serial else hosts
         for batch in (first, hosts[len(first) :]):
             blocked = _blocked(run, stage)
@@ -185,7 +188,7 @@ def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) 
         if have == want or idle(run, key):
             run.done(host, key, "ok", began, **_note_and_table(run, key, step, host))
         elif text := accepted(run, step, host, have, want):
-            run.done(host, key, "ok", began, note=text)
+            _accept(run, key, step, host, text, began)
         else:
             _change(run, key, step, host, proof, began)
     except NotYetKnown as unknown:
@@ -196,13 +199,25 @@ def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) 
         failure = failed.failure
         meaning, fix = failure.meaning, failure.fix or step.hint
         if run.stopped:  # the failure says nothing about the site, and the step's own hint would mislead
-            meaning, fix = meaning or STOPPED, AGAIN
+            meaning, fix = meaning or _why_stopped(run), AGAIN
         failure = Failure(failure.command, failure.code, failure.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
     except (LookFailed, RemoteError) as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix or step.hint),))
     except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's step alone
         run.done(host, key, "failed", began, failures=(defect(error, key),))
+
+
+def _why_stopped(run: Run) -> str:
+    """That the run was stopped, by a person or because it lost its lock."""
+    return STOPPED_BY.format(site_lock.STEP) if run.troubled(site_lock.STEP) else STOPPED
+
+
+def _accept(run: Run, key: str, step: Step, host: str, text: str, began: float) -> None:
+    """Report a step whose difference the site accepts, as `text` says."""
+    if step.accepted_is_degraded:
+        run.degraded.add(text.partition(": ")[2])
+    run.done(host, key, "ok", began, note=text)
 
 
 def _change(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
@@ -219,6 +234,8 @@ def _change(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]
         texts = _note_and_table(run, key, step, host)
         texts["note"] = "; ".join(filter(None, (texts["note"], *reporter.notes)))
         run.done(host, key, "changed", began, diff=difference(before, have), **texts)
+    elif text := accepted(run, step, host, have, want):
+        _accept(run, key, step, host, text, began)
     elif run.stopped:
         why = status_text(step, have) or "not yet as wanted"
         run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")
@@ -258,7 +275,8 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
     while True:
         have = have_of(run, key, step, host)
         left = end - time.monotonic()
-        if have == step.want(run.board.context(host)) or left <= 0 or run.stopped:
+        want = step.want(run.board.context(host))
+        if have == want or left <= 0 or run.stopped or accepted(run, step, host, have, want):
             return have
         why = status_text(step, have) or "not yet as wanted"
         if why != reported:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from dws_on_csm.engine import site_lock
 from dws_on_csm.engine.reach import Alone
 from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, Renewed, clock, owner
+from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.printable import plain_line
@@ -29,6 +31,15 @@ RUN, OWNER, MASTER = "dws-on-csm/run", "dws-on-csm/owner", "dws-on-csm/master"
 """Annotations of the Lease, for people: the run, user and machine of its process, and the master as the site file names it."""
 LAST = "dws-on-csm/last-master"
 """The annotation that says which master the last run used; it stays when the holder is gone."""
+RECORDS = "dws-on-csm/records-"
+"""How the annotations begin that say which master has the records of a site's runs: one for each of its controllers, since sites
+share a cluster. A digest of the controller follows; the value is "RUN MASTER CONTROLLER", for the last run that changed something.
+A run that only verifies does not move them."""
+UNSAID = "dws-on-csm/records"
+"""The annotation, "RUN MASTER", of the last run of a version of this tool that did not say which site's records it left, nor
+whether it left any."""
+MARKS = "dws-on-csm/marks-records"
+"""The annotation that names the last run of a version that says that: a run after it, which LAST is then of, was of another one."""
 
 EXPIRED = 1800
 """Seconds without a renewal after which a run through another master may take the Lease: its holder stops long before that, but a
@@ -36,6 +47,8 @@ script that it had begun on its master may run on until its own deadline. A run 
 
 SILENT = (0, 502, 503, 504)
 """HTTP statuses of an API server that does not answer; every other error is an answer, and no run begins without the Lease then."""
+
+_HAS_RUN = f"[ ! -e {STATE}/before/{{run}} ] || echo yes\n"
 
 _IDENTITY = (
     "uname -n; cat /etc/machine-id 2>/dev/null || :\n[ -s /etc/machine-id ] || cat /proc/sys/kernel/random/boot_id\n"
@@ -54,10 +67,22 @@ class Lease(Renewed, Alone):
         super().__init__(master, tell, clock())
         self.elsewhere = False
         self.former = ""
+        self._notes = {RUN: run, OWNER: owner(), MASTER: master, LAST: identity, MARKS: run}
+        self._marks: dict[str, str] = {}
+        """Where the records are from this run on. Never written by the request that takes the Lease, since only its answer shows
+        whether a run through another master has worked meanwhile."""
         self._cluster, self._master, self._identity, self._run = cluster, master, identity, run
         self._version = ""
         """Of the Lease as this run wrote it last; "" before it was taken."""
         self._retry = 0.0
+
+    def keep_records(self, controllers: Collection[str]) -> None:
+        self._marks = {_key(name): f"{self._run} {self._identity} {name}" for name in controllers}
+        self._claim()
+
+    def _claim(self) -> None:
+        if self._version and self._marks:
+            self.renew()  # where that fails, each later renewal says it again
 
     def take(self) -> None:
         """Take the Lease. An API server that does not answer is asked later.
@@ -69,6 +94,8 @@ class Lease(Renewed, Alone):
             try:
                 self._version = self._taken()
                 self._until = asked + LEASE_SECONDS - MARGIN
+                if self.elsewhere and self._retry:  # the looks of this run were made before it had the Lease
+                    self.lose("a run through another master has worked since this run's checks")
             except ClusterError as error:
                 if error.status not in SILENT:
                     fix = f"allow the administrator's kubeconfig there to write {PATH}, or correct what refuses it"
@@ -81,15 +108,14 @@ class Lease(Renewed, Alone):
                 self.take()
             except (Locked, Unreachable) as error:
                 self.lose(str(error))
-            if self.elsewhere:  # the looks of this run were made before it had the Lease
-                self.lose("a run through another master has worked since this run's checks")
+            self._claim()
         super().check()
 
     def _renewed(self) -> str:
         if not self._version:
             return ""  # check() takes it
         try:
-            self._version = self._patched(self._version)
+            self._version = self._patched(self._version, self._marks)
         except ClusterError as error:
             if error.status == CONFLICT and (taker := self._taker()):
                 self.lose(taker)
@@ -101,14 +127,15 @@ class Lease(Renewed, Alone):
         self.over.set()
         with self._renewing:
             if self._version and not self.lost:
-                body = {"metadata": {"resourceVersion": self._version}, "spec": {"holderIdentity": None}}
-                self._cluster.patch(PATH, body)
+                meta = {"resourceVersion": self._version, "annotations": self._marks}
+                self._cluster.patch(PATH, {"metadata": meta, "spec": {"holderIdentity": None}})
 
     def _taken(self) -> str:
         """Take the Lease and return its version. Raises Locked, ClusterError."""
         for _ in range(3):  # another run may take it or leave it in between
             lease = self._cluster.get(PATH)
             try:
+                self._notes[UNSAID] = _unsaid(_annotations(lease))
                 if lease is None:
                     return _version(self._cluster.create(LEASES, self._body()))
                 last = lease["metadata"].get("annotations", {}).get(LAST, self._identity)
@@ -155,16 +182,16 @@ class Lease(Renewed, Alone):
         holder = self._holder(lease, 0)
         return f"{holder.owner} took the cluster's Lease with run {holder.run}"
 
-    def _patched(self, version: str) -> str:
+    def _patched(self, version: str, marks: Mapping[str, str] | None = None) -> str:
         body = self._body()
         body["metadata"]["resourceVersion"] = version
+        body["metadata"]["annotations"].update(marks or {})
         return _version(self._cluster.patch(PATH, body))
 
     def _body(self) -> dict[str, Any]:
-        notes = {RUN: self._run, OWNER: owner(), MASTER: self._master, LAST: self._identity}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}
-        meta = {"name": NAME, "namespace": "kube-system", "annotations": notes}
+        meta = {"name": NAME, "namespace": "kube-system", "annotations": dict(self._notes)}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
 
 
@@ -174,7 +201,7 @@ def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) 
 
     Raises what Lease.take() and session.run() raise.
     """
-    lease = Lease(cluster, session.host, _identity(session), run, tell)
+    lease = Lease(cluster, session.host, identity(session), run, tell)
     lease.take()
     threading.Thread(target=lease.keep, daemon=True, name="lease").start()
     try:
@@ -184,7 +211,62 @@ def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) 
             lease.leave()
 
 
-def _identity(session: Any) -> str:
+class Records(NamedTuple):
+    """Which master has the records of a site's runs.
+
+    run      the last of them; "" where unknown
+    master   the master's identity()
+    certain  False: what is known is a run that did not say for which site it was, nor whether it left records
+    """
+
+    run: str
+    master: str
+    certain: bool
+
+
+def records_on(cluster: Cluster, controllers: Collection[str]) -> Records | None:
+    """Which master has the records of the runs of the site with these controllers; None where no run has left any. Raises
+    ClusterError."""
+    notes = _annotations(cluster.get(PATH))
+    every = [_records(notes[key], True) for key in map(_key, controllers) if key in notes]
+    if unsaid := _unsaid(notes):
+        every.append(_records(unsaid, False))
+    return max(every, default=None)
+
+
+def _annotations(lease: Mapping[str, Any] | None) -> Mapping[str, str]:
+    return ((lease or {}).get("metadata") or {}).get("annotations") or {}
+
+
+def _key(controller: str) -> str:
+    return RECORDS + hashlib.sha256(controller.encode()).hexdigest()[:16]
+
+
+def _records(value: str, certain: bool) -> Records:
+    run, _, rest = value.partition(" ")
+    return Records(run, rest.partition(" ")[0], certain)
+
+
+def _unsaid(notes: Mapping[str, str]) -> str:
+    """What UNSAID is to say after the last run."""
+    if LAST not in notes or notes.get(MARKS) == notes.get(RUN, ""):
+        return notes.get(UNSAID, "")
+    return f"{notes.get(RUN, '')} {notes[LAST]}"
+
+
+def has_run(session: Any, run: str) -> bool:
+    """Whether the master of `session` has the records of a run. Raises what session.run() raises."""
+    if not site_lock.RUN.fullmatch(run):
+        return False
+    return bool(session.run(_HAS_RUN.format(run=run), deadline=30.0).out)
+
+
+def machine(identity: str) -> str:
+    """What the master of this identity calls itself, for people."""
+    return plain_line(identity.rpartition("-")[0])[:64]
+
+
+def identity(session: Any) -> str:
     """A name of this master that no other machine has; the machine's own id is not shown elsewhere (machine-id(5))."""
     answer = session.run(_IDENTITY, deadline=30.0)
     name = re.sub(r"[^A-Za-z0-9.-]", "", answer.out.decode(errors="replace").partition("\n")[0])[:64]

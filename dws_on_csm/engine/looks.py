@@ -1,6 +1,7 @@
 """Reading the hosts: all shell looks of a host in one exec, those of the Kubernetes API through its client.
 
 In that exec each snippet runs in its own subshell, and what it prints is framed by a marker that no file's content can contain.
+What several snippets begin with, their library, runs once for them: slurm.conf is read once, not once for each check.
 The board stores what the looks returned, and knows which of it is out of date.
 """
 
@@ -33,9 +34,11 @@ Item = Step | Check
 
 
 class LookFailed(Exception):
-    """A look failed; the message has its name, exit code and last words."""
+    """A look failed; the message has its name, exit code and last words. `fix`: what to do about it, "" if that is unknown."""
 
-    fix = ""
+    def __init__(self, text: str, fix: str = "") -> None:
+        super().__init__(text)
+        self.fix = fix
 
 
 # --- what is known
@@ -47,6 +50,7 @@ class Board:
 
     seen     the version at which a look was made
     failed   why a look failed
+    fixes    what to do about it, where that is known
     waits    the stage that must run before a look can be made
     changed  the version at which a stage last changed something
     version  the number of changes so far; a look is stale once a stage that it builds on has changed something since
@@ -56,6 +60,7 @@ class Board:
     facts: Facts = field(default_factory=Facts)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    fixes: dict[tuple[str, str], str] = field(default_factory=dict)
     waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
@@ -74,7 +79,7 @@ class Board:
     def have(self, key: str, host: str) -> object:
         """What the look of `STAGE.STEP` returned on `host`. Raises NotYetKnown if it was not made, LookFailed if it failed."""
         if (key, host) in self.failed:
-            raise LookFailed(self.failed[key, host])
+            raise LookFailed(self.failed[key, host], self.fixes.get((key, host), ""))
         if (key, host) not in self.seen:
             raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
@@ -96,9 +101,10 @@ class Board:
         """Whether a look was made since it was forgotten, and returned or failed."""
         return (key, host) in self.seen
 
-    def fail(self, key: str, host: str, text: str) -> None:
-        """Record why a look failed."""
+    def fail(self, key: str, host: str, text: str, fix: str = "") -> None:
+        """Record why a look failed, and what to do about it."""
         self.failed[key, host] = text
+        self.fixes[key, host] = fix
         self.seen[key, host] = self.version
 
 
@@ -226,25 +232,45 @@ def marker() -> str:
 
 
 def script(looks: Mapping[str, ShellLook], mark: str) -> str:
-    """A script for `sh` that runs every look, whether or not others fail; their keys name the frames."""
-    return "\n".join(_framed(key, look.script, mark) for key, look in looks.items()) + "\n"
+    """A script for `sh` that runs every look, whether or not others fail; their keys name the frames.
+
+    Looks with the same library run in one subshell, behind it. If it fails, its frame is that of each of them.
+    """
+    libraries: dict[str, list[str]] = {}
+    for key, look in looks.items():
+        libraries.setdefault(look.library, []).append(key)
+    parts: list[str] = []
+    for library, keys in libraries.items():
+        if not library or len(keys) == 1:
+            parts += [_framed(key, looks[key].script, mark) for key in keys]
+        else:
+            bodies = "\n".join(_framed(key, looks[key].body, mark) for key in keys)
+            parts.append(_framed(" ".join(keys), f"{library}\n{_ended(mark, '0')}\n{bodies}\nexit 0", mark, "|| "))
+    return "\n".join(parts) + "\n"
 
 
-def _framed(name: str, snippet: str, mark: str) -> str:
+def _framed(name: str, snippet: str, mark: str, before: str = "\n") -> str:
     begin = f"printf '\\n%s\\n' '{mark} {name}'"
-    return f"{begin}; {begin} >&2\n(\n{snippet}\n) </dev/null\nprintf '\\n%s %d\\n' '{mark} =' $?"
+    return f"{begin}; {begin} >&2\n(\n{snippet}\n) </dev/null{before}{_ended(mark, '$?')}"
+
+
+def _ended(mark: str, code: str) -> str:
+    return f"printf '\\n%s %d\\n' '{mark} =' {code}"
 
 
 def split(out: bytes, err: bytes, mark: str) -> dict[str, Frame]:
-    """The frames that script() printed, by name; a snippet that did not finish is left out."""
+    """The frames that script() printed, by the look's key; a snippet that did not finish is left out.
+
+    A library's frame has the keys of all looks that build on it for a name: it is theirs if the library failed.
+    """
     errors = dict(_sections(err, mark))
     frames: dict[str, Frame] = {}
     name, text = "", b""
     for title, content in _sections(out, mark):
         if title.startswith("= "):
             code = title[2:]
-            if code.isascii() and code.isdigit() and len(code) < 4:
-                frames[name] = Frame(text, errors.get(name, b""), int(code))
+            if code.isascii() and code.isdigit() and len(code) < 4 and (" " not in name or int(code)):
+                frames |= dict.fromkeys(name.split(" "), Frame(text, errors.get(name, b""), int(code)))
         else:
             name, text = title, content
     return frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +27,7 @@ from dws_on_csm.model.actions import (
     total_deadline,
 )
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure
 from dws_on_csm.transport.output import tail
 
@@ -61,7 +63,7 @@ def perform(
         else:
             for ask in group:
                 assert isinstance(ask, RunElsewhere | CallApi)
-                perform(reach, board, reporter, _answer(reach, reporter, ask), proof if last else {})
+                _elsewhere(reach, board, reporter, ask, proof if last else {})
                 left, looked = {}, last
         before_images.left(reach, reporter, touched)
     board.note(reporter.stage)
@@ -169,8 +171,41 @@ def _delete(cluster: Any, action: Delete) -> None:
                 raise
 
 
-def _answer(reach: Reach, reporter: StepReporter, ask: RunElsewhere | CallApi) -> Sequence[Action]:
-    """Do what `ask` says elsewhere. Returns the next actions here, which its answer makes."""
+def _elsewhere(
+    reach: Reach, board: Board, reporter: StepReporter, ask: RunElsewhere | CallApi, proof: Mapping[str, Item]
+) -> None:
+    """Do what `ask` says elsewhere, and the actions here that its answer makes; if any of it fails, what `ask` has for that."""
+    printed: list[bytes] = []
+    try:
+        perform(reach, board, reporter, _answer(reach, reporter, ask, printed), proof)
+    except Exception as error:
+        undo = ask.abandon(b"".join(printed)) if isinstance(ask, RunElsewhere) else ()
+        left = _abandon(reach, reporter, undo)
+        if left and isinstance(error, ActionFailed):
+            failure = error.failure
+            raise ActionFailed(replace(failure, meaning="; ".join(filter(None, (failure.meaning, left))))) from error
+        if left and isinstance(error, RemoteError):
+            raise ActionFailed(Failure(ask.title, meaning=f"{error}; {left}", fix=error.fix)) from error
+        raise
+
+
+def _abandon(reach: Reach, reporter: StepReporter, undo: Sequence[RunElsewhere]) -> str:
+    """Run these scripts up to the first that fails. Returns which one and why, or ""."""
+    for ask in undo:
+        try:
+            _answer(reach, reporter, ask, [])
+        except ActionFailed as failed:
+            failure = failed.failure
+            return f"not done: {ask.title}: {failure.meaning or ' '.join(failure.tail[-3:]) or f'exit code {failure.code}'}"
+        except RemoteError as error:
+            return f"not done: {ask.title}: {error}"
+    return ""
+
+
+def _answer(
+    reach: Reach, reporter: StepReporter, ask: RunElsewhere | CallApi, printed: list[bytes]
+) -> Sequence[Action]:
+    """Do what `ask` says elsewhere. Returns the next actions here, which its answer makes; what it prints is added to `printed`."""
     reporter.began(ask.title)
     if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
@@ -179,6 +214,7 @@ def _answer(reach: Reach, reporter: StepReporter, ask: RunElsewhere | CallApi) -
         reporter.run, "set -eu\numask 077\n" + (ask.script if isinstance(ask.script, str) else ask.script())
     )
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
+    printed.append(answer.out)
     if answer.code == BUSY:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; {RETRY}"))
     if answer.code != 0:

@@ -35,6 +35,9 @@ from dws_on_csm.model.step import (
 )
 from dws_on_csm.redaction.diff import difference
 
+SAME = "could not be checked for the same reason"
+"""The note of a skipped step whose reason to fail was reported for another step of the host."""
+
 
 def findings(run: Run, stage: Stage) -> bool:
     """Judge every check of `stage` on every host, and report all findings; False if one stands in the way.
@@ -73,6 +76,9 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     """
     began = time.time()
     later = run.prepare and check.window
+    if host in run.unusable:
+        run.done(host, key, "skipped", began, note=_unusable_text(run, host))
+        return
     try:
         ctx, have = run.board.context(host), run.board.have(key, host)
         findings = check.judge(ctx, have)
@@ -96,8 +102,14 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     if later:
         texts += [f"would stop the change window now: {finding.name} ({finding.text})" for finding in objections]
     refused = [] if later else objections
+    if alone := next((finding for finding in refused if finding.alone), None):
+        run.unusable[host] = alone.text
     note = "; ".join(filter(None, [own, *texts]))
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=failures_of(refused))
+
+
+def _unusable_text(run: Run, host: str) -> str:
+    return f"not checked: {run.unusable[host]}"
 
 
 def not_provided(unknown: NotYetKnown) -> Failure:
@@ -107,12 +119,18 @@ def not_provided(unknown: NotYetKnown) -> Failure:
 
 def _report_failed_look(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
     """A reason for which several looks failed on a host is reported once, the others as skipped."""
-    why = str(error).replace(key, "")
-    if (host, why) in run.reported:
-        run.done(host, key, "skipped", began, note="could not be checked for the same reason")
+    if _told_before(run, key, host, str(error)):
+        run.done(host, key, "skipped", began, note=SAME)
     else:
-        run.reported.add((host, why))
-        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix),))
+
+
+def _told_before(run: Run, key: str, host: str, why: str) -> bool:
+    """Whether this reason was reported for another step of the host; otherwise `key` reports it now."""
+    reason = (host, why.replace(key, ""))
+    told = reason in run.reported
+    run.reported.add(reason)
+    return told
 
 
 @dataclass(frozen=True)
@@ -218,6 +236,16 @@ def previews(run: Run) -> Iterator[tuple[Stage, str, Step, str, Preview]]:
                 yield stage, key, item, host, seen
 
 
+def _once(run: Run, key: str, host: str, seen: Preview) -> Preview:
+    """`seen`; or "skipped": on a host that is unusable, and where its only reason to fail was reported for that host before."""
+    if host in run.unusable:
+        return Preview("skipped", note=_unusable_text(run, host))
+    whys = [failure.meaning for failure in seen.failures]
+    if seen.outcome == "failed" and len(whys) == 1 and _told_before(run, key, host, whys[0]):
+        return Preview("skipped", removes=seen.removes, note=SAME)
+    return seen
+
+
 def plan(run: Run) -> None:
     """Report what an install would do on each host. No code that changes anything is called from here."""
     changes: set[str] = set()
@@ -227,7 +255,7 @@ def plan(run: Run) -> None:
         for key, item, host in places(run, stage):
             if isinstance(item, Step):
                 began = time.time()
-                seen = preview(run, key, item, host)
+                seen = _once(run, key, host, preview(run, key, item, host))
                 if item.repeat_text and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
                     seen = Preview("would change", note=item.repeat_text)
                 seen = deferred(run, stage, item, host, seen, left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,9 @@ class Alone:
 
     def check(self) -> None:
         """Raises LockLost where such a run may change the cluster by now."""
+
+    def keep_records(self, controllers: Collection[str]) -> None:
+        """Say in the cluster that this run's master has the records of the site with these controllers from now on."""
 
 
 @dataclass(frozen=True)

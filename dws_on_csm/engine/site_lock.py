@@ -24,6 +24,9 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, RemoteError, Unreachable
 from dws_on_csm.transport.output import tail
 
+STEP = "run.lock"
+"""The step that fails on the master where a run loses the lock: no stage has it."""
+
 LEASE_SECONDS = 120
 """Seconds after which a lock that is not renewed expires, by the master's time since boot; it is renewed three times as often."""
 

@@ -36,7 +36,9 @@ class Run:
     started     the stages that were started
     progressed  set when a step or a stage is complete: another stage may begin
     reported    (host, reason) of looks that failed
+    unusable    host -> the text of a finding (`Finding.alone`): no other check or step of that host is reported but as skipped
     codes       exit codes of scripts that failed
+    degraded    what works with less than it should have, as the site accepts, in words
     looked      when the first looks began, by site_lock.clock()
     holding     it has the site's lock: it may have begun to change something
     changing    it has begun to change something
@@ -63,7 +65,9 @@ class Run:
     confirmed: set[tuple[str, str, str]] = field(default_factory=set)
     progressed: threading.Event = field(default_factory=threading.Event)
     reported: set[tuple[str, str]] = field(default_factory=set)
+    unusable: dict[str, str] = field(default_factory=dict)
     codes: set[int] = field(default_factory=set)
+    degraded: set[str] = field(default_factory=set)
     looked: float = 0.0
     holding: bool = False
     changing: bool = False
@@ -91,7 +95,8 @@ class Run:
         self.outcomes[stage, step, host] = outcome
         self.progressed.set()
         self.codes.update({failure.code for failure in failures if failure.code is not None})
-        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
+        told = tuple(failure.with_cause() for failure in failures)
+        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=told, **more))  # type: ignore[arg-type]
 
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), did not complete."""
@@ -161,7 +166,7 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
     except (LookFailed, RemoteError) as error:
         for key in items:
             if not run.board.looked(key, host):
-                run.board.fail(key, host, str(error))
+                run.board.fail(key, host, str(error), error.fix)
 
 
 def left_out(run: Run) -> list[str]:
@@ -204,7 +209,11 @@ def status_text(step: Step, have: object) -> str:
 def accepted(run: Run, step: Step, host: str, have: object, want: object) -> str:
     """The note of a step that changes nothing because the site accepts the difference; else ""."""
     name = step.accepted_as(run.board.context(host), have, want) if step.accepted_as and have and have != want else ""
-    return f"accepted: {name}; not changed" if name in run.site.accept else ""
+    if name not in run.site.accept:
+        return ""
+    if step.accepted_is_degraded:
+        return f"degraded, accepted as {name}: {status_text(step, have)}"
+    return f"accepted: {name}; not changed"
 
 
 def unconfirmed(run: Run, key: str, host: str, removals: Sequence[Removal]) -> list[Removal]:

@@ -107,6 +107,8 @@ class RunElsewhere:
     script       or what makes it when it runs: a plan makes no key
     show_output  whether its output is shown while it runs
     objects      as in RunScript
+    abandon      its output (b"" where there is none) -> what to run elsewhere if it fails, or any action after it, since what it
+                 left would stay. The first of these that fails is the last; the step's failure says so
     """
 
     title: str
@@ -116,6 +118,7 @@ class RunElsewhere:
     deadline: float = 60.0
     show_output: bool = False
     objects: tuple[str, ...] = ()
+    abandon: Callable[[bytes], Sequence[RunElsewhere]] = lambda answer: ()
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,13 @@ TABLE = (
         "one `invoke install` installs DWS and everything that it needs",
     ),
     _row(
+        "dws-missing",
+        "dws-closed webhook-not-answering role-lacks-rights binding-wrong",
+        "everywhere",
+        "without DWS there are no Workflows, and no role for them",
+    ),
+    _row("dws-not-available", "webhook-not-answering", "here", "the pods of the webhook answer for it"),
+    _row(
         "undeploy-unfinished",
         "crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering role-lacks-rights",
         "everywhere",
@@ -121,8 +128,20 @@ TABLE = (
     _row("munge-down", "slurmctld-not-answering slurmctld-not-running", "here", "Slurm's programs need munge to talk"),
     _row("slurm-key-unreadable", "slurmctld-not-answering slurmctld-not-running", "here", "AuthType needs its key"),
     _row("state-folder-unusable", "slurmctld-not-running", "here", "slurmctld does not start without its state"),
+    _row(
+        "cluster-name-mismatch",
+        "slurmctld-not-running",
+        "here",
+        "slurmctld does not start with the state of another cluster",
+    ),
     _row("slurmctld-port-used", "slurmctld-not-running", "here", "slurmctld does not start without its port"),
     _row("slurm-plugin-missing", "slurmctld-not-running", "here", "slurmctld does not start without its plugins"),
+    _row(
+        "other-burst-buffer",
+        "plugin-edited burst-buffer-conf-edited",
+        "here",
+        "the files are another tool's, not DWS's",
+    ),
     _row("plugin-edited", "plugin-not-loading", "here", "Lua reads the edited file"),
 )
 """The rows, the most general cause first: of two causes that explain a finding, the earlier row's is shown."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from signal import Signals
 from typing import Literal
 
 Outcome = Literal["ok", "changed", "would change", "unknown", "deferred", "failed", "refused", "skipped"]
@@ -101,6 +102,23 @@ class Failure:
     tail: tuple[str, ...] = ()
     meaning: str = ""
     fix: str = ""
+
+    def with_cause(self) -> Failure:
+        """The same; with what is known of the cause as its meaning where it has neither output nor meaning."""
+        if self.meaning.strip() or any(line.strip() for line in self.tail):
+            return self
+        return replace(self, meaning=_silent_end(self.code))
+
+
+def _silent_end(code: int | None) -> str:
+    """What an exit code alone says, in the shell's and timeout(1)'s numbers. None: there is none."""
+    if code is None:
+        return "no cause was reported"
+    if code == 124:
+        return "it printed nothing and ran into its time limit"
+    if code > 128 and (ended := {number.value: number.name for number in Signals}.get(code - 128)):
+        return f"it printed nothing; a signal ended it ({ended})"
+    return "it printed nothing; its exit code is all that is known"
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class RollbackTarget:
     off      whether a slurmctld loses the burst buffer now
     renew    whether kubeconfigs are created again instead of restored
     pods     objects that define a slurmctld in a pod, or its /etc/slurm
+    templates  ConfigMaps from which a Job renders that /etc/slurm
     version  the former version of DWS; "" where there was none, or it is unknown
     spaces   controller -> the present and the later namespace of its kubeconfig, where these differ
     now      the DWS installation when this target was computed (see installed.read); None: not checked
@@ -78,11 +79,33 @@ class RollbackTarget:
     off: bool = False
     renew: bool = False
     pods: Sequence[ObjectSnapshot] = ()
+    templates: Sequence[ObjectSnapshot] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
     spaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     now: Mapping[str, Any] | None = None
     records: Mapping[str, str] = field(default_factory=dict)
+
+
+def without_generated(
+    objects: Sequence[ObjectSnapshot],
+) -> tuple[list[ObjectSnapshot], list[ObjectSnapshot]]:
+    """The objects to restore by themselves, and the templates among them: ConfigMaps with slurm.conf beside a Job of the records.
+
+    Neither the Job nor what it renders is restored by itself: the templates are, and then the Job runs again.
+    """
+    spaces = {target.path.split("/namespaces/")[1].split("/")[0] for target in objects if _is_job(target)}
+    if not spaces:
+        return list(objects), []
+    confs = [target for target in objects if "slurm.conf" in ((target.before or {}).get("data") or {})]
+    templates = [
+        target for target in confs if any(f"/namespaces/{space}/configmaps/" in target.path for space in spaces)
+    ]
+    return [target for target in objects if target not in confs and not _is_job(target)], templates
+
+
+def _is_job(target: ObjectSnapshot) -> bool:
+    return target.path.startswith("/apis/batch/")
 
 
 def decoded(content: bytes) -> str:

@@ -18,11 +18,15 @@ Value = Any
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem: its name, the facts, and what to do. config/acceptable.py says which findings a site may accept."""
+    """A problem: its name, the facts, and what to do. config/acceptable.py says which findings a site may accept.
+
+    alone   every other problem of the host may follow from it: the host's other checks and steps are skipped
+    """
 
     name: str
     text: str
     fix: str
+    alone: bool = False
 
 
 class Refused(Exception):
@@ -83,10 +87,19 @@ class ShellLook:
     """A script for `sh` that only reads, and the parser of its output. It runs in a subshell with stdin from /dev/null.
 
     Any exit code but 0 is a failed look: let the script print what it cannot find instead.
+
+    body     the script, or what follows `library`
+    library  a beginning that other looks of this host have too: it runs once for all of them, so it must only read as well
     """
 
-    script: str
+    body: str
     parse: Callable[[bytes], Value]
+    library: str = ""
+
+    @property
+    def script(self) -> str:
+        """The whole script."""
+        return f"{self.library}\n{self.body}" if self.library else self.body
 
 
 @dataclass(frozen=True)
@@ -123,9 +136,9 @@ class Fact(Generic[T_co]):
         """The key in Facts: "STAGE.STEP"."""
         return f"{self.stage}.{self.step}"
 
-    def shell(self, script: str, parse: Callable[[bytes], T_co]) -> ShellLook:
+    def shell(self, body: str, parse: Callable[[bytes], T_co], library: str = "") -> ShellLook:
         """A look by shell that returns this fact."""
-        return ShellLook(script, parse)
+        return ShellLook(body, parse, library)
 
     def api(self, read: Callable[[Cluster], T_co], watch: str = "") -> ApiLook:
         """A look at the Kubernetes API that returns this fact."""
@@ -202,6 +215,8 @@ class Step:
                     interrupts something in use. A run that only prepares leaves it, and what builds on it
     accepted_as     pure: have and want -> the finding that covers their complete difference, or "": where the site accepts that
                     finding, the step changes nothing
+    accepted_is_degraded  the difference that `accepted_as` covers leaves the site working with less than it should have: the run
+                    says so, and ends with an exit code of its own
     repeat_text     why the step runs again after any other step has changed something: a proof is valid only for the state that
                     it proved
     confirm_after   the stage after which `removes` is complete; that stage runs before the confirmation
@@ -222,6 +237,7 @@ class Step:
     restarts: Callable[[StepContext, Value, Value], Restart | None] | None = None
     window: Callable[[StepContext, Value, Value], bool] | None = None
     accepted_as: Callable[[StepContext, Value, Value], str] | None = None
+    accepted_is_degraded: bool = False
     repeat_text: str = ""
     confirm_after: str = ""
     hint: str = ""
@@ -262,6 +278,7 @@ class Stage:
 
     needs    what must be finished on all its hosts before this stage begins: "STAGE", or "STAGE.STEP" for one step
     serial   one host first; the others begin when it is finished
+    order    pure: what is known, and the hosts of a role -> these hosts, the one that is first before the others
     around   the stages that this stage prepares: where none of them has anything to do, this stage does nothing either
     ends     the stage whose work this stage undoes. It runs last, whatever the result of the others: also where one of them
              failed or was refused, and where the run was stopped
@@ -273,6 +290,7 @@ class Stage:
     needs: tuple[str, ...]
     steps: tuple[Step | Check, ...]
     serial: bool = False
+    order: Callable[[Facts, tuple[str, ...]], tuple[str, ...]] | None = None
     around: tuple[str, ...] = ()
     ends: str = ""
     proves: bool = False

@@ -44,12 +44,14 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:
-    """Role -> hosts; the submitter is the controller on which the test job is submitted, a pod one of the controllers."""
+    """Role -> hosts. A pod is one of the controllers. The submitter is the controller that follows the test job, and submits the
+    jobs of `verify --cancel`; login is the host where the test job's user submits it."""
     hosts_by_role = {
         "master": (site.master.host.name,),
         "controller": tuple(host.name for host in site.controllers),
         "pod": tuple(host.name for host in site.controllers if host.pod),
         "submitter": (site.controllers[0].name,),
+        "login": (site.test_job.host.name if site.test_job.host else site.controllers[0].name,),
         "compute": tuple(host.name for host in site.hosts("compute")),
     }
     return {role: hosts for role, hosts in hosts_by_role.items() if hosts}
@@ -129,7 +131,7 @@ class Answers:
             with self._paused():
                 try:
                     answer = console.password(f"{host}: {prompt.strip()} ")
-                except EOFError:
+                except (EOFError, KeyboardInterrupt):
                     answer = ""
             self._gone = not answer
             return answer or None
@@ -203,7 +205,9 @@ def connect_all(
     sessions.notes = _notes(sessions, routes)
     if not waiting:
         console.note(*(f"{host}: {note}" for host, notes in sessions.notes.items() for note in notes))
-    sessions.update((host.name, _either(host, partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
+    sessions.update(
+        (host.name, _either(host, partial(pod_session, site, host, sessions))) for host in all_hosts if host.pod
+    )
     return sessions
 
 
@@ -237,7 +241,7 @@ def _links(route: Route, sessions: Sessions) -> Links:
     return Links(second, note=route.why)
 
 
-def _pod(site: Site, host: Host, sessions: Sessions) -> PodSession:
+def pod_session(site: Site, host: Host, sessions: Sessions) -> PodSession:
     """The container of a pod, through the master. Raises Unreachable."""
     from dws_on_csm.kube.pod_session import PodSession
 

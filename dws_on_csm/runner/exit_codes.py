@@ -22,9 +22,9 @@ from dws_on_csm.runner.confirmation import restart_texts
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
-CONVERGED, FAILED, USAGE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
+CONVERGED, FAILED, USAGE, REFUSED, CHANGES, UNPROVEN, DEGRADED = 0, 1, 2, 3, 4, 5, 6
 """Exit codes of every command, as in docs/exit-codes.md: as wanted; failed; wrong command line or site file; refused; a plan has
-changes; installed, but not verified."""
+changes; installed, but not verified; works, with less than it should have."""
 
 ALREADY_CHANGED = "Already changed by this run: "
 
@@ -45,13 +45,15 @@ def summary(
     code = _code(run, options, refused, down)
     counts = _counts(run.outcomes)
     changed = _changed(run)
-    left = code == CONVERGED and bool(counts["deferred"]) and not options.plan
+    left = code in (CONVERGED, DEGRADED) and bool(counts["deferred"]) and not options.plan
     if refused:
         message = f"{refused} {ALREADY_CHANGED}{changed}." if changed else refused
     elif left:
         message = f"Prepared. {' '.join(_left(run))}"
     else:
         message = _message(options, code, counts, run.stopping.is_set(), changed)
+    if code == DEGRADED:
+        message = f"{message} Degraded: {'; '.join(sorted(run.degraded)).rstrip('.')}."
     return Summary(
         run.id,
         code,
@@ -159,7 +161,8 @@ def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:
 def _code(run: Run, options: Options, refused: str, down: Sequence[str]) -> int:
     if refused:
         return REFUSED
-    return FAILED if down or run.stopping.is_set() else exit_code(run.outcomes, options.plan, _unproven(run))
+    code = FAILED if down or run.stopping.is_set() else exit_code(run.outcomes, options.plan, _unproven(run))
+    return DEGRADED if code == CONVERGED and run.degraded and not options.plan else code
 
 
 def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unproven: bool) -> int:

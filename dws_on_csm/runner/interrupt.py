@@ -41,6 +41,7 @@ class Interrupts:
         self._came = False
         self._leaving = False
         self._terminal = _attributes()
+        self._prompts: threading.Thread | None = None
 
     def watch(self, run: Run, sessions: Sessions) -> None:
         """From now on the first signal stops `run` and ends its scripts on the hosts, except those of stages that come last; the
@@ -62,8 +63,17 @@ class Interrupts:
         for session in () if run.ending else sessions.open():
             run.stoppers.append(threading.Thread(target=_end, args=(session,), daemon=True))
             run.stoppers[-1].start()
+        self._prompts = threading.Thread(target=_end_prompts, args=(self._terminal,), daemon=True)
+        self._prompts.start()
         if run.asking:
             raise KeyboardInterrupt  # or the prompt would keep waiting for an answer
+
+    def end(self) -> None:
+        """Wait until the terminal shows again what is typed, where a signal has ended a question for a password: this process may
+        end before the thread does that."""
+        if self._prompts:
+            self._prompts.join(WITHIN)
+            _restore(self._terminal)
 
     def _leave(self) -> None:
         if not self._leaving:
@@ -98,6 +108,7 @@ def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        interrupts.end()
 
 
 @contextmanager
@@ -130,6 +141,12 @@ def _end(session: RemoteShell) -> None:
         session.stop()
 
 
+def _end_prompts(attributes: list[Any] | None) -> None:
+    """End questions for passwords, which have turned the terminal's echo off."""
+    if console.end_prompts():
+        _restore(attributes)
+
+
 def _attributes() -> list[Any] | None:
     """The terminal's attributes, before a prompt for a password changes them."""
     try:
@@ -155,8 +172,13 @@ def _hung_up(number: int) -> bool:
         return False
 
 
-def _give_back(attributes: list[Any] | None) -> None:
+def _restore(attributes: list[Any] | None) -> None:
+    """Give the terminal, if there still is one, these attributes."""
     if attributes is not None and os.isatty(0):
         termios.tcsetattr(0, termios.TCSANOW, attributes)
+
+
+def _give_back(attributes: list[Any] | None) -> None:
+    _restore(attributes)
     if sys.stdout.isatty():
         os.write(1, SHOW_CURSOR.encode())

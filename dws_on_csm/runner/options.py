@@ -21,7 +21,9 @@ class Options:
     right   what to say where nothing had to be done
     undoes  the run that this one undoes, if it does
     diff    show differences whole; None: where the command has no option for it, whole except on a terminal
+    verbose show every action and every line that it prints, in lines also on a terminal
     work    done in place of the stages' steps, with the lock, if the first stage's checks hold
+    proves  only proves: leaves nothing on the master that a rollback needs, so any of the site's masters will do
     """
 
     task: str = "install"
@@ -37,7 +39,9 @@ class Options:
     right: str = "Everything is as it should be."
     undoes: str = ""
     diff: bool | None = None
+    verbose: bool = False
     work: Callable[[Run], None] | None = None
+    proves: bool = False
 
     @property
     def shown(self) -> str:

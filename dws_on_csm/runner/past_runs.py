@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from dws_on_csm.model import events, render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import MALFORMED, Unreachable
 from dws_on_csm.model.lines import lines, parse_record
-from dws_on_csm.runner import journal
+from dws_on_csm.runner import journal, masters
 from dws_on_csm.runner.connections import Sessions, connect_all
 
 OPENED = "who began it, and what was installed before it"
@@ -78,12 +78,16 @@ class PastRun:
         return bool(self.changes) or (self.kept and self.code is None)
 
 
-def runs(site: Site) -> list[PastRun]:
-    """All runs that are known, the oldest first. Raises Unreachable where the master can't be reached."""
+def runs(site: Site, tell: Callable[[str], None]) -> list[PastRun]:
+    """All runs that are known, the oldest first. Raises Unreachable where the master can't be reached.
+
+    tell   called with the reason where another master has the records of the site's runs: the list may lack some then
+    """
     sessions = connect_all(site, recording_hosts(site))
     try:
-        if isinstance(master := sessions[site.master.host.name], Unreachable):
-            raise master
+        master = sessions.master(site.master.host.name)
+        if why := masters.records_elsewhere(site, master.cluster(), master):
+            tell(why)
         return joined(of_operator(site), on_hosts(site, sessions))
     finally:
         sessions.close()

@@ -16,7 +16,7 @@ from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
-from dws_on_csm.runner import commands_to_paste
+from dws_on_csm.runner import commands_to_paste, masters
 from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
@@ -79,8 +79,11 @@ def _last_words(watched: tuple[Run, Sessions] | None) -> None:
 def only(site: Site, name: str) -> Site:
     """The site for a run on one host: limited to it, without other compute nodes. Raises HostsError.
 
-    Master and controllers stay: from them comes what is wanted, and who shares a folder with whom.
+    Master and controllers stay: from them comes what is wanted, and who shares a folder with whom. A master that is named is
+    the one that is used.
     """
+    named = [host for host in site.master.listed if host.name == name]
+    site = masters.using(site, named[0]) if named else masters.choose(site)
     host = site.host(name)
     groups = [replace(group, hosts=(host,), may_be_down=0) for group in site.computes if host in group.hosts]
     return replace(site, computes=tuple(groups), limit=frozenset({host.name}))

@@ -17,12 +17,13 @@ from functools import partial
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import select
 from dws_on_csm.display.html import page
-from dws_on_csm.engine import apply, state
+from dws_on_csm.engine import apply, site_lock, state
 from dws_on_csm.engine import before_images as images
 from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
+from dws_on_csm.engine.reach import Alone
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
 from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
 from dws_on_csm.model.actions import STATE
@@ -31,7 +32,7 @@ from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, S
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
-from dws_on_csm.runner import commands_to_paste, run_log
+from dws_on_csm.runner import commands_to_paste, masters, run_log
 from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
 from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
 from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
@@ -49,7 +50,9 @@ AGAIN = "run the same command again when no other run is running; it continues f
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
     """Make a run and show it. Returns its exit code."""
     terminal = select.is_terminal(sys.stdout)
-    with select.consumer(options.shown, json=options.json, terminal=terminal, diff=options.diff) as display:
+    with select.consumer(
+        options.shown, json=options.json, terminal=terminal, diff=options.diff, verbose=options.verbose
+    ) as display:
         return _run(site, stages, options, display)
 
 
@@ -154,7 +157,7 @@ last=
 printf '%s\\n' "$last"
 """
 
-ROLES = ("master", "controller", "compute")
+ROLES = ("master", "controller", "compute", "login")
 """The roles of all hosts; where a run changes something it leaves its id (templates/lib/fence.sh)."""
 
 
@@ -192,6 +195,8 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
         return _with_lock(run, options, partial(_instead, options.work, run), holding)
     pending = engine_pending.pending(run)
     if pending.changes or options.verify:
+        if why := _records_elsewhere(run, options):
+            return why
         if not confirm_early(run, display, pending):
             return not_confirmed(run, pending)
         return _with_lock(run, options, partial(_change, run, options, display), holding)
@@ -200,12 +205,12 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
     return ""
 
 
-def _instead(other: Callable[[Run], None], run: Run) -> str:
+def _instead(other: Callable[[Run], None], run: Run, alone: Alone) -> str:
     other(run)
     return ""
 
 
-def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitStack) -> str:
+def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: ExitStack) -> str:
     """Take the site's lock and return what `do` returns; where another run holds the lock, return that.
 
     With the lock the run gets its final id, and before each change it checks that it still holds the lock. If another run may
@@ -216,7 +221,7 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
     def lost(why: str) -> None:
         if run.over:  # the work is done and the exit code known: what can't be recorded any more is reported with it
             return
-        run.done(master, "run.lock", "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
+        run.done(master, site_lock.STEP, "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
         run.stopping.set()
 
     try:
@@ -236,19 +241,30 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
             alone.check()
 
         run.reach = replace(run.reach, guard=guard)
+        if why := _records_elsewhere(run, options):  # another run may have moved them
+            return why
         if lock.former or alone.former:
             _shut_out(run)
         if lock.former or alone.elsewhere or lock.before >= run.looked:
             _look(run, options)
             if not engine_plan.findings(run, run.stages[0]):
                 return ""
-        return do()
+        return do(alone)
     except Locked as locked:
         return str(locked)
     except Unreachable:
         if run.holding or not run.stopping.is_set():
             raise
         return ""  # Ctrl-C ended the script that takes the lock
+
+
+def _records_elsewhere(run: Run, options: Options) -> str:
+    """Why this run may not work through its master, or "": see masters.records_elsewhere()."""
+    if options.proves or not run.site.master.several:
+        return ""
+    session = run.reach.session(run.site.master.host.name)
+    why = masters.records_elsewhere(run.site, run.reach.cluster(), session)
+    return f"Nothing was changed. {why}" if why else ""
 
 
 def _later_run(run: Run) -> str:
@@ -278,7 +294,7 @@ def _shut_out(run: Run) -> None:
     on_all(run, [("", host) for host in lasting(run)], tell)
 
 
-def _change(run: Run, options: Options, display: select.Display) -> str:
+def _change(run: Run, options: Options, display: select.Display, alone: Alone) -> str:
     """Change what differs, holding the lock. Returns why nothing was changed, if something was not confirmed; else "".
 
     What will be removed or restarted by the state that was read with the lock, and was not shown before, is confirmed as well.
@@ -287,6 +303,8 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
     if not confirm_early(run, display, pending):
         return not_confirmed(run, pending)
     run.changing = True
+    if not options.proves:
+        alone.keep_records(masters.controllers(run.site))
     installed = images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
     controllers = [host.name for host in run.site.controllers]
     images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
@@ -324,7 +342,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
     journal, shown = request.journal, end
     try:
         with holding:
-            shown = redact_event(replace(end, lacking=tuple(_leave_record(run, request.options.task, journal, end))))
+            shown = redact_event(replace(end, lacking=tuple(_leave_record(run, request.options, journal, end))))
     finally:
         written = journal.report(
             lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
@@ -334,7 +352,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
         run.shown = True
 
 
-def _leave_record(run: Run, task: str, journal: Journal, end: Summary) -> list[str]:
+def _leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
     """Leave a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
 
     Old runs are removed only where this run ended well: after a failure their before-images may still be needed.
@@ -342,8 +360,9 @@ def _leave_record(run: Run, task: str, journal: Journal, end: Summary) -> list[s
     if not run.changing:
         return []
     changed, site = _on_lasting_hosts(run.site, run_log.changed(run.outcomes)), run.site
-    lacking = run_log.leave(run.reach, run.id, task, changed, journal.text())
-    if end.exit == CONVERGED:
+    lacking = run_log.leave(run.reach, run.id, options.task, changed, journal.text())
+    # what a master without the records of other runs knows does not decide which are still needed
+    if end.exit == CONVERGED and not (options.proves and run.site.master.several):
         lacking += run_log.prune(run.reach, run.id, lasting(run), site.keep_runs, site.ssh.connections)
     return list(dict.fromkeys(lacking))
 

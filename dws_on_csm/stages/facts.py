@@ -33,29 +33,45 @@ class ApiServer(TypedDict):
 
 
 class Role(TypedDict):
-    """The rules of the plugin's ClusterRole."""
+    """The rules of the plugin's ClusterRole.
+
+    name, own  where somebody else deploys DWS: which one was found, and whether this tool made it
+    """
 
     rules: list[dict[str, object]]
+    name: NotRequired[str]
+    own: NotRequired[bool]
 
 
 class Binding(TypedDict):
-    """The plugin's ClusterRoleBinding: its role, and its subjects as "User slurm-dws"."""
+    """The plugin's ClusterRoleBinding: its role, and its subjects as "User slurm-dws".
+
+    interim  an interrupted run left names.INTERIM_BINDING, "beside" this one or "instead" of it; its subjects are among these
+    """
 
     role: str
     subjects: list[str]
+    interim: NotRequired[str]
 
 
 Certified = TypedDict("Certified", {"client-certificate-data": NotRequired[str], "key_fits": NotRequired[str]})
 """The certificate of a kubeconfig, as the file has it. key_fits: whether the key beside it is its own,
 "yes" or "no"; "" where that is unknown."""
 
-_Values = TypedDict("_Values", {"certificate-authority-data": str, "current-context": str}, total=False)
+_Values = TypedDict(
+    "_Values",
+    {"certificate-authority-data": str, "certificate-authority": str, "current-context": str},
+    total=False,
+)
 
 
 class Kubeconfig(Certified, _Values):
     """A controller's kubeconfig without its key, and SlurmUser's account there. Without `mode` there is no file.
 
     slurm_uid, slurm_group   SlurmUser's numbers; "" or missing where they are unknown, and `slurm_why` may say why
+    tokenFile                the file with a token that it names
+    token                    whether SlurmUser can read the token of the host's own pod, "readable" or "unreadable"; "" for none
+    service                  "yes": the host knows the API server by its name in the cluster
     may                      the lines of `kubectl auth can-i --list` with this file, as SlurmUser
     """
 
@@ -68,6 +84,9 @@ class Kubeconfig(Certified, _Values):
     owner_uid: NotRequired[str]
     server: NotRequired[str]
     namespace: NotRequired[str]
+    tokenFile: NotRequired[str]
+    token: NotRequired[str]
+    service: NotRequired[str]
     may: list[str]
 
 
@@ -141,3 +160,5 @@ ROLE: Fact[Role | None] = Fact("access", "role")
 BINDING: Fact[Binding | None] = Fact("access", "binding")
 """None where it does not exist."""
 KUBECONFIG: Fact[Kubeconfig] = Fact("access", "kubeconfig")
+NAMED: Fact[Kubeconfig] = Fact("preflight", "kubeconfig")
+"""What kubeconfig.NAME reads in a stage `preflight`."""

@@ -7,6 +7,7 @@ from typing import NotRequired, TypedDict
 
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Fact, ShellLook, StepContext
+from dws_on_csm.stages import controller_library
 
 OVER = frozenset(
     {
@@ -63,12 +64,11 @@ def fact(stage: str) -> Fact[Jobs | None]:
 
 def look(ctx: StepContext, numbers: Iterable[str] = ()) -> ShellLook:
     """All jobs, by one call of squeue on a controller, and what accounting knows of past jobs of these numbers; see `parse`."""
-    slurm = ctx.site.slurm
     asked = ",".join(sorted({number for number in numbers if number.isascii() and number.isdigit()}))
-    settings = {"folder": slurm.folder, "unit": slurm.service, "asked": asked}
     return ShellLook(
-        render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", **settings),
+        render.script("controller/jobs.sh", asked=asked),
         lambda out: {**parse(out), "namespace": ctx.site.access.namespace},
+        controller_library.text(ctx),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TypedDict
 
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import first_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, Restart, ShellLook, StepContext
+from dws_on_csm.stages import controller_library
 
 
 class Queue(TypedDict):
@@ -25,11 +25,7 @@ QUEUE: Fact[Queue] = Fact("slurm", "queue")
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    slurm = ctx.site.slurm
-    script = render.script(
-        "lib/as.sh", "lib/slurmctld.sh", "controller/queue.sh", folder=slurm.folder, unit=slurm.service, state=STATE
-    )
-    return QUEUE.shell(script, _parse)
+    return QUEUE.shell(render.read("controller/queue.sh"), _parse, controller_library.text(ctx))
 
 
 def _parse(out: bytes) -> Queue:

@@ -12,7 +12,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Refused, Removal, Stage, Step, StepContext, Value
-from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.access import external_role, kubeconfig
 from dws_on_csm.stages.access import rbac as rbac_stage
 from dws_on_csm.stages.dws import (
     dependents,
@@ -20,20 +20,22 @@ from dws_on_csm.stages.dws import (
     installed,
     kept_configuration,
     orphan_deletion,
+    other_installer,
     persistent_storage,
     remove,
     stuck_crds,
     workflows,
 )
 from dws_on_csm.stages.dws.workflows import Workflow
+from dws_on_csm.stages.facts import BINDING, ROLE, Role
 from dws_on_csm.stages.preflight import logins, unlisted_controllers
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
-from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks
+from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks, start
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 APPLIED = {
-    f"ClusterRoleBinding {names.BINDING}": f"{RBAC}/clusterrolebindings/{names.BINDING}",
-    "ClusterRole workload-manager": f"{RBAC}/clusterroles/workload-manager",
+    f"ClusterRoleBinding {names.BINDING}": f"{names.RBAC}/clusterrolebindings/{names.BINDING}",
+    f"ClusterRoleBinding {names.INTERIM_BINDING}": f"{names.RBAC}/clusterrolebindings/{names.INTERIM_BINDING}",
+    "ClusterRole workload-manager": f"{names.RBAC}/clusterroles/workload-manager",
 }
 """What an install applies beside DWS's own manifests, by label: where the API has it."""
 
@@ -54,10 +56,9 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     before = _slurm_side(due, terms) if slurm else ()
     after = (replace(_RBAC, steps=(rbac_stage.shared(lambda ctx: True), *_RBAC.steps)),) if rbac else ()
     shared = rbac_stage.shared(lambda ctx: installed.there(ctx) or rbac)
+    of_dws = (*in_use.checks("preflight", due, terms), other_installer.check(version), dependents.check(version))
     every = (
-        _preflight(
-            slurm, (kubeconfig.NAME, rbac_stage.AUTHORITY_CHECK, shared, *in_use.checks("preflight", due, terms))
-        ),
+        _preflight(slurm, (kubeconfig.NAME, rbac_stage.AUTHORITY_CHECK, shared, *of_dws)),
         *before,
         Stage("workarea", ("preflight",), remove.clone_steps("workarea", version)),
         _removal(
@@ -78,6 +79,38 @@ def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tupl
     return (close_dws.stage([*needs]), *guarded)
 
 
+def of_external(orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, ...]:
+    """The procedure where somebody else deploys DWS, which stays with all its objects: the Slurm side, and the plugin's rights."""
+
+    def due(ctx: StepContext) -> bool:
+        return True
+
+    terms = in_use.Terms(orphans, all_jobs, slurm=True, stays=True)
+    of_jobs = tuple(check for check in in_use.checks("preflight", due, terms) if check.name in ("workflows", "jobs"))
+    limit = in_use.limit(lambda ctx: "the plugin's rights have to be removed")
+    deleting: tuple[Check | Step, ...] = ()
+    if orphans:
+        deleting = (*in_use.checks("access", due, terms), _orphans("access"))
+    every = (
+        _preflight(True, (kubeconfig.NAME, rbac_stage.AUTHORITY_CHECK, *of_jobs, limit)),
+        *_slurm_side(due, terms),
+        replace(_UNBOUND, steps=(*deleting, *_UNBOUND.steps)),
+    )
+    return (*every, close_dws.last(every, close_dws.NAME))
+
+
+EXTERNAL_STAYS = (
+    "DWS, its CRDs, users' storage and Workflows of jobs that this Slurm does not know (`invoke workflows` lists them) stay: "
+    "somebody else deploys DWS (dws: external)"
+)
+
+
+def endings_external() -> tuple[str, str]:
+    """As `endings`, where somebody else deploys DWS."""
+    done = "Undeployed: Slurm has no burst buffer, and the plugin and its rights are gone"
+    return f"{done}. {EXTERNAL_STAYS}.", f"Nothing of this tool is installed: nothing to undeploy. {EXTERNAL_STAYS}."
+
+
 def endings(slurm: bool = False) -> tuple[str, str]:
     """What a run of these stages says at its end: where it has undeployed, and where there was nothing to undeploy."""
     kept = (
@@ -96,24 +129,19 @@ def version(ctx: StepContext) -> str:
 
 
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
-    """The checks that an undeploy shares with an install, and those of what prevents an undeploy."""
+    """The checks that every undeploy makes, with `checks` of what prevents this one; `slurm`: slurmctld is restarted."""
     known = {item.name: item for item in PREFLIGHT.steps if isinstance(item, Check)}
     tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
     read = replace(known["cluster"], judge=lambda ctx, have: ())
-    theirs = dependents.check(version)
-    limited = Check(controller.CHECK.name, "controller", controller.look, deactivate.judge)
-    return Stage(
-        "preflight",
-        (),
-        (
-            *(tools, read, installed.CHECK, *checks, theirs),
-            *(
-                (logins.CONTROLLER, logins.COMPUTE, pod_checks.KNOWN, limited, unlisted_controllers.check(takes=True))
-                if slurm
-                else ()
-            ),
-        ),
+    of_slurm = (
+        logins.CONTROLLER,
+        logins.COMPUTE,
+        Check(controller.CHECK.name, "controller", controller.look, deactivate.judge),
+        start.before(deactivate.SLURM),
+        unlisted_controllers.check(takes=True),
     )
+    always = (tools, read, installed.CHECK, pod_checks.KNOWN)
+    return Stage("preflight", (), (*always, *checks, *(of_slurm if slurm else ())))
 
 
 NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-yaml", "sed", "which")
@@ -124,7 +152,7 @@ def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequ
     """Of an install's findings on the master: the login, and missing tools that an undeploy calls as well."""
     findings = [finding for finding in of_install if finding.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
-    needs = [tool for tool in lacking if tool in NEEDED] if version(ctx) else []
+    needs = [tool for tool in lacking if tool in NEEDED] if version(ctx) and not ctx.site.external else []
     if needs:
         fix = "install them with the host's package manager, or correct master.path"
         findings.append(Finding("tools-missing", f"{ctx.host} lacks {', '.join(needs)}", fix))
@@ -167,7 +195,7 @@ def _orphans(stage: str) -> Step:
 
     def read(ctx: StepContext, existing: list[Workflow]) -> Value:
         _, seen = in_use.found(ctx, stage)
-        return {workflows.label(orphan): workflows.describe(orphan, seen) for orphan in orphaned(ctx, existing)}
+        return {workflows.label(orphan): workflows.describe_removal(orphan, seen) for orphan in orphaned(ctx, existing)}
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         confirmed = orphaned(ctx, ctx.facts.one(fact))
@@ -227,6 +255,60 @@ _RBAC = Stage(
             lambda ctx: [],
             lambda ctx, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
             removes=lambda ctx, have, want: f"{' and '.join(have)}: the controllers' kubeconfigs lose all rights",
+        ),
+    ),
+)
+
+
+# --- where DWS stays: what this site has in it
+
+
+def _want_unbound(ctx: StepContext) -> Value:
+    """The binding of other Slurms alone; None where there are none."""
+    have = ctx.facts.one(BINDING)
+    others = rbac_stage.strangers(ctx, have["subjects"]) if have else ()
+    return {"role": have["role"], "subjects": sorted(others)} if have and others else None
+
+
+def _change_unbound(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    return rbac_stage.bind(have, want["role"], want["subjects"]) if want else rbac_stage.unbind(have)
+
+
+def _unbound_text(ctx: StepContext, have: Value, want: Value) -> str:
+    others = set(want["subjects"]) if want else set()
+    own = ", ".join(subject for subject in have["subjects"] if subject not in others)
+    return f"the rights of {own or 'nobody'} in DWS (ClusterRoleBinding {names.BINDING})"
+
+
+def _read_own_role(ctx: StepContext, have: Role | None) -> Value:
+    return have["name"] if have and have["own"] else None
+
+
+def _want_own_role(ctx: StepContext) -> Value:
+    """None; while other Slurms have rights by it, the role stays."""
+    return _read_own_role(ctx, ctx.facts.one(ROLE)) if _want_unbound(ctx) else None
+
+
+_UNBOUND = Stage(
+    "access",
+    (deactivate.FILES.name,),
+    (
+        Step(
+            BINDING.step,
+            "master",
+            rbac_stage.BINDING_STEP.look,
+            _want_unbound,
+            _change_unbound,
+            removes=_unbound_text,
+        ),
+        Step(
+            ROLE.step,
+            "master",
+            lambda ctx: ROLE.api(external_role.read_own),
+            _want_own_role,
+            lambda ctx, have, want: [Delete(f"{names.RBAC}/clusterroles/{have}")],
+            read=_read_own_role,
+            removes=lambda ctx, have, want: f"ClusterRole {have}, which this tool made",
         ),
     ),
 )

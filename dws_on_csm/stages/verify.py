@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunScript
+from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunElsewhere, RunScript
 from dws_on_csm.model.lines import lines, parse_record
 from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.pod import discover, files
 
 # --- what a test job needs
@@ -34,8 +37,23 @@ printf 'rejected %s\n' "$(printf %s "$rejected" | tr '\n' ' ' | cut -c 1-400)"
 """
 
 
+AS_USER = 'slurm() { as_user "$user" "$@"; }\n'
+"""Shell for a host that has no SlurmUser: all programs of Slurm's run there as the test job's user."""
+
+
 def _look_user(ctx: StepContext) -> ShellLook:
-    return ShellLook(script(ctx, _LOOK_USER), lines)
+    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + _LOOK_USER, lines)
+
+
+def is_login(ctx: StepContext) -> bool:
+    """Whether this is the login host that the site file names, and no controller."""
+    return login_host(ctx.site) == ctx.host
+
+
+def login_host(site: Site) -> str:
+    """The name of the login host that the site file names for the test job; "" where there is none, or a controller is named."""
+    host = site.test_job.host
+    return host.name if host and site.host(host.name).role != "controller" else ""
 
 
 def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
@@ -86,15 +104,29 @@ def _other_user(ctx: StepContext, word: str) -> Finding:
     return Finding("test-user-unknown", text, f"set test_job.user in the site file to the name of user {number} there")
 
 
-USER = Check("user", "submitter", _look_user, _judge_user)
-"""Whether the test job can be submitted."""
+USER = Check("user", "login", _look_user, _judge_user)
+"""Whether the test job's user can submit it on the login host; without one, on the first controller."""
+
+USER_OF_CONTROLLER = replace(USER, role="submitter")
+"""The same on the first controller, for jobs that are submitted and cancelled there."""
 
 
 def script(ctx: StepContext, body: str, **more: str) -> str:
     """A script that submits jobs as the test user: `body` after as.sh, temporary.sh and slurmctld.sh, with $user, $job_folder,
     $options (sbatch's, from the site file), $kubeconfig, $workflows, $namespace and `more` set."""
-    slurm, job = ctx.site.slurm, ctx.site.test_job
-    given = {
+    slurm = ctx.site.slurm
+    given = {"folder": slurm.folder, "unit": slurm.service, **_settings(ctx), **more}
+    return render.script("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh", **given) + body
+
+
+def shell_look(ctx: StepContext, body: str, parse: Callable[[bytes], Value]) -> ShellLook:
+    """A look with the same functions and settings."""
+    return ShellLook(render.script("lib/temporary.sh", **_settings(ctx)) + body, parse, controller_library.text(ctx))
+
+
+def _settings(ctx: StepContext) -> dict[str, str]:
+    job = ctx.site.test_job
+    return {
         "kubeconfig": names.KUBECONFIG,
         "workflows": names.WORKFLOWS,
         "namespace": ctx.site.access.namespace,
@@ -103,10 +135,7 @@ def script(ctx: StepContext, body: str, **more: str) -> str:
         "options": shlex.join(_options(ctx.site)),
         "partition": job.partition,
         "reservation": job.reservation,
-        **more,
     }
-    parts = ("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh")
-    return render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
 
 
 def _options(site: Site) -> list[str]:
@@ -159,11 +188,95 @@ def _want(ctx: StepContext) -> Value:
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     job = ctx.site.test_job
-    body = render.read("controller/test_job.sh")
-    test_job = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
-    submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", test_job, job.deadline + 300.0)
+    submit: Action = _follow(ctx, f"submit a test job as {job.user} and follow its Workflow")
+    if job.host and job.host.name != ctx.host:
+        title, submission = f"submit a test job as {job.user} on {job.host.name}, held", AS_USER + _SUBMIT
+        then, abandon = partial(_then_follow, ctx), partial(_abandon, ctx)
+        submit = RunElsewhere(
+            title, "login", script(ctx, submission, name=NAME), then, 300.0, show_output=True, abandon=abandon
+        )
     # somebody else may have started the pod: what its slurmctld has read is not recorded then
     return [files.record_read_files(ctx), submit] if discover.pod_of(ctx) else [submit]
+
+
+NAME = "dws-on-csm-test"
+"""The test jobs' names begin with this; a hyphen and the run's id follow."""
+
+# On the login host: submit the job, held until the controller watches its Workflow, and ask bbstat. Prints "user NUMBER",
+# "job NUMBER" and "bbstat ANSWER". It cancels nothing here: of a held job that is cancelled the Workflow stays, and only the
+# controller can delete it.
+_SUBMIT = r"""
+slurm_path
+find_account "$user" || { printf 'user %s does not exist on this host\n' "$user" >&2; exit 1; }
+printf 'user %s\n' "$as_number"
+cd "$job_folder"
+job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
+    eval "as_user \"\$user\" timeout 120 sbatch --parsable --hold --job-name=\$name-\$RUN --output=/dev/null --time=1 $options") ||
+    exit 1
+case $job in *";"*)
+    cluster=$(printf %s "${job#*;}" | tr -cd '[:alnum:]_.-')
+    if [ "$cluster" != "$(running_setting 30 ClusterName)" ]; then
+        as_user "$user" timeout 30 scancel --quiet --clusters="$cluster" --name="$name-$RUN" --user="$user" >&2 || :
+        printf 'sbatch submitted the job to another cluster, %s\n' "$cluster" >&2
+        exit 1
+    fi
+    ;;
+esac
+job=${job%%;*}
+case $job in '' | *[!0-9]*) echo "sbatch printed no job id" >&2; exit 1 ;; esac
+printf 'job %s\n' "$job"
+bbstat=$(as_user "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+printf 'bbstat %s\n' "$bbstat"
+"""
+
+_CANCEL = r"""
+slurm_path
+as_user "$user" timeout 30 scancel --quiet --name="$name-$RUN" --user="$user"
+"""
+
+
+def _then_follow(ctx: StepContext, out: bytes) -> Sequence[Action]:
+    """Release the job that the login host submitted, and follow its Workflow on the controller."""
+    printed = _printed(out)
+    return [_follow(ctx, f"release job {printed['job']} and follow its Workflow", printed)]
+
+
+def _printed(out: bytes) -> dict[str, str]:
+    """What the login host printed, by its first words."""
+    return dict(line.partition(" ")[::2] for line in lines(out))
+
+
+def _abandon(ctx: StepContext, out: bytes) -> Sequence[RunElsewhere]:
+    """Clear away the job that the login host submitted, by its name: its number may be unknown, or another job's.
+
+    On the controller, which alone can delete its Workflow; then on the login host, which may belong to another cluster.
+    """
+    printed, host = _printed(out), ctx.site.test_job.host
+    login = host.name if host else ctx.host
+    named = f" ({login} named job {printed['job']})" if "job" in printed else ""
+    title = f"cancel the test job{named} and delete its Workflow (else the next test job does)"
+    there = f"cancel the test job, should {login} have submitted it to another cluster"
+    given = {"job": "none", "user": printed.get("user", "")}
+    return [
+        RunElsewhere(title, "submitter", _test_job(ctx, given), deadline=300.0, show_output=True),
+        RunElsewhere(there, "login", script(ctx, AS_USER + _CANCEL, name=NAME)),
+    ]
+
+
+def _follow(ctx: StepContext, title: str, printed: Mapping[str, str] = MappingProxyType({})) -> RunScript:
+    """Prove with a job: a new one, or one that was submitted elsewhere, as that host `printed`."""
+    return RunScript(title, _test_job(ctx, printed), ctx.site.test_job.deadline + 300.0)
+
+
+def _test_job(ctx: StepContext, printed: Mapping[str, str]) -> str:
+    """templates/controller/test_job.sh, with the job, the number of its user and bbstat's answer, as a login host `printed`."""
+    given = {
+        "submitted": printed.get("job", ""),
+        "user_number": printed.get("user", ""),
+        "bbstat": printed.get("bbstat", ""),
+    }
+    given |= {"name": NAME, "allowed": str(int(ctx.site.test_job.deadline))}
+    return script(ctx, render.read("controller/test_job.sh"), state_folder=STATE, **given)
 
 
 def _age_text(seconds: int) -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
+from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.lines import parse_pairs
-from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
+from dws_on_csm.stages.dws import installed
 from dws_on_csm.stages.slurm import slurmctld
 
 JOB = "dws-on-csm-cancel"
 """The jobs' names begin with this; the run's id follows."""
 
-HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
-"""The ConfigMap by which the lab's fake DWS holds a Workflow in a state."""
+DRIVER = "dws-on-csm-test"
+"""Our storage driver, and its DWDirectiveRule: Workflows of jobs that ask for it stay in a state until the run releases them."""
 
 _LOOK_ACTIVE = """
 slurm_path
@@ -37,7 +38,7 @@ fi
 
 
 def _look_active(ctx: StepContext) -> ShellLook:
-    return ShellLook(verify.script(ctx, _LOOK_ACTIVE), answers)
+    return verify.shell_look(ctx, _LOOK_ACTIVE, answers)
 
 
 def answers(out: bytes) -> dict[str, str]:
@@ -75,26 +76,17 @@ def _judge_active(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     return seen
 
 
-# The first log line of the fake's controller shows that it can hold a Workflow; nothing is written to find out.
-_LOOK_HOLDS = f"""
-kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} \\
-    --container manager --limit-bytes 8192 2>/dev/null |
-    grep -c "the fake's manager starts" || true
-"""
+def _look_rule(ctx: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: rule_exists(cluster))
 
 
-def _look_holds(ctx: StepContext) -> ShellLook:
-    context = ctx.site.master.context
-    words = f"set -- --context={shlex.quote(context)}" if context else "set --"
-    return HOLDS.shell(words + _LOOK_HOLDS, lambda out: int(out) > 0)
-
-
-HOLDS: Fact[bool] = Fact("cancel", "holds")
-
-
-def holds(ctx: StepContext) -> bool:
-    """Whether the site's DWS can hold a Workflow in a state for a test."""
-    return ctx.facts.one(HOLDS)
+def rule_exists(cluster: Cluster) -> bool:
+    """Whether our DWDirectiveRule exists. Raises ClusterError."""
+    crd = installed.crd(cluster, "dwdirectiverules")
+    if crd is None:
+        return False
+    above, _, plural = installed.path("dwdirectiverules", crd).rpartition("/")
+    return cluster.get(f"{above}/namespaces/{names.NAMESPACE}/{plural}/{DRIVER}") is not None
 
 
 def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
@@ -107,9 +99,9 @@ STAGE = Stage(
     "cancel",
     (),
     (
-        verify.USER,
+        verify.USER_OF_CONTROLLER,
         Check("active", "submitter", _look_active, _judge_active),
-        Check(HOLDS.step, "master", _look_holds, lambda ctx, holding: ()),
+        Check("rule", "master", _look_rule, lambda ctx, exists: ()),  # the API has to respond
     ),
     proves=True,
 )

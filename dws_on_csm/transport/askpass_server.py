@@ -77,7 +77,7 @@ class Questions:
                 self._waiting(self._host, TOUCH, max(self._deadline_at - time.monotonic(), 0.0))
                 link.recv(1)  # ssh ends its askpass when the key was touched
             elif not question["kind"] and self._ask and (answer := self._asked(str(question["prompt"]))) is not None:
-                link.sendall(answer.encode() + b"\n")
+                link.sendall(answer.encode(errors="surrogateescape") + b"\n")
 
     def _asked(self, prompt: str) -> str | None:
         assert self._ask is not None

@@ -34,7 +34,8 @@ class ExecRequest:
     """What to run: the remote `command`, which prints `token` when it starts, and its input: a script and that one's input.
 
     Nothing is sent before `token` has come, except what `answer` returns: the answer to sudo's question, see sudo.Dialog.
-    `login`: the seconds that the login shell has to start the command. `stay`: the input stays open.
+    `login`: the seconds that the login shell has to start the command. `stay`: the input stays open. `started` is called when the
+    script can be sent: sudo has taken the answer by then.
     """
 
     token: str
@@ -44,6 +45,7 @@ class ExecRequest:
     answer: sudo.Answer | None = None
     login: float = LOGIN
     stay: bool = False
+    started: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -206,6 +208,7 @@ class _Start:
         """Does what is due after a read. False: the script was sent, or the request was given up."""
         exchange = self._exchange
         if exchange.out.started and exchange.out.logins < 2:
+            self._request.started()
             self._writer.send(self._request.input)
             self._writer.end()
             return False

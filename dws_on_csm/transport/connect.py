@@ -229,7 +229,9 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
         return Unreachable(to.name, text, error.fix)
     if isinstance(error, socket.gaierror):
         text = f"{to.hostname} has no address: {error.strerror}"
-        return Unreachable(to.name, text, "check the host's name in the site file, HostName in ssh_config, and DNS")
+        return Unreachable(
+            to.name, text, "check this name in the site file and in ssh_config (HostName, ProxyJump), and DNS"
+        )
     through = f" through jump host {to.jump.name}" if to.jump else f" by `{to.command}`" if to.command else ""
     where = f"{to.hostname} port {to.port}{through}"
     if timeout is not None:

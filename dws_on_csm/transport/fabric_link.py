@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -82,7 +83,10 @@ class FabricLink:
 
         if isinstance(error, ChannelException):
             return too_many_sessions(self._to.name, str(error))
-        return Lost(self._to.name, f"the connection broke: {error}")
+        # Paramiko has closed its socket by then; the error is about that, and says nothing of the cause
+        closed = isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EBADF)
+        why = "the host, or what is between, has ended it" if closed else error
+        return Lost(self._to.name, f"the connection broke: {why}")
 
 
 def too_many_sessions(host: str, error: str) -> Unreachable:

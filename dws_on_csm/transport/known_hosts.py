@@ -171,7 +171,7 @@ class HostKeys(MissingHostKeyPolicy):
         files = dict.fromkeys(line.file for line in plain)
         remove = " and ".join(f"`ssh-keygen -f {file} -R '{self._to.key_names[0]}'`" for file in files)
         text = f"its host key differs from the known one ({_list(plain)}): {_print(key)}. Another machine may be answering for it"
-        fix = f"ask the host's owner whether that key is right; if so, run {remove}, and log in once with `ssh {self._to.name}`"
+        fix = f"ask the host's owner whether that key is right; if so, run {remove}, and log in once with `{_login(self._to)}`"
         self._unproved(text, fix)
 
     def _refuse_unknown(self, key: PKey) -> None:
@@ -185,7 +185,7 @@ class HostKeys(MissingHostKeyPolicy):
             text += f"; this tool does not check host certificates ({_list(authorities)})"
         if unsupported := [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]:
             text += f"; only the system's ssh supports {' and '.join(unsupported)} of ssh_config"
-        fix = f"compare it with the key that the host's owner names, then log in once with `ssh {self._to.name}`"
+        fix = f"compare it with the key that the host's owner names, then log in once with `{_login(self._to)}`"
         self._unproved(text, f"{fix}, which adds it to known_hosts")
 
     def _fail(self, text: str, fix: str) -> None:
@@ -202,6 +202,11 @@ class HostKeys(MissingHostKeyPolicy):
 
 
 _OTHER_PROOFS = ("VerifyHostKeyDNS", "KnownHostsCommand", "NoHostAuthenticationForLocalhost")
+
+
+def _login(to: Destination) -> str:
+    """The command that asks about the host's key and adds it. With StrictHostKeyChecking yes, ssh alone would refuse it."""
+    return f"ssh -o StrictHostKeyChecking=ask {to.name}"
 
 
 def _print(key: PKey) -> str:

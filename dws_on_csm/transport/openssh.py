@@ -36,6 +36,8 @@ ANSWER = 60.0  # seconds in which a connected host accepts a channel
 ENDS = 3.0  # seconds in which ssh ends after its input has ended
 ACCEPTED = b"Server accepts key"
 """What ssh writes at LogLevel DEBUG1 before it signs with a key. It only decides whether a person is asked to touch the key."""
+CHATTER = (b"debug1: ", b"OpenSSH_", b"Transferred: ", b"Bytes per second: ")
+"""How lines begin that ssh writes at that level, and that are for nobody."""
 LOG = 1 << 18
 """Bytes of ssh's own words that are looked at."""
 
@@ -269,7 +271,7 @@ class _Master:
 
     def last_words(self) -> str:
         """The last lines that ssh wrote for people, in one line."""
-        lines = [line.strip() for line in self._log().splitlines() if not line.startswith((b"debug1: ", b"OpenSSH_"))]
+        lines = [line.strip() for line in self._log().splitlines() if not line.startswith(CHATTER)]
         different = dict.fromkeys(line for line in lines if line)
         return "; ".join(map(plain_line, tail(b"\n".join(different), lines=3)))
 

@@ -163,16 +163,21 @@ class RemoteShell(ABC):
         """The attempt as the login's user, or under sudo; again after a wrong password, where there may be another one."""
         if self.password is None:
             return self._behind_login(attempt, sudo.NONE)
-        while True:
-            try:
+        late = sudo.TRIES
+        try:
+            while True:
                 exchange = self._under_sudo(attempt)
-            except SudoRefused as error:  # nobody can be asked for a password
-                self.sudo_refused = error
-                raise
-            if exchange.given and exchange.out.started:
-                self.password.accepted(exchange.given[1])
-            if not (exchange.given and exchange.refused and self.password.rejected(*exchange.given)):
-                return exchange
+                if late and start_errors.is_late_answer(exchange):
+                    late -= 1  # the answer is known by now
+                    continue
+                wrong = exchange.given and start_errors.is_wrong_password(exchange)
+                if not (wrong and exchange.given and self.password.rejected(*exchange.given)):
+                    return exchange
+        except SudoRefused as error:  # nobody can be asked for a password
+            self.sudo_refused = error
+            raise
+        finally:
+            self.password.tried()
 
     def _under_sudo(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
         """The attempt in the first of sudo's ways that works here."""
@@ -221,7 +226,11 @@ class RemoteShell(ABC):
             exchange.given = question, self.password.get(question)
             return exchange.given[1]
 
-        request = ExecRequest(token, command, body, line, answer if rights.asks else None, self._login, stay)
+        def started() -> None:
+            if self.password and exchange.given:
+                self.password.accepted(*exchange.given)
+
+        request = ExecRequest(token, command, body, line, answer if rights.asks else None, self._login, stay, started)
         return request, exchange
 
     def _result(self, exchange: Exchange, deadline: float) -> Result:
@@ -258,7 +267,12 @@ class RemoteShell(ABC):
         return bool(self._running)
 
     def stop(self) -> None:
-        """Ends the scripts that run on the host now, with their children; also scripts that were sent and have not begun."""
+        """Ends the scripts that run on the host now, with their children; also scripts that were sent and have not begun.
+
+        Those that wait for a password which no host has accepted yet do not get it.
+        """
+        if self.password:
+            self.password.stop()
         deadline_at = time.monotonic() + BEGINS
         doomed = self._now()
         while doomed and time.monotonic() < deadline_at:

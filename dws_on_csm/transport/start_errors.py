@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dws_on_csm.model.errors import SudoRefused, Unreachable
+from dws_on_csm.transport import sudo
 from dws_on_csm.transport.channel import Exchange
 
 _GUARDS = {
@@ -70,10 +71,7 @@ def not_started(host: str, exchange: Exchange) -> Unreachable:
 
 _FIXES = (
     (r"must have a tty", "put `Defaults:USER !requiretty` in sudoers, or install `script` (util-linux) there"),
-    (
-        r"not in the sudoers|not allowed to",
-        "give the user the right to run all commands in sudoers: `USER ALL=(ALL) ALL`",
-    ),
+    (r"not in the sudoers|not allowed to", "run `visudo` there as root, and add the line `USER ALL=(ALL) ALL`"),
     (r"incorrect password|no password was provided", "run the same command again, with the right password"),
     (r"expired|change your password", "log in there, and change the password of the account"),
     (r"setuid|no new privileges", "log in as root (ssh.user): sudo cannot work there"),
@@ -81,6 +79,32 @@ _FIXES = (
     (r"sudoers.*(error|owned|mode|writable)", "correct what it says of sudoers: `visudo -c` as root"),
 )
 """What sudo writes (LC_ALL is C) -> what to do. This decides nothing but the advice."""
+_USER = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.@-]*\$?) (?:is not in the sudoers|is not allowed to|may not run)")
+"""The account of which sudo writes that it lacks the right."""
+
+
+_WRONG = re.compile(r"incorrect (password|authentication) attempt")
+"""How sudo ends where it asks no second time (passwd_tries=1)."""
+
+
+def is_wrong_password(exchange: Exchange) -> bool:
+    """Whether sudo did not accept the answer: it asked again, or ended and said so."""
+    return exchange.refused or _ended_with(_WRONG, exchange)
+
+
+_LATE = re.compile(r"timed out reading password")
+"""How sudo ends where nobody answers within its passwd_timeout, five minutes where sudoers does not say otherwise."""
+
+
+def is_late_answer(exchange: Exchange) -> bool:
+    """Whether sudo had ended before it got the answer: a person thought about it, or another host tried it first."""
+    return _ended_with(_LATE, exchange)
+
+
+def _ended_with(words: re.Pattern[str], exchange: Exchange) -> bool:
+    """Whether sudo has asked for a password, and ended with these words without starting the script."""
+    ended = exchange.code == sudo.REFUSED and exchange.reached == "login"
+    return ended and bool(exchange.asked) and bool(words.search(exchange.login_text()))
 
 
 def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
@@ -88,7 +112,7 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
     words = exchange.login_text()
     whose = f" of {exchange.asked}" if exchange.asked else ""
     other = "give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
-    if exchange.refused:
+    if is_wrong_password(exchange):
         # not "password of ACCOUNT: WORDS": what follows such a colon is redacted
         fix = (
             "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file"
@@ -105,4 +129,6 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
         )
     fixes = [fix for pattern, fix in _FIXES if re.search(pattern, words)]
     fix = fixes[0] if fixes else f"make `sudo sh` work for this user on {host}, or log in as root (ssh.user)"
+    if who := _USER.search(words):
+        fix = fix.replace("USER", who[1])
     return SudoRefused(host, f"sudo refused (exit code {exchange.code}): {words or 'it wrote nothing'}", fix)

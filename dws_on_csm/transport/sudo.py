@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dws_on_csm.model.errors import SudoRefused
 from dws_on_csm.model.secret import Secret
 
 
@@ -16,13 +17,13 @@ from dws_on_csm.model.secret import Secret
 class Question:
     """What sudo on `host` asks: the password of the account `user`; or, where `user` is "", in its own words, `text`.
 
-    `again`: sudo there did not accept the former answer.
+    `refused_by`: the host whose sudo did not accept the former answer; "" for the first one.
     """
 
     host: str
     user: str
     text: str = ""
-    again: bool = False
+    refused_by: str = ""
 
 
 AskPassword = Callable[[Question], str]
@@ -66,56 +67,174 @@ TRIES = 3
 """So often a person is asked for a password, as sudo does."""
 
 
+SILENCE = 90.0
+"""Seconds in all for which hosts tried an answer without saying whether it is right; then no further host tries it."""
+
+Key = tuple[str, str, str]
+"""A question: the host ("" for all hosts), the account, and the question's own text."""
+
+
+@dataclass
+class Trial:
+    """A script that tries an answer: its thread, its host, since when (of time.monotonic), and whether sudo has decided."""
+
+    thread: int
+    host: str
+    since: float
+    decided: bool = False
+
+
 class Password:
     """The answers of a run: each question is asked once, when the first host needs the answer, and the answer serves all hosts.
 
-    After a wrong answer the question is asked again, up to `tries` times in all. Where an answer was right on one host and is wrong
-    on another, that one gets an answer of its own. `each`: each host has its own answers from the beginning.
+    Before one host's sudo has accepted it, no other script gets it, on this or another host: a wrong password that all of them
+    try locks the account. For the same reason the scripts of one host try one after the other what only other hosts have
+    accepted. After a wrong answer the question is asked again, up to `tries` times in all; then no other host tries. Where an
+    answer was right on one host and is wrong on another, that one gets an answer of its own. `each`: each host has its own
+    answers from the beginning.
+
+    A script calls these methods in its own thread.
     """
 
     def __init__(self, ask: AskPassword, tries: int = 1, each: bool = False) -> None:
         self._ask = ask
         self._tries = tries
         self._each = each
-        self._lock = threading.Lock()
-        self._known: dict[tuple[str, str, str], Secret] = {}
-        self._asked: Counter[tuple[str, str, str]] = Counter()
-        self._right: list[Secret] = []
+        self._turn = threading.Condition()
+        self._asking = threading.Lock()  # of its own: who waits for an answer must not keep stop() waiting
+        self._known: dict[Key, Secret] = {}
+        self._asked: Counter[Key] = Counter()
+        self._right: list[tuple[str, Secret]] = []
         self._apart: set[str] = set()
+        self._refused_by: dict[Key, str] = {}
+        self._trials: dict[Key, Trial] = {}
+        self._silent: dict[Key, dict[str, float]] = {}
+        self._stopped = False
 
-    def _key(self, question: Question) -> tuple[str, str, str]:
+    def _key(self, question: Question) -> Key:
         apart = self._each or question.host in self._apart
         return question.host if apart else "", question.user, question.text
 
-    def get(self, question: Question) -> Secret:
-        """The answer. Raises what AskPassword raises."""
-        with self._lock:
-            key = self._key(question)
-            if key not in self._known:
-                again = replace(question, again=self._asked[key] > 0)
-                self._known[key] = Secret(self._ask(again).encode())
-                self._asked[key] += 1
-            return self._known[key]
+    def _lane(self, question: Question) -> Key | None:
+        """What scripts that need the answer pass one by one; None where sudo on this host has accepted it."""
+        secret = self._known.get(self._key(question))
+        if secret is None or not self._is_right(secret):
+            return self._key(question)
+        return None if self._is_right(secret, question.host) else (question.host, question.user, question.text)
 
-    def accepted(self, secret: Secret) -> None:
-        """Note that sudo accepted this answer of get()."""
-        with self._lock:
-            if not any(secret is right for right in self._right):
-                self._right.append(secret)
+    def _is_right(self, secret: Secret, on: str = "") -> bool:
+        return any(secret is right and on in ("", host) for host, right in self._right)
+
+    def get(self, question: Question) -> Secret:
+        """The answer, once no other script tries it. Raises what AskPassword raises, and SudoRefused after the last wrong one."""
+        thread = threading.get_ident()
+
+        def is_free() -> bool:
+            lane = self._lane(question)
+            trial = self._trials.get(lane) if lane else None
+            return not trial or trial.thread == thread or (self._stopped and lane == self._key(question))
+
+        with self._turn:
+            self._turn.wait_for(is_free)
+            if not (lane := self._lane(question)):
+                return self._known[self._key(question)]
+            key = self._key(question)
+            if lane == key:
+                self._refuse(question, key)
+            self._trials[lane] = trial = Trial(thread, question.host, time.monotonic())
+            if key in self._known:
+                return self._known[key]
+            asked = replace(question, refused_by=self._refused_by.get(key, ""))
+        try:
+            with self._asking:
+                # bytes that are no UTF-8 are kept: a command of the site file may print any
+                answer = Secret(self._ask(asked).encode(errors="surrogateescape"))
+        except BaseException:
+            with self._turn:
+                self._end_trials()
+            raise
+        with self._turn:
+            self._known[key] = answer
+            self._asked[key] += 1
+            trial.since = time.monotonic()  # a person may have thought about it
+            return answer
+
+    def _refuse(self, question: Question, key: Key) -> None:
+        """Raises SudoRefused where this host does not try an answer that no host has accepted."""
+        if self._stopped:
+            raise SudoRefused(
+                question.host, "sudo asks for a password while the run ends, and got none", "run it again"
+            )
+        if key not in self._known and self._asked[key] >= self._tries:
+            raise _not_tried(question, self._refused_by.get(key, question.host))
+        silent = self._silent.get(key, {})
+        if sum(silent.values()) > SILENCE:
+            hosts = ", ".join(silent)
+            text = f"sudo has not said on {hosts} whether it accepts the password, and it was not tried here"
+            fix = f"run `ssh -t {next(iter(silent))} sudo true`, and find out what sudo waits for (a name server, PAM)"
+            raise SudoRefused(question.host, text, fix)
+
+    def accepted(self, question: Question, secret: Secret) -> None:
+        """Note that sudo accepted this answer of get(): other hosts may have it."""
+        with self._turn:
+            if not self._is_right(secret, question.host):
+                self._right.append((question.host, secret))
+            self._end_trials()
 
     def rejected(self, question: Question, secret: Secret) -> bool:
-        """Note that sudo did not accept this answer of get(). Whether get() may have another one."""
-        with self._lock:
+        """Note that sudo did not accept this answer of get(). Whether get() may have another one, before other scripts have it."""
+        with self._turn:
             key = self._key(question)
-            if self._known.get(key) is not secret:  # another host has found that out
+            for trial in self._own_trials().values():
+                trial.decided = True
+            if self._known.get(key) is not secret:  # another script has found that out
                 return True
-            if any(secret is right for right in self._right):
+            if self._is_right(secret):
                 self._apart.add(question.host)
                 key = self._key(question)
                 self._asked[key] = 1
             else:
                 del self._known[key]
+            self._refused_by[key] = question.host
             return self._asked[key] < self._tries
+
+    def tried(self) -> None:
+        """Note that the script of this thread tries no answer any more, whatever came of it: other scripts may go on."""
+        with self._turn:
+            for key, trial in self._own_trials().items():
+                if not trial.decided:
+                    silent = self._silent.setdefault(key, {})
+                    silent[trial.host] = silent.get(trial.host, 0.0) + time.monotonic() - trial.since
+            self._end_trials()
+
+    def stop(self) -> None:
+        """From now on nothing is asked, and no script gets an answer that no host has accepted."""
+        with self._turn:
+            self._stopped = True
+            self._turn.notify_all()
+
+    def _own_trials(self) -> dict[Key, Trial]:
+        thread = threading.get_ident()
+        return {key: trial for key, trial in self._trials.items() if trial.thread == thread}
+
+    def _end_trials(self) -> None:
+        for key in self._own_trials():
+            del self._trials[key]
+        self._turn.notify_all()
+
+
+def _not_tried(question: Question, refused_by: str) -> SudoRefused:
+    whose = f" of {question.user}" if question.user else ""
+    here = "again" if refused_by == question.host else "here"
+    text = (
+        f"sudo on {refused_by} did not accept the password{whose}, and it was not tried {here}: too many wrong ones lock "
+        "the account"
+    )
+    fix = (
+        "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file; "
+        f"where {refused_by} has a password of its own, a command with %h prints one for each host"
+    )
+    return SudoRefused(question.host, text, fix)
 
 
 Answer = Callable[[str, str], Secret]

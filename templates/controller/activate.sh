@@ -96,32 +96,6 @@ replace() (
     fi
 ) 2>>"$work/progress"
 
-# start_problem: why slurmctld would not start with the text to come, a sentence; nothing where nothing is known to prevent it.
-start_problem() (
-    text=$conf
-    if [ -e "$work/next" ]; then text=$work/next; fi
-    said=$(candidate_problem "$text" | tail -n 2 | tr '\n' ' ')
-    [ -z "$said" ] || { printf '%s\n' "Slurm cannot read the text of slurm.conf: $said"; exit 0; }
-    said=$(auth_problem)
-    [ -z "$said" ] || { printf '%s\n' "$(auth_type) does not work: $said"; exit 0; }
-    said=$(state_problem)
-    [ -z "$said" ] || { printf '%s\n' "SlurmUser cannot write StateSaveLocation $(conf_value StateSaveLocation) ($said)"; exit 0; }
-    said=$(port_holder)
-    [ -z "$said" ] || printf '%s\n' "another process has slurmctld's port: $said"
-)
-# candidate_problem FILE: as conf_problem, of a text that is not in its place yet. It is read from a folder in memory, where SlurmUser
-# finds all that is beside slurm.conf. What it includes from a folder above it cannot be found there: then nothing is known.
-candidate_problem() (
-    [ "$1" != "$conf" ] || { conf_problem "$1"; exit 0; }
-    case $(conf_files) in */../*) exit 0 ;; esac
-    [ -n "$slurm_uid" ] && try=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit 0
-    trap 'rm -rf -- "$try"' EXIT
-    for beside in "$folder"/*; do ln -s -- "$beside" "$try/"; done
-    rm -f -- "$try/slurm.conf"
-    cat -- "$1" >"$try/slurm.conf" && chown -h "$slurm_uid" "$try/slurm.conf" && chmod 711 "$try" || exit 0
-    conf_problem "$try/slurm.conf"
-) 2>/dev/null
-
 # Without systemd, slurmctld gets no open file of root's, not even this script's progress: it runs as SlurmUser.
 start_again() {
     if systemd; then
@@ -160,7 +134,7 @@ bring_up() {
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
         # a running slurmctld may be what shows who SlurmUser is
-        [ -n "$slurm_uid" ] || { find_slurm_user; slurm_path; }
+        [ -n "$slurm_uid" ] || { find_slurm_user; as_path=; slurm_path; }
         alive || return 1
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))
@@ -317,7 +291,9 @@ if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
     read_file "$conf" >"$work/was" 2>/dev/null
     [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be saved: nothing was changed"
 fi
-problem=$(start_problem)
+text=$conf
+[ ! -e "$work/next" ] || text=$work/next
+problem=$(start_problem "$text")
 [ -z "$problem" ] || finish 1 refused "slurmctld would not start: $problem. It was not stopped, and nothing was changed"
 pledge || finish 1 refused "the record for undoing this could not be written: nothing was changed"
 if [ -e "$work/next" ]; then

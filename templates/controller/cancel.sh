@@ -7,6 +7,8 @@ look() {
     buffer=$(said BurstBufferState)
 }
 said() { printf '%s\n' "$shown" | sed -n "s/^$1=//p" | head -n 1; }
+# its user's number
+user_number() { find_account "$user" && printf '%s\n' "$as_number"; }
 answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Reason)"; }
 # as OVER in stages/jobs.py; "": Slurm has forgotten the job, or does not respond
 over() {
@@ -36,17 +38,26 @@ is_killed() {
 }
 
 case $step in
-submit) # $how: sbatch's options that make the case; $commands: what the job does
+submit) # $how: sbatch's options that make the case; $directive: its #DW line; $commands: what the job does
     cd "$job_folder"
     # shellcheck disable=SC2086 # options are words, each quoted before
-    id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
+    id=$(printf '#!/bin/sh\n%s\n%s\n' "$directive" "$commands" |
         eval "as_user \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
     id=${id%%;*}
     is_number "$id" || { echo "sbatch printed no job id" >&2; exit 1; }
+    # a program of the user's printed it, and could print the number of any job
+    job=$id
+    look
+    case "$(said JobName) $(said UserId)" in
+    "$name "*"($(user_number))") ;;
+    *)
+        printf '%s\n' "job $id is not the submitted one: slurmctld has no job $id of $user with the name $name. It was not touched" >&2
+        exit 1
+        ;;
+    esac
     echo "id=$id"
     ;;
-begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
-    if [ -n "$release" ]; then slurm scontrol release "$job"; fi
+begin) # $wanted: state of its burst buffer that is awaited, for $allowed seconds
     limit=$(($(uptime_seconds) + allowed))
     look
     until [ "$buffer" = "$wanted" ] || over || [ "$(uptime_seconds)" -ge "$limit" ]; do
@@ -59,6 +70,7 @@ cancel) # $words: scancel's options
     file=$(log_file)
     if slurm test -f "$file"; then echo "size=$(number_or_zero "$(slurm stat -L -c %s -- "$file")")"; else echo size=0; fi
     date +since=%s
+    printf 'user=%s\n' "$(user_number)"
     # shellcheck disable=SC2086 # one option or none
     as_user "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
@@ -77,11 +89,12 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     answer
     ;;
 clear) # all jobs of this name, and of names that begin with it and a hyphen
-    found=$(slurm timeout 60 squeue --noheader --user="$user" --format='%A %j') || exit 1
-    ids=$(printf '%s\n' "$found" | awk -v name="$name" 'NF == 2 && index($2 "-", name "-") == 1 { print $1 }')
-    for id in $ids; do
+    found=$(slurm timeout 60 squeue --noheader --user="$user" --format='%A %U %j') || exit 1
+    jobs=$(printf '%s\n' "$found" | awk -v name="$name" 'NF == 3 && index($3 "-", name "-") == 1 { print $1 ":" $2 }')
+    for one in $jobs; do
+        id=${one%:*}
         is_number "$id" || continue
-        echo "id=$id"
+        printf 'id=%s\nuser=%s\n' "$id" "${one#*:}"
         slurm timeout 60 scancel --hurry --quiet "$id" || :
     done
     ;;

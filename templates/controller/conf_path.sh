@@ -95,7 +95,6 @@ unit_conf() {
 }
 # other_confs: a line for each slurm.conf that slurmctld reads, or will read, and that is not the one in $folder
 other_confs() {
-    main=$(main_pid)
     started_with=
     if [ -n "$main" ]; then started_with=$(process_conf "$main"); fi
     {

@@ -2,8 +2,6 @@
 # SlurmUser's files and programs, none of which can produce a line of another name. Only reads. Goes after slurmctld.sh and lua.sh.
 # Set before: $folder, $unit.
 slurm_path
-main=$(main_pid)
-program=$(program)
 fact host "$(uname -n)"
 fact fqdn "$(timeout -k 1 5 hostname -f 2>/dev/null </dev/null)"
 fact addresses "$({ hostname -I || ip -o addr show | awk '{ sub("/.*", "", $4); print $4 }'; } 2>/dev/null </dev/null)"

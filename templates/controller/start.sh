@@ -1,5 +1,6 @@
-# Whether slurmctld would start: whether Slurm can read slurm.conf, whether SlurmUser can prove who he is, where the state is, who has
-# the port, which plugins Slurm has. Prints "name=value" lines. Only reads. Goes after slurm_start.sh. Set before: $folder, $unit.
+# Whether slurmctld would start: whether Slurm can read slurm.conf, whether SlurmUser can prove who he is, where the state is and of
+# which cluster, who has the port, which plugins Slurm has. Prints "name=value" lines. Only reads. Goes after slurm_start.sh.
+# Set before: $folder, $unit.
 slurm_path
 [ -e "$folder/slurm.conf" ] && [ -n "$slurm_uid" ] || exit 0
 fact_lines() { while IFS= read -r line; do fact "$1" "$line"; done; }
@@ -8,5 +9,7 @@ fact auth "$(auth_type)"
 fact proof "$(auth_problem)"
 fact state "$(conf_value StateSaveLocation)"
 fact closed "$(state_problem)"
+fact cluster "$(cluster_name)"
+fact recorded "$(cluster_problem)"
 fact holder "$(port_holder)"
 fact as "$slurm_name"

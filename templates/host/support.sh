@@ -15,7 +15,6 @@ if command -v kubectl >/dev/null; then say kubectl version --client; fi
 if command -v podman >/dev/null; then say podman --version; fi
 if [ -e "$folder/slurm.conf" ]; then
     slurm_path
-    program=$(program)
     [ -z "$program" ] || say slurm "$program" -V
     say ls -l "$folder"
     if systemd; then

@@ -1,13 +1,17 @@
 # Drops root's rights where other users decide what is read or run. An account is its number: a name is looked up once, and only
 # number 0 is root, whatever its name. Names from slurm.conf may be any text.
 
+me=$(id -u) # the number of whoever runs this script; "" where that is unknown
+known_number='' known_account=''
+# know_account NUMBER: find_account finds it without asking again, which a script does for each command that SlurmUser runs
+know_account() { known_number=$1 known_account=$(getent passwd "$1" 2>/dev/null); }
 # find_account WHO: look up an account by its name, or its number in digits: sets $as_name $as_number $as_group $as_home. Returns 1
 # if there is none, or if WHO is neither a name nor digits. (Other programs accept "+0", " 0" and "0x0" as root.)
 find_account() {
     case $1 in
     '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.-]*) return 1 ;; esac ;;
     esac
-    as_line=$(getent passwd "$1" 2>/dev/null) || return 1
+    if [ -n "$known_account" ] && [ "$1" = "$known_number" ]; then as_line=$known_account; else as_line=$(getent passwd "$1" 2>/dev/null) || return 1; fi
     as_name=${as_line%%:*}
     as_line=${as_line#*:*:}
     as_number=${as_line%%:*}
@@ -31,7 +35,7 @@ as() {
 exec_as() {
     exec 8>&- 9>&-
     [ "$1" = root ] || exec 3>&- 4>&- 5>&- 6>&- 7>&-
-    who=$1 timed= me=$(id -u)
+    who=$1 timed=
     shift
     if [ "$1" = timeout ]; then
         timed="timeout --foreground -k 3 $2"
@@ -64,15 +68,27 @@ exec_as() {
 # only_root_writes PATH: whether only root can change the file or folder
 only_root_writes() { only_account_writes 0 "$1" >/dev/null; }
 
+newline='
+'
 # only_account_writes NUMBER PATH: whether only root and the account NUMBER can change PATH: the file, every folder above it, and the
 # targets of links. If somebody else can, print the first of these. A user who can write a folder can replace the files in it,
 # except in a sticky folder such as /tmp. The group root counts as root if there is no ACL. In a read-only mount, such as a
 # ConfigMap in a pod, nobody can write, whatever its mode says.
 only_account_writes() (
-    account=$1 path=$2 deep=${3:-0}
-    case $path in /*) [ "$deep" -lt 20 ] || { printf '%s\n' "$path"; exit 1; } ;; *) printf '%s\n' "$path"; exit 1 ;; esac
-    while :; do
-        status=$(stat -c '%u %A g%g' -- "$path" 2>/dev/null) || { printf '%s\n' "$path"; exit 1; }
+    account=$1 deep=${3:-0}
+    case $2 in /*) [ "$deep" -lt 20 ] || { printf '%s\n' "$2"; exit 1; } ;; *) printf '%s\n' "$2"; exit 1 ;; esac
+    path=$2
+    set -- "$path"
+    while [ "$path" != / ]; do
+        path=${path%/*}
+        path=${path:-/}
+        set -- "$@" "$path"
+    done
+    # one program for all of them; the first that is missing, or cannot be seen, ends the list below
+    states=$(stat -c '%u %A g%g' -- "$@" 2>/dev/null) || states=$(for path in "$@"; do stat -c '%u %A g%g' -- "$path" 2>/dev/null || break; done)
+    for path in "$@"; do
+        status=${states%%"$newline"*}
+        case $states in *"$newline"*) states=${states#*"$newline"} ;; *) states= ;; esac
         case $status in "$account "*) status="0 ${status#* }" ;; esac
         case $status in
         0\ l*)
@@ -86,9 +102,6 @@ only_account_writes() (
         0\ *) ;;
         *) printf '%s\n' "$path"; exit 1 ;;
         esac
-        [ "$path" != / ] || exit 0
-        path=${path%/*}
-        path=${path:-/}
     done
 )
 
@@ -97,7 +110,7 @@ only_account_writes() (
 has_no_acl() { case $(LC_ALL=C ls -ld -- "$1")/$(stat -f -c %T -- "$1") in ??????????+* | */nfs* | /* | */) return 1 ;; esac; }
 
 # as_root: whether root runs this script. Also where that is unknown, because a program cannot be started: then checks are made.
-as_root() { case $(id -u) in 0 | '') ;; *) false ;; esac; }
+as_root() { case $me in 0 | '') ;; *) false ;; esac; }
 
 # choose_reader NUMBER FILE: print the account that reads FILE for the account NUMBER: root only if only root can write it, otherwise
 # that account, because FILE could be a link to what only root may read. If NUMBER is root or unknown (""), the user nobody reads it.
@@ -133,9 +146,10 @@ sum_of() {
 }
 
 # text_of WHO FILE: print what that account reads there, in base64; 8 MB at most, within 20 s. The output is checked, because a program
-# of another user may print anything.
+# of another user may print anything. Root's own programs end, and leave nothing behind: they need no bound.
 text_of() {
-    text=$(as "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] || exit 1; $entire" sh "$2" 1 base64 -w 0 2>/dev/null) || return 1
+    case $1 in root) reads_as=exec_as ;; *) reads_as=as ;; esac
+    text=$("$reads_as" "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] || exit 1; $entire" sh "$2" 1 base64 -w 0 2>/dev/null) || return 1
     case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
     [ "${#text}" -le 10666668 ] && printf %s "$text"
 }
@@ -152,7 +166,7 @@ as_process_user() {
     shift
     timeout --foreground -k 3 20 "$@" 2>/dev/null 8>&- 9>&- || {
         number=$(single_id Uid "$of") && group=$(single_id Gid "$of") &&
-            case $number in 0 | "$(id -u)") false ;; esac &&
+            case $number in 0 | "$me") false ;; esac &&
             run_bounded timeout --foreground -k 3 20 env -i "PATH=$PATH" setpriv --reuid "$number" --regid "$group" --clear-groups "$@" \
                 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- 2>/dev/null
     }

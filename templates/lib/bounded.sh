@@ -10,7 +10,7 @@ uptime_seconds() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; }
 
 # run_bounded COMMAND...: pass on COMMAND's output until COMMAND itself ends, $most bytes at most. It does not wait for processes that
 # COMMAND left behind, which could hold its output open for ever. Exit code: COMMAND's; 141 if there was more output.
-run_bounded() (
+run_bounded() {
     if [ -c /dev/fd/2 ]; then
         relay_output "$@"
     elif [ /dev/fd/1 -ef /dev/fd/2 ]; then
@@ -18,7 +18,7 @@ run_bounded() (
     else
         relay_output swap_outputs relay_output swap_outputs "$@"
     fi
-)
+}
 merge_outputs() { "$@" 2>&1; }
 swap_outputs() { "$@" 6>&1 1>&2 2>&6 6>&-; } # swap standard output and standard error
 # The last line that the reader accepts is this shell's. If COMMAND prints the same line, nothing after it is read.
@@ -45,6 +45,6 @@ limit_output() (
     ulimit -v 1000000 2>/dev/null
     { sed -n "/^$ended\$/q;p" 2>/dev/null || echo cut >&7; } | {
         head -c "${most:-16000000}"
-        [ "$(head -c 1 | wc -c)" = 0 ] || echo cut >&7
+        [ -z "$(od -An -tx1 -N1)" ] || echo cut >&7
     } | head -c -1
 )

@@ -92,7 +92,7 @@ parse_conf() (
         if (name in keys) said[name] = rest
     }
     BEGIN {
-        split("slurmuser plugindir slurmctldlogfile burstbuffertype authtype authinfo statesavelocation slurmctldport", names, " ")
+        split("slurmuser plugindir slurmctldlogfile burstbuffertype authtype authinfo statesavelocation slurmctldport clustername", names, " ")
         for (i in names) keys[names[i]]
         follow(folder "/slurm.conf", "\n" folder "/slurm.conf\n")
         for (name in said) print "said " name " " said[name]
@@ -133,6 +133,7 @@ find_slurm_user() {
         slurm_why="$slurm_why, which is not trusted: others than root and that user can write $open"
     else
         slurm_uid=$as_number slurm_name=$as_name
+        know_account "$slurm_uid"
     fi
 }
 

@@ -52,6 +52,28 @@ state_problem() {
     esac
 }
 
+# cluster_problem: what StateSaveLocation says of its cluster, where slurmctld would end with CLUSTER NAME MISMATCH: "has the name NAME",
+# and how it differs from slurm.conf's; nothing where it fits. slurmctld takes the first line of `clustername` up to its first |, with the
+# line's end where there is none, and ClusterName in lower case (_verify_clustername in Slurm's controller.c, 20.11 to 26.05).
+cluster_problem() {
+    named=$(cluster_name) place=$(conf_value StateSaveLocation)/clustername
+    case $named$place in ?*/*) [ -n "$slurm_uid" ] || return 0 ;; *) return 0 ;; esac
+    whose=$slurm_uid
+    [ "$whose" != 0 ] || whose=$(choose_reader 0 "$place")
+    text=$(text_of "$whose" "$place") || return 0
+    # the word keeps a line's end at the end of the text
+    text=$(printf %s "$text" | base64 -d | head -c 511 | tr '\000' ' '; echo end)
+    text=${text%end}
+    line=${text%%"$newline"*}
+    case $line in
+    "$named" | "$named|"*) [ "$line" = "$text" ] || [ "$line" != "$named" ] || printf '%s\n' "has the name $named, and a line break behind it" ;;
+    '' | '|'*) echo 'has no name' ;;
+    *) printf '%s\n' "has the name ${line%%'|'*}" | cut -c 1-200 ;;
+    esac
+}
+# cluster_name: ClusterName as slurmctld takes it, in lower case
+cluster_name() { conf_value ClusterName | tr '[:upper:]' '[:lower:]'; }
+
 # port_holder: "PORT PROCESS NAME" of a process other than slurmctld that has taken a port of SlurmctldPort
 port_holder() {
     range=$(conf_value SlurmctldPort)
@@ -86,3 +108,30 @@ sockets_of() {
         /^\/proc\/.*:$/ { split($0, at, "/"); pid = at[3] }
         / -> socket:/ { print pid, $(NF - 1) }'
 }
+
+# start_problem FILE: why slurmctld would not start with FILE's text as slurm.conf, a sentence; nothing where no reason is known
+start_problem() (
+    said=$(candidate_problem "$1" | tail -n 2 | tr '\n' ' ')
+    [ -z "$said" ] || { printf '%s\n' "Slurm cannot read the text of slurm.conf: $said"; exit 0; }
+    said=$(auth_problem)
+    [ -z "$said" ] || { printf '%s\n' "$(auth_type) does not work: $said"; exit 0; }
+    said=$(state_problem)
+    [ -z "$said" ] || { printf '%s\n' "SlurmUser cannot write StateSaveLocation $(conf_value StateSaveLocation) ($said)"; exit 0; }
+    said=$(cluster_problem)
+    [ -z "$said" ] || { printf '%s\n' "$(conf_value StateSaveLocation)/clustername $said, but slurm.conf has ClusterName=$(cluster_name)"; exit 0; }
+    said=$(port_holder)
+    [ -z "$said" ] || printf '%s\n' "another process has slurmctld's port: $said"
+)
+# candidate_problem FILE: as conf_problem, of a text that is not in its place yet (-: on standard input). It is read from a folder in
+# memory, where SlurmUser finds all that is beside slurm.conf. What it includes from a folder above it cannot be found there: then
+# nothing is known.
+candidate_problem() (
+    [ "$1" != "$folder/slurm.conf" ] || { conf_problem "$1"; exit 0; }
+    case $(conf_files) in */../*) exit 0 ;; esac
+    [ -n "$slurm_uid" ] && try=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit 0
+    trap 'rm -rf -- "$try"' EXIT
+    for beside in "$folder"/*; do ln -s -- "$beside" "$try/"; done
+    rm -f -- "$try/slurm.conf"
+    cat -- "$1" >"$try/slurm.conf" && chown -h "$slurm_uid" "$try/slurm.conf" && chmod 711 "$try" || exit 0
+    conf_problem "$try/slurm.conf"
+) 2>/dev/null

@@ -33,11 +33,10 @@ is_slurms() {
 # start_ticks PID: when the process began, in ticks since boot
 start_ticks() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
-# program: slurmctld's path: of the process, else from the usual folders. It may belong to another user, so root never runs it:
+# program_of PID: slurmctld's path: of the process, else from the usual folders. It may belong to another user, so root never runs it:
 # use `slurm PROGRAM -V`.
-program() {
-    main=$(main_pid)
-    if [ -n "$main" ] && lies=$(program_file "$main") && [ -n "$lies" ]; then
+program_of() {
+    if [ -n "$1" ] && lies=$(program_file "$1") && [ -n "$lies" ]; then
         printf '%s\n' "$lies"
         return 0
     fi
@@ -45,14 +44,18 @@ program() {
 }
 usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/slurm/bin'
 
-# slurm_path: sets $as_path, the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own
-# PATH is unchanged; where SlurmUser is root, folders that others can write are left out.
+# slurm_path: sets, unless it has done so before, $main, the process of slurmctld, $program, its path ("": none found), and $as_path,
+# the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own PATH is unchanged; where
+# SlurmUser is root, folders that others can write are left out.
 # $users_path is the PATH for what another user runs: SlurmUser's process chose its own program's folder, so that counts only if it
 # is root's alone.
+as_path=
 slurm_path() {
-    found=$(program)
+    [ -z "$as_path" ] || return 0
+    main=$(main_pid)
+    program=$(program_of "$main")
     as_path=$PATH users_path=$PATH
-    for one in ${found:+"${found%/*}" "${found%/*/*}/bin"} $usual; do
+    for one in ${program:+"${program%/*}" "${program%/*/*}/bin"} $usual; do
         safe=
         ! only_root_writes "$one" || safe=yes
         case $slurm_uid in '' | 0) [ -n "$safe" ] || continue ;; esac
@@ -75,7 +78,19 @@ slurm() {
     0/*) choose_runner "$word" || return 77 ;;
     *) choose_runner / || return 77 ;;
     esac
+    waits_for_no_include "$runner" "${word##*/}" || return 78
     "${runs_as:-as}" "$runner" "$@"
+}
+
+# waits_for_no_include USER PROGRAM: fails, with the reason, where slurm.conf includes a file that does not exist, as USER sees it, and
+# PROGRAM would read it: Slurm's programs look for such a file once a second, for a minute, before they give up.
+waits_for_no_include() {
+    case $2 in scontrol | squeue | sacct | scancel | sinfo) ;; *) return 0 ;; esac
+    gone=$(conf_files | while IFS= read -r file; do
+        if [ "$file" = "$folder/slurm.conf" ] || [ -e "$file" ]; then continue; fi
+        as "$1" timeout 5 test -e "$file" </dev/null || { printf '%s\n' "$file"; break; } # a file server may hide it from root
+    done)
+    [ -z "$gone" ] || { printf 'error: cannot stat file %s: it does not exist\n' "$gone" >&2; return 1; }
 }
 
 # running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.

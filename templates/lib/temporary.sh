@@ -6,6 +6,13 @@ remove_at_exit() {
     trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE
 }
 
+# own_folder: make a folder on the master's disk for root's files and print its path. It is beside this tool's records, and not in /tmp: who
+# may write there could put another one in its place, where /tmp is not sticky. The next run removes what is left. Set before: $STATE.
+own_folder() (
+    umask 077
+    mkdir -p "$STATE/parts" && mktemp -d "$STATE/parts/XXXXXXXXXX"
+)
+
 # make_memory_folder WHO: make a folder in memory, $work, for root's files; and $home in it, which belongs to that account. Root writes nothing
 # in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh. Anybody can use up /dev/shm: where
 # there is no such folder this shell ends, whoever called, since an empty $work would turn what follows to folders of the system.
@@ -17,7 +24,7 @@ make_memory_folder() {
     rm -rf -- "$work"
     exit 1
 }
-owned_home() { [ "$as_number" = "$(id -u)" ] || chown -h "$as_number:$as_group" "$home"; }
+owned_home() { [ "$as_number" = "$me" ] || chown -h "$as_number:$as_group" "$home"; }
 
 # runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
 # programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of

@@ -22,10 +22,26 @@ def tell(text):
 
 def close(closing):
     """`closing`: the configuration that closes DWS."""
+    spaces = selected(closing["webhooks"][0])
     kubectl(["apply", "--filename", "-"], json.dumps(closing))
-    wait_closed(closing["webhooks"][0]["name"])
+    if spaces:
+        wait_closed(closing["webhooks"][0], spaces[0])
     # each API server learns of it separately, and nothing says when the last of them has
     time.sleep(TIMES["known"] + in_flight(closing["metadata"]["name"]))
+
+
+def selected(webhook):
+    """The namespaces in which it can be tried that DWS is closed; none where those that it is closed in do not exist.
+
+    The API server labels namespaces with their names from Kubernetes 1.21 on. Without that, DWS is closed in all of them.
+    """
+    if "namespaceSelector" not in webhook:
+        return ["default"]
+    (term,) = webhook["namespaceSelector"]["matchExpressions"]
+    every = [one["metadata"] for one in json.loads(kubectl(["get", "--raw", "/api/v1/namespaces"]))["items"] or []]
+    if not all((meta.get("labels") or {}).get(term["key"]) == meta["name"] for meta in every):
+        del webhook["namespaceSelector"]
+    return [meta["name"] for meta in every if meta["name"] in term["values"]]
 
 
 def in_flight(closed):
@@ -53,21 +69,25 @@ def of_dws_kinds(rule):
     return bool(groups & {GROUP, "*"} and operations & {"CREATE", "UPDATE", "*"})
 
 
-def wait_closed(webhook):
+def wait_closed(webhook, space):
     """Return once a new object is rejected by our webhook. Where no kind is left to try it with, DWS is almost removed."""
-    there = crds()
-    kind = next((plural for plural in ("computes", "dwdirectiverules") if plural in there), None)
+    there, closed = crds(), set(webhook["rules"][0]["resources"])
+    kind = next((one for one in ("computes", "dwdirectiverules") if one in there and closed & {one, "*"}), None)
     if kind is None:
         return
     trial = {
         "apiVersion": f"{GROUP}/{version(there[kind])}",
         "kind": there[kind]["spec"]["names"]["kind"],
-        "metadata": {"name": "dws-on-csm-closed", "namespace": "default"},
+        "metadata": {
+            "name": "dws-on-csm-closed",
+            "namespace": space,
+            "labels": webhook.get("objectSelector", {}).get("matchLabels", {}),
+        },
     }
     deadline_at = time.monotonic() + TIMES["closed"]
     while True:
         done = call(["create", "--dry-run=server", "--filename", "-"], json.dumps(trial))
-        if webhook in done.stderr:
+        if webhook["name"] in done.stderr:
             return
         if time.monotonic() > deadline_at:
             tell("DWS cannot be closed: {}".format(done.stderr.strip() or "its API still accepts new objects"))

@@ -1,7 +1,7 @@
 # Copies images to the registry, in parallel. Lines "start IMAGE DIGEST KNOWN SOURCE..." and then "finish" follow it. DIGEST is of
 # the image's configuration in the registry, or a word; KNOWN is the digest of the wanted one, if known. Another image under that
 # name is replaced only where KNOWN is a digest: then somebody confirmed it. A SOURCE is a name, or the path of an archive.
-work=$(mktemp -d) || exit 1
+work=$(own_folder) || exit 1
 remove_at_exit "$work"
 started=
 transport() {

@@ -176,7 +176,10 @@ def reason(error):
         return f"its certificate is not trusted: {error}"
     if isinstance(error, ssl.SSLError):
         return "TLS failed: {}".format((error.reason or str(error)).replace("_", " ").lower())
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+        return f"{NOT_A_REGISTRY}: it sends {printable(error.line.strip())}"
+    # the text may have what the server sent
+    return (isinstance(error, OSError) and error.strerror) or printable(str(error).strip()) or type(error).__name__
 
 
 # --- HTTP

@@ -1,8 +1,8 @@
 # Signs the request on standard input with the cluster's CA, whose key does not leave the master; prints the certificate. It goes
-# after ca.sh. The certificate ends with the CA, where that ends earlier: the API server accepts it no longer than that.
+# after ca.sh and temporary.sh. The certificate ends with the CA, where that ends earlier: the API server accepts it no longer than that.
 # `openssl ca` and not `openssl x509 -req`: only it can make a certificate valid from a moment before now, which an API server needs
 # whose clock is a little slow. Its database and its serial number's file are in the temporary folder.
-folder=$(mktemp -d) || exit 1
+folder=$(own_folder) || exit 1
 remove_at_exit "$folder"
 cat >"$folder/csr"
 : >"$folder/index"

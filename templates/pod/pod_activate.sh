@@ -1,9 +1,11 @@
 # One rollout of a slurmctld's workload, on the master and detached from the run that began it: edit objects, get a new pod, and undo
 # all unless slurmctld responds in it. Exit code 0 only if it does. Prints nothing: $work/progress has its messages.
 # For a new pod alone, `back` removes the burst buffer from slurm.conf, and `was` undoes that where slurmctld does not respond without
-# it either. Set before: $work (its own folder: next, back, was, progress), $state, $host (the controller's name), $namespace,
-# $selector, $container, $workload (KIND/NAME), $context (kubectl's option or ""), $deadline (seconds), $edit (pod_edit.py),
-# $answers (a script for the container). $1: nothing; or "stopped" after it ended for any reason: its changes are then undone.
+# it either. Without a $workload it only makes the edits. Set before: $work (its own folder: next, back, was, text, progress), $state,
+# $host (the controller's name), $namespace, $selector, $container, $workload (KIND/NAME or ""), $context (kubectl's option or ""),
+# $deadline (seconds), $edit (pod_edit.py) and $edit_limit (its seconds), $answers and $candidate (scripts for the container), $config
+# (the ConfigMap that has slurm.conf). $work/text: slurm.conf as the new pod will have it; absent where it is the ConfigMap's. $1: nothing;
+# or "stopped" after it ended for any reason: its changes are then undone.
 set -u
 umask 077
 say() { printf '%s\n' "$*" >>"$work/progress"; }
@@ -20,12 +22,30 @@ finish() {
     exit "$1"
 }
 edit_objects() {
-    timeout --foreground -k 5 300 python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} \
+    timeout --foreground -k 5 "$edit_limit" python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} \
         --cache-dir "$work/cache" --request-timeout 20s >>"$work/progress" 2>&1
 }
 # pod: the newest pod that isn't being deleted: "NAME RESTARTS WAITING-REASON"
 pod() {
     kube 30 --request-timeout 20s get pods --selector "$selector" --sort-by=.metadata.creationTimestamp --output go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{range .status.containerStatuses}}{{if eq .name "'"$container"'"}} {{.restartCount}} {{with .state.waiting}}{{.reason}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}{{end}}' 2>/dev/null | tail -n 1
+}
+
+# conf_problem: what Slurm's programs say in the pod that runs, where they cannot read the new pod's slurm.conf. Nothing where they can, or
+# where no pod can be asked. The container could print anything, without end.
+conf_problem() {
+    name=$(pod)
+    name=${name%% *}
+    [ -n "$name" ] || return 0
+    # into no file: on a full disk a part of the text would be tried
+    next_text=$(if [ -e "$work/text" ]; then cat "$work/text"; else
+        kube 30 --request-timeout 20s get configmap "$config" --output go-template='{{with index .data "slurm.conf"}}{{.}}{{end}}' 2>/dev/null
+    fi) && [ -n "$next_text" ] || return 0
+    said=$({
+        { printf 'text_=%s\n' "$(printf '%s\n' "$next_text" | base64 -w 0)"; printf '%s\n' "$candidate"; } |
+            kube 60 exec --stdin "$name" --container "$container" -- sh -s candidate 2>/dev/null
+        echo "$?" >"$work/code"
+    } | head -c 2000 | tr '\n' ' ')
+    [ "$(cat "$work/code" 2>/dev/null)" != 9 ] || printf '%s\n' "$said"
 }
 
 # bring_up: wait until the workload's new pod runs and slurmctld responds in it. 1: it ends again and again, or can't be started;
@@ -113,6 +133,10 @@ on_exit() {
     if [ -e "$work/done" ]; then exit "$code"; fi
     trap '' HUP INT TERM
     [ -e "$work/edited" ] || finish 1 "the rollout was interrupted before it changed anything"
+    if [ -z "$workload" ]; then
+        edit_objects back
+        finish 1 "the change was interrupted: run again"
+    fi
     why="the rollout was interrupted"
     [ ! -e "$work/again" ] || restore_former
     undo
@@ -132,8 +156,13 @@ take_lock
 trap on_exit EXIT
 trap 'exit 143' HUP INT TERM
 printf '%s\n' "$edit" >"$work/edit"
+if [ -n "$workload" ]; then
+    problem=$(conf_problem)
+    [ -z "$problem" ] || finish 1 "slurmctld would not start in its new pod: Slurm cannot read the text of slurm.conf: $problem. It was not stopped, and nothing was changed"
+fi
 : >"$work/edited"
 edit_objects next || finish 1 "nothing was changed"
+[ -n "$workload" ] || finish 0 "the files' sources are as wanted"
 say "$workload rolls out: slurmctld stops, then starts in a new pod"
 began=$(uptime_seconds)
 bring_up

@@ -1,10 +1,20 @@
 """Edits of objects of the cluster, from a file: all of them or none, and only where they still say what was seen.
 
 python3 pod_edit.py FILE NAMESPACE KUBECTL...: FILE is JSON, a list of {"object": "KIND/NAME", "at": [KEY, ...], "seen", "value"}.
-A KEY {"name": NAME} picks from a list. null: no such key; "*" in "seen": whatever. Exit code 3: something else is there.
+A KEY {"name": NAME} picks from a list. null: no such key or entry; "*" in "seen": whatever. Exit code 3: something else is there.
+
+Before these come edits of templates, which a Job renders: {"templates", "job", "result": NAMESPACE/NAME of the ConfigMap with
+the templates, of the Job, and of the ConfigMap that the Job writes, "keys": {KEY: [SEEN, VALUE]}, "sets": {KEY: [NAME, BEFORE,
+VALUE]}, "state": a folder of root's, "deadline": seconds, "after": a file}. "sets" says what a setting is in a file of the
+result; other keys have the same text there as in the templates. The Job runs only where the result differs. A Job that fails
+puts the former templates back. FILE.rendered says that something was done; with "after", nothing is done unless a file of that
+name is beside FILE.
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -18,7 +28,22 @@ MOST = 16 << 20
 
 
 def main(file, namespace, *kubectl):
-    edits = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
+    every = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
+    rendered = []
+    try:
+        for change in [entry for entry in every if "templates" in entry]:
+            if "after" not in change or pathlib.Path(file).with_name(change["after"]).exists():
+                generator = Generator(change, kubectl, pathlib.Path(file + ".rendered"))
+                rendered.append(generator)
+                generator.change()
+        edit_objects([entry for entry in every if "object" in entry], namespace, kubectl)
+    except SystemExit:
+        for generator in reversed(rendered):
+            generator.undo()
+        raise
+
+
+def edit_objects(edits, namespace, kubectl):
     call = [*kubectl, "--namespace", namespace]
     names = list(dict.fromkeys(edit["object"] for edit in edits))
     before = {name: json.loads(run([*call, "get", name, "--output", "json"])) for name in names}
@@ -46,23 +71,306 @@ def restore(call, name, before):
 
 def change(found, edit):
     *path, last = edit["at"]
-    for key in path:
-        found = found[place(found, key)] if isinstance(key, dict) else found.setdefault(key, {})
-    key = place(found, last) if isinstance(last, dict) else last
-    there = found[key] if isinstance(last, dict) else found.get(key)
+    for key, following in zip(path, edit["at"][1:]):  # noqa: B905 - Python 3.6 has no strict; the last one has none after it
+        if not isinstance(key, dict):
+            found = found.setdefault(key, [] if isinstance(following, dict) else {})
+        elif place(found, key) is None:
+            changed_meanwhile(edit)
+        else:
+            found = found[place(found, key)]
+    named = isinstance(last, dict)
+    key = place(found, last) if named else last
+    there = (None if key is None else found[key]) if named else found.get(key)
     if there == edit["value"]:
         return
     if edit["seen"] not in ("*", there):
-        tell(f"{edit['object']} was changed meanwhile: nothing was done, run again")
-        sys.exit(3)
+        changed_meanwhile(edit)
     if edit["value"] is None:
         del found[key]
+    elif named and key is None:
+        found.append(edit["value"])
     else:
         found[key] = edit["value"]
 
 
+def changed_meanwhile(edit):
+    tell(f"{edit['object']} was changed meanwhile: nothing was done, run again")
+    sys.exit(3)
+
+
 def place(found, key):
-    return next(number for number, one in enumerate(found) if one["name"] == key["name"])
+    """The number of the entry with that name; None where there is none."""
+    return next((number for number, entry in enumerate(found) if entry["name"] == key["name"]), None)
+
+
+class Generator:
+    """A change of templates, and the run of the Job that renders them."""
+
+    def __init__(self, change, kubectl, mark):
+        self.templates, self.job, self.result = change["templates"], change["job"], change["result"]
+        self.keys, self.sets = change["keys"], change["sets"]
+        self.state, self.deadline = pathlib.Path(change["state"]), change["deadline"]
+        # the Job's manifest, from before it is deleted until it exists again
+        self.saved = self.state / f"job.{self.job.replace('/', '.')}.json"
+        self.kubectl, self.mark = kubectl, mark
+        self.changed = {}
+        self.ran = False
+
+    def change(self):
+        """Edit the templates; run the Job where its result differs. Ends where that fails: undo() is the caller's."""
+        with self.lock():
+            self.recreate()
+            self.await_others()
+            self.edit({key: (seen, value) for key, (seen, value) in self.keys.items()})
+            if self.difference():
+                self.note()
+                self.ran = True
+                self.run_job()
+
+    def undo(self):
+        """Put back what change() has changed, also in the result."""
+        if not self.changed:
+            return
+        with self.lock():
+            self.edit({key: (now, was) for key, (was, now) in self.changed.items()}, force=True)
+            tell(f"ConfigMap {self.templates} has its former content")
+            self.sets = {key: (name, after, before) for key, (name, before, after) in self.sets.items()}
+            # a pod that could not start renders the former templates as soon as it can
+            if self.ran:
+                try:
+                    self.run_job()
+                except SystemExit:
+                    tell("the Job fails with the former templates too: they are not the cause")
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Two controllers have the same templates: one change at a time."""
+        with (self.state / "templates.lock").open("ab") as lock:
+            ends = time.monotonic() + self.deadline
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() > ends:
+                        over("another change of these templates is running")
+                    time.sleep(0.5)
+            yield
+
+    # --- the templates
+
+    def edit(self, keys, force=False):
+        """Change keys of the templates: {KEY: (seen, value)}. Another writer's change in between means: read them again."""
+        while True:
+            found = self.get("configmap", self.templates)
+            if found is None:
+                over(f"ConfigMap {self.templates} does not exist any more")
+            data = found.get("data") or {}
+            changed = {}
+            for key, (seen, value) in keys.items():
+                there = data.get(key)
+                if there == value:
+                    continue
+                if seen not in ("*", there):
+                    if force:
+                        tell(f"{key} in ConfigMap {self.templates} was changed by somebody else and stays")
+                        continue
+                    tell(f"{key} in ConfigMap {self.templates} was changed meanwhile: nothing was done, run again")
+                    sys.exit(3)
+                changed[key] = (there, value)
+                if value is None:
+                    del data[key]
+                else:
+                    data[key] = value
+            if not changed:
+                return
+            self.note()
+            try:
+                run([*self.kubectl, "replace", "--filename", "-"], json.dumps(dict(found, data=data)))
+            except SystemExit:
+                now = self.get("configmap", self.templates)
+                if now and now["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+                    continue  # another writer was faster
+                raise
+            self.changed.update(changed)
+            tell(f"changed in ConfigMap {self.templates}: {', '.join(sorted(changed))}")
+            return
+
+    def difference(self):
+        """How the result differs from what the templates say; "" where it fits."""
+        found = self.get("configmap", self.result) or {}
+        data, templates = found.get("data") or {}, self.get("configmap", self.templates)["data"]
+        for key in self.keys:
+            if key in self.sets:
+                name, _, value = self.sets[key]
+                if setting(data.get(key, ""), name) != value:
+                    return f"{key} in ConfigMap {self.result} {'lacks' if value else 'has'} {name}"
+            elif (data.get(key) or "").rstrip("\n") != (templates.get(key) or "").rstrip("\n"):
+                return f"{key} in ConfigMap {self.result} differs from its template"
+            elif (key in data) != (key in templates):
+                return f"ConfigMap {self.result} {'has' if key in data else 'lacks'} {key}"
+        return ""
+
+    def note(self):
+        self.mark.touch()
+
+    # --- the Job
+
+    def recreate(self):
+        """Create the Job again where an interrupted run had deleted it."""
+        if self.saved.exists():
+            if self.get("job", self.job) is None:
+                self.create()
+            self.saved.unlink()
+
+    def await_others(self):
+        """A Job that somebody else has begun may have read the former templates: await its end."""
+        job = self.get("job", self.job)
+        if job is None:
+            over(f"Job {self.job} does not exist any more")
+        if not ending(job) and not job["spec"].get("suspend"):
+            tell(f"waits for the present run of Job {self.job}")
+            self.await_end(job["metadata"]["uid"])
+
+    def run_job(self):
+        """Delete the Job and create it again, as CSM's documents say, and await its end. Ends with the reason where it fails."""
+        job = self.get("job", self.job)
+        if job is not None:
+            part = self.saved.with_name(self.saved.name + ".part")
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(without_the_servers(job), file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(self.saved)
+            space, short = self.job.split("/")
+            uid = job["metadata"]["uid"]
+            command = ["delete", "job", short, "--namespace", space, "--ignore-not-found", "--wait=false"]
+            run([*self.kubectl, *command])
+            self.gone(uid)
+        tell(f"runs Job {self.job}")
+        uid = self.create()
+        self.saved.unlink()
+        began = time.monotonic()
+        why = self.await_end(uid)
+        why = why or self.difference()
+        if why:
+            over(f"Job {self.job}: {why}")
+        tell(f"Job {self.job} has written ConfigMap {self.result} after {time.monotonic() - began:.0f} s")
+
+    def create(self):
+        """Create the saved Job; its uid. An operator may have been faster."""
+        text = self.saved.read_text(encoding="utf-8")
+        try:
+            made = json.loads(run([*self.kubectl, "create", "--output", "json", "--filename", "-"], text))
+        except SystemExit:
+            made = self.get("job", self.job)
+            if made is None:
+                raise
+        return made["metadata"]["uid"]
+
+    def gone(self, uid):
+        ends = time.monotonic() + self.deadline
+        while True:
+            job = self.get("job", self.job)
+            if job is None or job["metadata"]["uid"] != uid:
+                return
+            if time.monotonic() > ends:
+                over(f"Job {self.job} could not be deleted: its finalizers are {job['metadata'].get('finalizers')}")
+            time.sleep(0.5)
+
+    def await_end(self, uid):
+        """Wait until the Job with this uid has ended: "" where it is complete, else why not."""
+        ends = time.monotonic() + self.deadline
+        while True:
+            job = self.get("job", self.job)
+            if job is None or job["metadata"]["uid"] != uid:
+                return "somebody else has deleted it"
+            pods = self.pods(uid)
+            end = ending(job)
+            if end and end["type"] == "Complete":
+                return ""
+            if end:
+                self.last_words(pods)
+                return f"{end.get('reason', 'failed')}: {end.get('message', '')}"
+            stuck = next((why for why in map(waiting, pods) if why), "")
+            if stuck:
+                self.ran = False
+                return stuck
+            if time.monotonic() > ends:
+                self.last_words(pods)
+                self.ran = any(pod["status"].get("phase") == "Failed" for pod in pods)
+                return f"it did not end within {self.deadline} s ({'; '.join(map(phase, pods)) or 'no pod'})"
+            time.sleep(1.0)
+
+    def pods(self, uid):
+        space = self.job.split("/")[0]
+        command = ["get", "pods", "--namespace", space, "--selector", f"controller-uid={uid}", "--output", "json"]
+        return json.loads(run([*self.kubectl, *command]))["items"]
+
+    def last_words(self, pods):
+        """The last lines that the newest pod of the Job has printed."""
+        if pods:
+            newest = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]
+            command = ["logs", newest["name"], "--namespace", newest["namespace"], "--all-containers", "--tail", "8"]
+            with contextlib.suppress(SystemExit):
+                for line in run([*self.kubectl, *command, "--limit-bytes", "100000"]).splitlines()[-8:]:
+                    tell(f"  {line[:300]}")
+
+    def get(self, kind, name):
+        """An object; None where it does not exist."""
+        space, short = name.split("/")
+        command = ["get", kind, short, "--namespace", space, "--ignore-not-found", "--output", "json"]
+        text = run([*self.kubectl, *command])
+        return json.loads(text) if text.strip() else None
+
+
+def ending(job):
+    """The condition that says how a Job has ended; None where it has not."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one["type"] in ("Complete", "Failed") and one["status"] == "True"), None)
+
+
+STUCK = ("ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError")
+
+
+def waiting(pod):
+    """Why a container of a pod cannot start; "" where it may."""
+    for status in pod["status"].get("containerStatuses") or ():
+        why = (status.get("state") or {}).get("waiting") or {}
+        if why.get("reason") in STUCK:
+            return f"{why['reason']}: {why.get('message', '')}"
+    return ""
+
+
+def phase(pod):
+    """A pod and how far it is, in words."""
+    conditions = pod["status"].get("conditions") or ()
+    why = next((one.get("message", "") for one in conditions if one["status"] == "False" and one.get("message")), "")
+    return " ".join(filter(None, ("pod", pod["metadata"]["name"], pod["status"].get("phase", ""), why)))
+
+
+def without_the_servers(job):
+    """A Job as it was sent to the API server, so that it can be created again."""
+    meta, spec = job["metadata"], dict(job["spec"])
+    kept = {key: meta[key] for key in ("name", "namespace", "labels", "annotations", "ownerReferences") if key in meta}
+    template = dict(spec["template"])
+    if not spec.get("manualSelector"):
+        spec.pop("selector", None)
+    filled = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
+    inner = {key: value for key, value in (template.get("metadata") or {}).items() if key != "creationTimestamp"}
+    inner["labels"] = {key: value for key, value in (inner.get("labels") or {}).items() if key not in filled}
+    kept["labels"] = {key: value for key, value in (kept.get("labels") or {}).items() if key not in filled}
+    spec["template"] = dict(template, metadata=inner)
+    return {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": kept, "spec": spec}
+
+
+def setting(text, name):
+    """The value of a setting of slurm.conf; None where it isn't set."""
+    for line in text.splitlines():
+        key, equals, value = line.partition("#")[0].partition("=")
+        if equals and key.strip().lower() == name.lower():
+            return value.strip().strip('"')
+    return None
 
 
 def run(command, feed=""):

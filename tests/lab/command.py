@@ -26,12 +26,12 @@ class Said:
         return [line for line in lines if line["event"] == event]
 
 
-def invoke(*words: str, deadline: float = 120) -> Said:
+def invoke(*words: str, deadline: float = 300) -> Said:
     """`invoke WORDS` in the checkout, without a terminal."""
     return _run("invoke", words, deadline)
 
 
-def fab(host: str, *words: str, deadline: float = 200) -> Said:
+def fab(host: str, *words: str, deadline: float = 600) -> Said:
     """`fab -H HOST WORDS` in the checkout, without a terminal."""
     return _run("fab", ("-H", host, *words), deadline)
 

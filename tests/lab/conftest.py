@@ -68,7 +68,7 @@ def pristine_lab(lab: Lab) -> Lab:
 def on(lab: Lab) -> On:
     """on(HOST, COMMAND, feed="", deadline=60): a shell command there as root, through ssh; its output."""
 
-    def run(host: str, command: str, feed: str = "", deadline: float = 60) -> str:
+    def run(host: str, command: str, feed: str = "", deadline: float = 180) -> str:
         return ssh.run(lab, host, command, feed, deadline)
 
     return run

@@ -11,7 +11,7 @@ RESTART = f"kubectl rollout restart {POD} && kubectl rollout status --timeout=12
 """What gives slurmctld a new pod, and ends when that one answers."""
 
 
-def run(lab: Lab, command: str, user: str = "root", feed: str = "", deadline: float = 60) -> str:
+def run(lab: Lab, command: str, user: str = "root", feed: str = "", deadline: float = 180) -> str:
     """What a shell command prints in the container, run as `user` in /tmp; RuntimeError shows what it said if it fails."""
     inside = shlex.join(["runuser", "-u", user, "--", "sh", "-c", f"cd /tmp && {command}"])
     return ssh.run(lab, MASTER, f"kubectl exec -i {POD} --container=slurmctld -- {inside}", feed, deadline)

@@ -275,4 +275,4 @@ def everywhere(on: On, commands: Sequence[tuple[str, str]]) -> None:
     hosts = dict.fromkeys(host for host, _ in commands)
     joined = {host: "\n".join(["set -e", *(what for at, what in commands if at == host)]) for host in hosts}
     with ThreadPoolExecutor(len(hosts)) as pool:
-        list(pool.map(lambda host: on(host, joined[host], deadline=120), hosts))
+        list(pool.map(lambda host: on(host, joined[host], deadline=300), hosts))

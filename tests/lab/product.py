@@ -69,12 +69,12 @@ def named(step: Record) -> str:
     return f"{step['stage']}.{step['step']}@{step['host']}"
 
 
-def install(site: Path, *options: str, deadline: float = 280) -> Answer:
+def install(site: Path, *options: str, deadline: float = 600) -> Answer:
     """`invoke install --hosts SITE --json`."""
     return invoke("install", f"--hosts={site}", "--json", *options, deadline=deadline)
 
 
-def plan(site: Path, *options: str, deadline: float = 120) -> Answer:
+def plan(site: Path, *options: str, deadline: float = 300) -> Answer:
     """`invoke plan --hosts SITE --json`."""
     return invoke("plan", f"--hosts={site}", "--json", *options, deadline=deadline)
 
@@ -124,7 +124,7 @@ class Running:
         found = RUN.search(self._said(1))
         return self._checkout / "runs" / found[0] if found else None
 
-    def until(self, reached: Callable[[Record], bool], deadline: float = 280) -> Record | None:
+    def until(self, reached: Callable[[Record], bool], deadline: float = 600) -> Record | None:
         """The first record of the run's journal for which `reached`; None when the run ended without one."""
         ends = time.monotonic() + deadline
         seen = 0

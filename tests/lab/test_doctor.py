@@ -21,7 +21,7 @@ from tests.lab.problems import FIRST, KUBECONFIG, NOWHERE, PLANTED, SECOND, THIR
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.unit.authority import Authority, authority, pem, private
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 LOG = "/var/log/slurm/slurmctld.log"
 

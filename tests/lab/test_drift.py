@@ -7,9 +7,10 @@ import pytest
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
+from tests.lab.sample import sample
 from tests.lab.scene import BACKUP, MASTER, PRIMARY, REGISTRY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 KUBECONFIG = "/etc/slurm/slurm-dws.kubeconfig"
 LUA, CONF, SLURM_CONF = (f"/etc/slurm/{name}" for name in ("burst_buffer.lua", "burst_buffer.conf", "slurm.conf"))
@@ -93,9 +94,13 @@ FOURTH: tuple[Drift, ...] = (
 )
 
 
-@pytest.mark.parametrize("table", [FIRST, SECOND, THIRD, FOURTH], ids=["first", "second", "third", "fourth"])
-def test_drift(lab: Lab, on: On, table: tuple[Drift, ...]) -> None:
+TABLES = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH}
+
+
+@pytest.mark.parametrize("name", sample(TABLES, {"first", "third"}.__contains__))
+def test_drift(lab: Lab, on: On, name: str) -> None:
     """Just the steps of what was broken are put right, a job proves it, and a plan finds nothing more."""
+    table = TABLES[name]
     scene.installed(lab)
     for _, host, commands, _ in table:
         on(host, commands)
@@ -107,19 +112,16 @@ def test_drift(lab: Lab, on: On, table: tuple[Drift, ...]) -> None:
     assert product.plan(scene.site_file(lab)).code == 0
 
 
-def test_what_serves_is_proven_though_a_pod_finds_no_host(lab: Lab, on: On, tmp_path: Path) -> None:
-    """The proof doesn't wait for the webhook's last pod; that this one never comes is the run's only failure."""
+def test_a_pod_that_finds_no_worker_is_not_awaited_where_that_is_accepted(lab: Lab, on: On, tmp_path: Path) -> None:
+    """The run ends as degraded, at once, and names the pod's cause; once there is a worker it is no more."""
     scene.installed(lab)
     # the webhook's alone: the controller, were it there too, might need longer than the deadline to come up elsewhere
     webhook = "pod --selector control-plane=webhook --field-selector spec.nodeName=ncn-w003"
     on(MASTER, f"kubectl cordon ncn-w003; {DEPLOY} delete {webhook}")
     try:
-        site = scene.variant(lab, tmp_path, {"accept": ["workers-few"], "deadlines": {"deploy": 15}})
-        lacking = product.install(site)
+        lacking = product.install(scene.variant(lab, tmp_path, {"accept": ["workers-few"]}))
     finally:
         on(MASTER, "kubectl uncordon ncn-w003")
-    assert lacking.code == 1 and lacking.having("failed") == {f"deploy.available@{MASTER}"}, lacking.told
-    assert f"verify.job@{PRIMARY}" in lacking.having("changed")
-    (failure,) = lacking.failures()
-    assert "2 of 3" in failure["meaning"] and "not scheduled" in failure["meaning"]
+    assert lacking.code == 6 and not lacking.failures(), lacking.told
+    assert "Degraded: " in lacking.summary["message"] and "2 of 3: not scheduled" in lacking.summary["message"]
     assert product.install(scene.site_file(lab)).code == 0

@@ -14,7 +14,7 @@ from tests.lab.product import Answer
 from tests.lab.scene import BACKUP, HOSTS, MASTER, PRIMARY
 from tests.lab.waits import until_silent
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 CLONE = "/root/dws-on-csm/dws-0.0.20"
 SLURM_USER = "setpriv --reuid slurm --regid slurm --init-groups env HOME=/dev/shm"
 AS_PLUGIN = (
@@ -194,8 +194,8 @@ def test_hosts_takes_a_node_set_of_the_checkouts_own_site_file(lab: Lab, site: P
     shutil.copy(registry.CHECKOUT / "tasks.py", tmp_path)
     scene.variant(lab, tmp_path, {})
     edit(on)
-    part = product.invoke("plan", "--hosts", "slurmctl[2]", "--json", deadline=120, checkout=tmp_path)
-    every = product.invoke("install", "--hosts", "--json", deadline=280, checkout=tmp_path)
+    part = product.invoke("plan", "--hosts", "slurmctl[2]", "--json", deadline=300, checkout=tmp_path)
+    every = product.invoke("install", "--hosts", "--json", deadline=600, checkout=tmp_path)
     assert (part.code, part.having("would change")) == (4, {f"plugin.lua@{BACKUP}"}), part.told
     assert every.code == 0 and every.having("changed") >= {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)}, (
         every.told

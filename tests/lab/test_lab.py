@@ -18,7 +18,7 @@ from lab.model import Lab, Options
 from tests.lab.conftest import On, announce, mark
 from tests.lab.waits import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 NODES = {"ncn-m001", "ncn-w001", "ncn-w002", "ncn-w003"}
 
 
@@ -69,14 +69,14 @@ def test_cert_manager_serves_the_old_api(on: On) -> None:
     """cert-manager admits and converts an Issuer of v1alpha3, the version that DWS's csm overlay asks for."""
     issuer = "apiVersion: cert-manager.io/v1alpha3\nkind: Issuer\nmetadata: {name: x}\nspec: {selfSigned: {}}\n"
     assert "created" in on("ncn-m001", "kubectl apply --dry-run=server -f -", feed=issuer)
-    on("ncn-m001", "kubectl -n cert-manager wait --for=condition=Available deploy --all --timeout=100s", deadline=120)
+    on("ncn-m001", "kubectl -n cert-manager wait --for=condition=Available deploy --all --timeout=100s", deadline=300)
 
 
 def test_a_lab_is_not_up_before_certificates_are_issued(lab: Lab, on: On) -> None:
     """With cert-manager's controller gone its webhook still admits, but the lab does not count as up; with it, it does."""
     scale = "kubectl -n cert-manager scale deployment cert-manager --replicas"
     gone = "kubectl -n cert-manager wait --for=delete pod --selector=app=cert-manager --timeout=100s"
-    on("ncn-m001", f"{scale}=0 && {gone}", deadline=120)
+    on("ncn-m001", f"{scale}=0 && {gone}", deadline=300)
     with pytest.raises(TimeoutError, match="issues no certificate"):
         certmanager_ready.wait(lab, deadline=15)
     on("ncn-m001", f"{scale}=1")
@@ -157,6 +157,7 @@ def test_a_wrong_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
 
+@pytest.mark.matrix
 def test_a_reset_takes_everything_back(lab: Lab, on: On) -> None:
     """What was done to hosts, registry, cluster, podman and Slurm is gone after a reset, which takes seconds."""
     on("ncn-m001", f"touch /etc/mark && kubectl create namespace mark && podman pull -q {DWS}")
@@ -183,6 +184,7 @@ def life() -> Iterator[Lab]:
     lifecycle.down(made)
 
 
+@pytest.mark.matrix
 def test_an_interrupted_up_is_repaired(lab: Lab, life: Lab) -> None:
     """`lab.up`, killed while hosts were booting, is mended by the next one, beside another lab that goes on."""
     interrupt(life, "booting all hosts")
@@ -193,6 +195,7 @@ def test_an_interrupted_up_is_repaired(lab: Lab, life: Lab) -> None:
     assert ssh.run(lab, "ncn-m001", "hostname") == ssh.run(life, "ncn-m001", "hostname")
 
 
+@pytest.mark.matrix
 def test_an_interrupted_reset_is_repaired(life: Lab) -> None:
     """`lab.reset`, killed half way, is finished by the next `lab.up`."""
     ssh.run(life, "upstream", "touch /etc/mark")
@@ -216,6 +219,7 @@ def interrupt(lab: Lab, at: str, task: str = "up") -> None:
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.matrix
 def test_a_host_that_died_comes_back_as_it_was(life: Lab) -> None:
     """A host that ended is shown as down; the next `lab.up` boots it with what it had written."""
     ssh.run(life, "nid000001", "touch /root/kept")
@@ -226,6 +230,7 @@ def test_a_host_that_died_comes_back_as_it_was(life: Lab) -> None:
     assert "kept" in ssh.run(life, "nid000001", "ls /root")
 
 
+@pytest.mark.matrix
 def test_down_leaves_nothing(life: Lab) -> None:
     """After `lab.down` no process, device, namespace, control group, mount or file of the lab is left."""
     assert traces(life)

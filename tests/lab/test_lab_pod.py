@@ -1,14 +1,17 @@
 """The lab with slurmctld in a pod: what its pod is like, that jobs run and outlive it, that a reset gives it back."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+from dws_on_csm.config.load import load
 from lab import cluster, health, lifecycle, ssh
 from lab.model import Lab
-from tests.lab import pod
+from tests.lab import pod, product
 from tests.lab.conftest import announce
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 def test_no_host_runs_slurmctld(pod_lab: Lab) -> None:
@@ -18,6 +21,16 @@ def test_no_host_runs_slurmctld(pod_lab: Lab) -> None:
     site_file = yaml.safe_load((pod_lab.state / "hosts.yaml").read_text())
     named = {"namespace": "user", "selector": "app=slurmctld", "container": "slurmctld"}
     assert site_file["controllers"] == [{"pod": named}]
+
+
+def test_discover_finds_the_pod(pod_lab: Lab, tmp_path: Path) -> None:
+    """The file that it writes has no question left, is whole for `invoke check`, and says what the lab's own file says."""
+    file, options = tmp_path / "site.yaml", ("--master", pod.MASTER, "--ssh-config", str(pod_lab.state / "ssh_config"))
+    found = product.invoke("discover", *options, "--out", str(file), "--json", deadline=300)
+    assert (found.code, found.summary["questions"]) == (0, 0), found.err
+    written, expected = (load(path).controllers for path in (file, pod_lab.state / "hosts.yaml"))
+    assert [(host.name, host.pod) for host in written] == [(host.name, host.pod) for host in expected]
+    assert load(file).test_job.user == "joe"
 
 
 def test_the_pod_has_what_the_plugin_needs(pod_lab: Lab) -> None:
@@ -48,7 +61,7 @@ def test_a_job_submitted_in_the_pod_runs_on_a_node(pod_lab: Lab) -> None:
     job = pod.run(
         pod_lab, "sbatch --parsable --wait --output=/dev/null", user="joe", feed="#!/bin/sh\nid -un\n"
     ).strip()
-    record = pod.run(pod_lab, ENDED.format(job=job), deadline=90)
+    record = pod.run(pod_lab, ENDED.format(job=job), deadline=300)
     assert "JobState=COMPLETED" in record
     assert "BatchHost=nid00000" in record
     assert "UserId=joe(1500)" in record
@@ -65,6 +78,7 @@ def test_slurmctld_says_everything_to_the_pods_log(pod_lab: Lab) -> None:
     assert pod.run(pod_lab, "ls -A /var/log/slurm") == ""
 
 
+@pytest.mark.matrix
 def test_a_held_job_outlives_the_pod(pod_lab: Lab) -> None:
     """slurmctld ends by itself when its pod is to go, and the new pod knows the jobs of the one before."""
     job = pod.run(pod_lab, "sbatch --parsable --hold --output=/dev/null", user="joe", feed="#!/bin/sh\n").strip()
@@ -83,6 +97,7 @@ until [ -s "$said" ]; do sleep 0.1; done
 {pod.RESTART} && wait && cat "$said" """
 
 
+@pytest.mark.matrix
 def test_a_reset_gives_a_pristine_pod(pod_lab: Lab) -> None:
     """What was done to the ConfigMap, the Deployment and Slurm's state is gone after a reset, and jobs are counted anew."""
     touched = 'kubectl -n user patch configmap slurm-conf -p \'{"data": {"mark": "1"}}\''

@@ -15,7 +15,7 @@ from tests.lab.conftest import On
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.waits import until, until_silent
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 JOB = "su joe -c 'cd /tmp; printf \"#!/bin/sh\\n#DW\\ntrue\\n\" | sbatch --parsable --output=/dev/null --time=1'"
 MANAGER = "deployment/dws-controller-manager"

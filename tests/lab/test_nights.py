@@ -20,7 +20,7 @@ from tests.lab import command, scene
 from tests.lab.conftest import On
 from tests.lab.scene import MASTER
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.lab.conftest import On
 from tests.lab.product import Answer
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 WORKAREA = "/root/dws-on-csm"
 DAMAGED = "dws-image-0.0.20.tar"
 STAGES = {"workarea", "images", "deploy", "access", "plugin", "slurm", "verify"}
@@ -120,6 +120,7 @@ def test_a_second_run_needs_no_bundle_and_changes_nothing(lab: Lab, offline: Off
     assert again.having("changed", "would change", "unknown", "skipped") == set()
 
 
+@pytest.mark.matrix
 def test_the_same_sources_make_the_same_bundle(lab: Lab, bundle: Path, tmp_path: Path) -> None:
     """Byte for byte, and what bundle.make prints is the checksum that sha256sum says."""
     site, again = scene.site_file(lab), tmp_path / "again.bundle"

@@ -8,7 +8,7 @@ from tests.lab.conftest import On
 from tests.lab.product import Answer
 from tests.lab.scene import MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 def untouched(lab: Lab) -> Answer:

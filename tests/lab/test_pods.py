@@ -35,7 +35,7 @@ from tests.lab.pod_states import (
 )
 from tests.lab.scene import MASTER
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, sit
     there = pods(kubectl)  # first: kubectl itself keeps what it learns of the API
     objects = tree.settled(pod_lab, MASTER)
     before = tree.files(pod_lab, MASTER), objects
-    done = product.invoke("plan", f"--hosts={site}", deadline=120)
+    done = product.invoke("plan", f"--hosts={site}", deadline=300)
     assert done.code == 4, done.err
     assert done.out.count("slurmctld stops while Deployment slurmctld rolls out (Recreate)") >= 2
     assert "secret slurmctld-slurm-dws: slurm-dws.kubeconfig (mode 0444)" in done.out
@@ -80,8 +80,12 @@ def refused(done: product.Answer) -> list[tuple[str, str, str]]:
     return [(one["command"], one["meaning"], one["fix"]) for step in told for one in step["failures"]]
 
 
-def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
-    """All at once, with the object, the reason, the place to change it; a plan and an install tell it, and touch nothing."""
+def test_what_does_not_last_is_refused(pod_lab: Lab, kubectl: Kubectl, tmp_path: Path) -> None:
+    """All at once, with the object, the reason, the place to change it; a plan and an install tell it, and touch nothing.
+
+    With a certificate: its Secret has to be mounted, also where somebody else manages the workload.
+    """
+    site = scene.variant(pod_lab, tmp_path, {"access": {"via": "ca"}})
     mounted(kubectl, SUBPATHS, {"name": "slurm-conf"})
     pod.run(pod_lab, 'rm "$(command -v kubectl)"')
     with released_by_helm(kubectl):
@@ -172,7 +176,7 @@ def test_exactly_the_edited_parts_are_corrected(pod_lab: Lab, site: Path, kubect
     kubectl(f"""patch {CONFIG} --type=merge --patch '{{"data": {{"burst_buffer.lua": null}}}}'""")
     kubectl("annotate pod --selector=app=slurmctld look=now")  # or else the kubelet may take a minute to show it
     gone = "timeout 90 sh -c 'while [ -e /etc/slurm/burst_buffer.lua ]; do sleep 0.2; done'"
-    pod.run(pod_lab, gone, deadline=120)
+    pod.run(pod_lab, gone, deadline=300)
     done = product.install(site)
     assert done.code == 0, done.told
     assert done.having("changed") == {"plugin.lua@slurmctld", "verify.job@slurmctld"}
@@ -284,11 +288,18 @@ def test_a_rollback_brings_it_back(site: Path, kubectl: Kubectl) -> None:
     done = product.invoke("rollback", f"--hosts={site}", "--yes", "--json", deadline=300)
     assert done.code == 0, done.told
     assert "BurstBufferType=burst_buffer/lua" in config(kubectl)["slurm.conf"]
-    assert product.invoke("verify", f"--hosts={site}", "--json", deadline=120).code == 0
+    assert product.invoke("verify", f"--hosts={site}", "--json", deadline=300).code == 0
     again = product.install(site)
     assert (again.code, again.having("changed")) == (0, set()), again.told
 
 
+def test_a_volume_that_lists_its_files_keeps_the_certificate(pod_lab: Lab, tmp_path: Path) -> None:
+    """The kubeconfig that names the pod's token would be a key that does not reach the pod: refused, before anything is changed."""
+    by_token = scene.variant(pod_lab, tmp_path, {"access": {"via": "serviceaccount"}})
+    assert {name for name, _, _ in refused(product.install(by_token))} == {"account-shared", "account-hidden"}
+
+
+@pytest.mark.matrix
 def test_a_stateful_set_is_rolled_out_too(site: Path, kubectl: Kubectl) -> None:
     """A slurm.conf whose line is gone gets it back in the pod of a StatefulSet, whose slurmctld proves it by a job."""
     text = config(kubectl)["slurm.conf"].replace("BurstBufferType=burst_buffer/lua", "")

@@ -10,7 +10,7 @@ from tests.lab import command, scene, tree
 from tests.lab.conftest import On
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 KUBECONFIG, LUA, CONF = (
     f"/etc/slurm/{name}" for name in ("slurm-dws.kubeconfig", "burst_buffer.lua", "burst_buffer.conf")

@@ -11,7 +11,7 @@ from tests.lab import command, product, scene
 from tests.lab.conftest import On
 from tests.lab.scene import PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 CONF, STATE = "/etc/slurm/slurm.conf", "/var/lib/slurm/shared"
 
 

@@ -17,7 +17,7 @@ from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS
 from tests.lab.waits import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 CONTROLLERS = (PRIMARY, BACKUP)
 SLURM = """cd /etc/slurm; find . -type f -printf '%P %m %u:%g ' -exec sha256sum {} \\; | sort"""
@@ -31,7 +31,7 @@ PASSING = re.compile(
 
 def rollback(lab: Lab, *options: str) -> Answer:
     """`invoke rollback --hosts=SITE --json`."""
-    return product.invoke("rollback", f"--hosts={scene.site_file(lab)}", "--json", *options, deadline=280)
+    return product.invoke("rollback", f"--hosts={scene.site_file(lab)}", "--json", *options, deadline=600)
 
 
 def files(lab: Lab) -> Mapping[str, str]:
@@ -52,7 +52,7 @@ def as_before(lab: Lab, untouched: tuple[Mapping[str, str], set[str]]) -> None:
 
 def runs(lab: Lab, task: str, result: str) -> list[str]:
     """The runs of a task with a result that `invoke journal` lists and that can be rolled back, the oldest first."""
-    listed = product.invoke("journal", f"--hosts={scene.site_file(lab)}", "--json", deadline=120).out
+    listed = product.invoke("journal", f"--hosts={scene.site_file(lab)}", "--json", deadline=300).out
     found = [record for record in map(json.loads, listed.splitlines()) if record["can_be_rolled_back"]]
     return [one["run"] for one in found if (one["task"], one["result"]) == (task, result)]
 
@@ -74,6 +74,7 @@ def untouched(lab: Lab) -> tuple[Mapping[str, str], set[str]]:
     return files(lab), objects(lab)
 
 
+@pytest.mark.matrix
 def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
     """What a run had done when it was killed is known on the hosts: a rollback finds and undoes it, and slurmctld answers."""
     with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
@@ -111,6 +112,7 @@ def test_a_rollback_is_undone(lab: Lab) -> None:
     assert planned.having("would change", "unknown") <= {f"verify.job@{PRIMARY}"}, planned.err
 
 
+@pytest.mark.matrix
 def test_a_repair(lab: Lab, on: On) -> None:
     """What a run put right is wrong again after its rollback (an open key stays closed); what slurmctld needs to start stays."""
     scene.installed(lab)
@@ -161,7 +163,7 @@ def test_it_continues_after_later_changes_are_resolved_and_after_a_kill(
     """The first install is undone, with all that came after it, by a rollback that is killed midway and one that goes on."""
     on(PRIMARY, "sed -i '$d' /etc/slurm/slurm.conf; scancel --user joe")
     on(MASTER, "kubectl label clusterrole workload-manager since-")
-    on(MASTER, f"kubectl delete {WORKFLOWS} --all-namespaces --all --wait", deadline=90)
+    on(MASTER, f"kubectl delete {WORKFLOWS} --all-namespaces --all --wait", deadline=300)
     until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
     first = runs(lab, "install", "done")[0]
     with Running("rollback", first, f"--hosts={scene.site_file(lab)}", "--json", "--yes") as run:
@@ -198,15 +200,15 @@ def test_a_rollback_over_a_version_change_and_a_revocation(
     upgraded = product.install(site("0.1.9", "before"), "--yes")
     assert upgraded.code == 0, upgraded.told
     renamed = f"--hosts={site('0.1.9', 'after')}"
-    revoked = product.invoke("certs.revoke", renamed, "--json", "--yes", deadline=280)
+    revoked = product.invoke("certs.revoke", renamed, "--json", "--yes", deadline=600)
     assert revoked.code == 0, revoked.told
     order = ("rollback", upgraded.summary["run"], renamed, "--json", "--yes")
     with Running(*order) as cut:
         assert cut.until(deployed), cut.end(9).err
         cut.process.kill()
-    back = product.invoke(*order, deadline=280)
+    back = product.invoke(*order, deadline=600)
     assert back.code == 0, back.told
-    again = product.invoke(*order, deadline=280)
+    again = product.invoke(*order, deadline=600)
     assert (again.code, again.having("changed")) == (0, set()), again.told
     bound = on(
         MASTER, "kubectl get clusterrolebinding slurm-dws-viewer -o jsonpath='{.roleRef.name} {.subjects[*].name}'"
@@ -215,5 +217,5 @@ def test_a_rollback_over_a_version_change_and_a_revocation(
     cluster.await_none(
         lambda: {one for one in objects(lab) ^ before if not WITH_DWS.search(one)}, "other objects than before", 60
     )
-    proven = product.invoke("verify", f"--hosts={site('0.0.20', 'after')}", "--json", deadline=280)
+    proven = product.invoke("verify", f"--hosts={site('0.0.20', 'after')}", "--json", deadline=600)
     assert proven.code == 0, proven.told

@@ -7,7 +7,7 @@ from tests.lab import scene, secret
 from tests.lab.conftest import On
 from tests.lab.scene import MASTER, PRIMARY, Cold
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, undeploy_by_hand
 from tests.lab.waits import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 IMAGES = "kubectl get deployments --namespace dws-system --output jsonpath='{..containers[*].image}'"
 
@@ -95,9 +95,8 @@ def mended(site: Path) -> Answer:
 
 
 def test_a_downgrade_continues_after_any_interruption(older: Path, on: On) -> None:
-    """Killed while the clone is at work, within `make undeploy`, and while the new one is deployed: the last run ends proven."""
+    """Killed within `make undeploy`, and while the new one is deployed: the last run ends proven."""
     cut(older, "began", "replace.removed", 1.5)
-    cut(older, "done", "replace.removed", 0.0)
     cut(older, "began", "deploy.applied", 0.5)
     done = mended(older)
     assert images(on, "0.0.19")
@@ -150,7 +149,7 @@ def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path,
 
 def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: Path, on: On) -> None:
     """Its objects, its role and the binding to it: a job proves that, and the site file of that version finds nothing to do."""
-    back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=280)
+    back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=600)
     assert back.code == 0 and f"replace.removed@{MASTER}" in back.having("changed"), back.told
     assert images(on, "0.1.9") and on(MASTER, ROLE) == "dws-workload-manager"
     proof = product.invoke("verify", f"--hosts={newer}", "--json", deadline=200)

@@ -1,5 +1,6 @@
 """`invoke verify`: a job that proves the site, and jobs that are cancelled; nothing of either stays, however it ends."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES
+from dws_on_csm.commands.verify_cancel.own_driver import rule
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -15,8 +17,9 @@ from tests.lab.product import Answer, Running
 from tests.lab.scene import MASTER, PRIMARY
 from tests.lab.waits import until, until_silent
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
+VERSION = "dataworkflowservices.github.io/v1alpha2"
 LUA = "/etc/slurm/burst_buffer.lua"
 
 
@@ -36,29 +39,18 @@ LEFT = "squeue --noheader; ps -C kubectl,sbatch,scancel -o args= | grep dws-on-c
 
 
 def left(on: On) -> str:
-    """What a verification left: jobs, processes and files on the submitter, and holds in the cluster.
+    """What a verification left: jobs, processes and files on the submitter, and rules in the cluster.
 
     RuntimeError where a Workflow stays; one that was deleted may take a moment to go.
     """
     said = on(PRIMARY, LEFT)
     until_silent(on, MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name")
-    return said + on(MASTER, "kubectl -n dws-system get configmap lab-hold -o name --ignore-not-found")
+    return said + on(MASTER, "kubectl -n dws-system get dwdirectiverules.dataworkflowservices.github.io -o name")
 
 
 def last_job(on: On) -> int:
     """The id of the newest job that Slurm knows."""
     return max((int(line) for line in on(PRIMARY, "squeue --noheader --states=all --format=%A").split()), default=0)
-
-
-@contextmanager
-def held(on: On, **orders: str) -> Iterator[None]:
-    """DWS holds Workflows in these states, or fails there."""
-    literals = " ".join(f"--from-literal={state}='{order}'" for state, order in orders.items())
-    on(MASTER, f"kubectl -n dws-system create configmap lab-hold {literals}")
-    try:
-        yield
-    finally:
-        on(MASTER, "kubectl -n dws-system delete configmap lab-hold --ignore-not-found")
 
 
 @contextmanager
@@ -74,11 +66,42 @@ def edited(on: On, expression: str) -> Iterator[None]:
         )
 
 
+DRIVEN = 's/dwDirectives: \\[%s\\]/dwDirectives: ["#DW tape", %s]/'
+
+
+@contextmanager
+def driven(on: On, state: str) -> Iterator[None]:
+    """Each job's Workflow waits for the storage driver `tape` in this state."""
+    rule_of_tape = {**rule(VERSION), "metadata": {"name": "tape", "namespace": "dws-system"}}
+    rule_of_tape["spec"] = [{"command": "tape", "watchStates": state, "ruleDefs": []}]
+    on(MASTER, f"kubectl apply --filename - <<'EOF'\n{json.dumps(rule_of_tape)}\nEOF")
+    try:
+        with edited(on, DRIVEN):
+            yield
+    finally:
+        on(MASTER, "kubectl -n dws-system delete dwdirectiverules.dataworkflowservices.github.io tape")
+
+
+# What a driver does whose storage is full, as soon as a Workflow waits for it in Setup.
+FAILS = """kubectl get workflows.dataworkflowservices.github.io -A -o jsonpath='{.items[*].status.state}' | grep -qx Setup &&
+kubectl patch "$(kubectl get workflows.dataworkflowservices.github.io -o name)" --type json --patch '[
+{"op": "add", "path": "/status/drivers/0/status", "value": "Error"},
+{"op": "add", "path": "/status/drivers/0/message", "value": "no room for it"},
+{"op": "add", "path": "/status/drivers/0/error", "value": "no room for it"}]'"""
+
+
 # --- the test job
 
 
+# What killed runs left: two held jobs. Of the one that is cancelled by hand, Slurm leaves the Workflow.
+LEFT_BY_OTHERS = r"""cd /tmp; for end in aaaa bbbb; do printf '#!/bin/sh\n#DW\ntrue\n' |
+    runuser -u joe -- sbatch --hold --job-name=dws-on-csm-test-20260101T000000Z-$end --output=/dev/null --partition=work; done
+runuser -u joe -- scancel --name=dws-on-csm-test-20260101T000000Z-bbbb"""
+
+
 def test_the_time_in_each_state_is_reported(site: Path, on: On) -> None:
-    """A job passes all states, and the time that each took is in the JSON and in the report."""
+    """A job passes all states, and the time that each took is in the JSON and in the report. What killed runs left is removed."""
+    on(PRIMARY, LEFT_BY_OTHERS)
     answer = verify(site)
     (proof,) = (step for step in answer.steps if step["step"] == "job")
     (times,) = proof["table"]
@@ -112,8 +135,9 @@ def test_a_job_that_never_gets_resources(lab: Lab, site: Path, on: On, tmp_path:
 
 def test_a_workflow_that_fails(site: Path, on: On) -> None:
     """What a driver says is shown at once, and neither job nor Workflow stays."""
-    with held(on, Setup="error no room for it"):
-        answer = verify(site)
+    with driven(on, "Setup"), Running("verify", f"--hosts={site}", "--json") as running:
+        until(on, MASTER, FAILS)
+        answer = running.end(300)
     assert answer.code == 1
     assert "no room for it" in "\n".join(answer.failures()[0]["tail"])
     assert left(on) == ""
@@ -121,7 +145,7 @@ def test_a_workflow_that_fails(site: Path, on: On) -> None:
 
 def test_an_interrupt_while_the_job_waits(site: Path, on: On) -> None:
     """Ctrl-C takes the job, its Workflow and everything that watched it away."""
-    with held(on, DataIn="held for a test"), Running("verify", f"--hosts={site}", "--json") as running:
+    with driven(on, "DataIn"), Running("verify", f"--hosts={site}", "--json") as running:
         submitting = running.until(lambda record: record["event"] == "began" and record["step"] == "job")
         assert submitting, running.end(10).told
         until(
@@ -139,18 +163,9 @@ def test_an_interrupt_while_the_job_waits(site: Path, on: On) -> None:
 # --- jobs that are cancelled
 
 
-@pytest.fixture(scope="module")
-def live(lab: Lab, site: Path, on: On, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site file of a site whose DWS isn't known to hold Workflows: kubectl there shows no logs."""
-    wrapper = '#!/bin/sh\nPATH=${PATH#*:}\nfor word; do [ "$word" != logs ] || exit 1; done\nexec kubectl "$@"\n'
-    on(MASTER, "mkdir -p /root/silent; cat >/root/silent/kubectl; chmod 755 /root/silent/kubectl", feed=wrapper)
-    path = "/root/silent:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return scene.variant(lab, tmp_path_factory.mktemp("live"), {"master": {"path": path}})
-
-
 def test_jobs_cancelled_in_each_state(site: Path, on: On) -> None:
     """Each row of the table is made, and goes as it is known to; what is documented otherwise stands beside it."""
-    answer = verify(site, "--cancel")
+    answer = verify(site, "--cancel", "--all")
     assert answer.code == 0, answer.err
     tables = {step["step"]: step["table"] for step in answer.steps if "table" in step}
     assert sorted(tables) == sorted(case.name for case in CASES)
@@ -159,9 +174,10 @@ def test_jobs_cancelled_in_each_state(site: Path, on: On) -> None:
     assert left(on) == ""
 
 
-def test_a_live_site_makes_the_rows_that_need_no_hold(live: Path, on: On) -> None:
-    """Without a DWS that can hold Workflows the other rows are made, and those left out are named."""
-    answer = verify(live, "--cancel")
+def test_the_rows_that_need_no_driver(site: Path, on: On) -> None:
+    """Without --all no Workflow is held: the other rows are made, those left out are named, and a killed run's rule is removed."""
+    on(MASTER, f"kubectl apply --filename - <<'EOF'\n{json.dumps(rule(VERSION))}\nEOF")
+    answer = verify(site, "--cancel")
     assert answer.code == 0, answer.err
     assert {step["table"][0]["in"] for step in answer.steps if "table" in step} == {*NOT_BEGUN, "running"}
     (left_out,) = (step["note"] for step in answer.steps if step["step"] == "left out")
@@ -169,10 +185,10 @@ def test_a_live_site_makes_the_rows_that_need_no_hold(live: Path, on: On) -> Non
     assert left(on) == ""
 
 
-def test_a_cancel_that_goes_otherwise(live: Path, on: On) -> None:
+def test_a_cancel_that_goes_otherwise(site: Path, on: On) -> None:
     """A plugin that doesn't hand on the hurry: exit code 1, the case is named, with what was seen and what is known."""
     with edited(on, 's/hurry == "true"/false/'):
-        answer = verify(live, "--cancel")
+        answer = verify(site, "--cancel")
     assert (answer.code, answer.having("failed")) == (1, {f"cancel.running, scancel --hurry@{PRIMARY}"}), answer.err
     assert answer.failures()[0]["meaning"].startswith("seen: no hurry, Teardown")
     assert left(on) == ""

@@ -23,7 +23,7 @@ while :; do
     process=$(systemctl show -p MainPID --value slurmctld)
     echo "$EPOCHREALTIME ${process:-0} $(timeout 20 scontrol ping | grep -c "at $(uname -n) is UP")"
     [ -z "$over" ] || exit 0
-    read -r -t 0.3; [ $? -gt 128 ] || over=yes
+    read -r -t 1; [ $? -gt 128 ] || over=yes
 done'"""
 
 

@@ -57,17 +57,10 @@ class Server:
 
     def kill(self) -> None:
         """Kill sshd and the processes of its connections, like a crash."""
-        for pid in (self.process.pid, *_below(self.process.pid)):
+        for pid in (self.process.pid, *(line[-1] for line in processes_below(self.process.pid))):
             with suppress(ProcessLookupError):  # it has ended already
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(HANG)
-
-
-def _below(pid: int) -> list[int]:
-    """All processes that `pid` has started, and theirs."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=HANG, check=False)
-    children = [int(child) for child in found.stdout.split()]
-    return [one for child in children for one in (child, *_below(child))]
 
 
 def keygen(file: Path, *words: str, passphrase: str = "") -> Path:
@@ -138,3 +131,10 @@ def _await(server: Server) -> None:
             log = (server.folder / "log").read_text()
             assert server.process.poll() is None and time.monotonic() < ends, log
             time.sleep(0.02)  # no event says when sshd listens
+
+
+def processes_below(pid: int) -> list[list[int]]:
+    """Each process that `pid` has started, and theirs: the processes from there to it."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=HANG, check=False)
+    children = [int(child) for child in found.stdout.split()]
+    return [line for child in children for line in ([child], *([child, *rest] for rest in processes_below(child)))]

@@ -85,7 +85,10 @@ def test_a_run_through_another_master_is_refused(cluster: Cluster, lease: Callab
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
     assert other.elsewhere and not first.elsewhere  # what it has read before may be old
     assert other.former == ""  # and nobody else believes to have the Lease
+    other.keep_records(["user/slurmctld"])
     other.leave()
+    assert cluster_lease.records_on(cluster, ["user/slurmctld"]) == ("run-2", "m2-identity", True)
+    assert cluster_lease.records_on(cluster, ["tenant/slurmctld"]) is None
     again = lease("m2", "run-3")
     again.take()
     assert not again.elsewhere

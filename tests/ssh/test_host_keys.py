@@ -33,7 +33,7 @@ def test_unknown_key_is_refused(server: Server, refused: Refused) -> None:
     )
     assert "its host key is unknown" in error.text
     assert shown.stdout.split()[1] in error.text
-    assert "ssh host" in error.fix
+    assert "`ssh -o StrictHostKeyChecking=ask host`" in error.fix
 
 
 @pytest.mark.parametrize("how", ["accept-new", "no"])

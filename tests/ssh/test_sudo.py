@@ -15,6 +15,7 @@ from dws_on_csm.model.errors import SudoRefused
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.sudo_password import ask_terminal
 from dws_on_csm.transport.output import LIMIT
+from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.sudo import Question
 from tests.ssh.conftest import Connect, One
 from tests.ssh.server import HANG, Server
@@ -83,6 +84,26 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
     assert "wrong" not in str(caught.value)
 
 
+def test_a_wrong_password_is_tried_on_one_host(server: Server, connect: Connect) -> None:
+    """Many wrong ones would lock an account that all hosts share: the others are told why it was not tried there."""
+
+    def refusal(session: RemoteShell) -> str:
+        with pytest.raises(SudoRefused) as caught:
+            session.run("id -u", deadline=HANG)
+        return caught.value.text
+
+    hosts = [f"host{number}" for number in range(6)]
+    sessions = connect(server.config(name="host*"), *hosts, user="operator", sudo=True, ask=lambda question: "wrong")
+    with ThreadPoolExecutor() as pool:
+        told = list(pool.map(refusal, sessions.open()))
+    assert sorted("did not accept the password of operator; it wrote" in text for text in told) == [False] * 5 + [True]
+    (by,) = (host for host, text in zip(hosts, told, strict=True) if "it wrote" in text)
+    assert (
+        sum(f"sudo on {by} did not accept the password of operator, and it was not tried here" in text for text in told)
+        == 5
+    )
+
+
 def test_a_person_may_type_the_password_again(server: Server, one: One, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a wrong password is asked for again, three times in all, as sudo does."""
     typed = ["wrong", "wrong too", PASSWORD]
@@ -112,11 +133,12 @@ def test_a_command_of_the_site_file_prints_the_password(server: Server, one: One
 
 
 def test_user_without_sudo_rights_is_reported(server: Server, one: One) -> None:
-    """A user who is not in sudoers gets sudo's message."""
+    """A user who is not in sudoers gets sudo's message, and the line that sudoers lacks."""
     session = one(server.config(), user="stranger", sudo=True, ask=lambda host: PASSWORD)
     with pytest.raises(SudoRefused) as caught:
         session.run("id -u", deadline=HANG)
     assert "stranger is not in the sudoers file" in caught.value.text
+    assert "`stranger ALL=(ALL) ALL`" in caught.value.fix
 
 
 def test_without_a_terminal_no_password_is_asked_for(server: Server, one: One) -> None:

@@ -75,8 +75,9 @@ def running(folder: Path) -> Iterator[Cluster]:
 def _start_api_server(cluster: Cluster, ends: contextlib.ExitStack) -> None:
     folder = cluster.folder
     (folder / "bin").mkdir()
-    for name in ("etcd", "kube-apiserver", "kubectl"):
+    for name in ("etcd", "kube-apiserver"):
         (folder / "bin" / name).symlink_to(go_builds.kubernetes())
+    (folder / "bin/kubectl").symlink_to(go_builds.kubectl())
     _write_pair(folder, "server", pki.issue(cluster.ca, "kube-apiserver", "server", names=["127.0.0.1"]))
     (folder / "ca.crt").write_bytes(cluster.ca.crt)
     tokens = [f'{user},{name},{user},"{group}"' for user, (name, group) in USERS.items()]

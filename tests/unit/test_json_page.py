@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands import certificates, look, workflows
+from dws_on_csm.commands.discover import command as discover
+from dws_on_csm.commands.discover.page import Value
 from dws_on_csm.commands.doctor import diagnosis
 from dws_on_csm.commands.history import journal
 from dws_on_csm.config.load import ROOT
@@ -45,6 +47,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         *map(json.loads, lines),
         look.record(None, DONE, "h"),  # type: ignore[arg-type]
         *diagnosis.records(seen),
+        *discover.records([Value("k")], 0, "", "", [], ""),
         *workflows._records([workflow], jobs, ["live"], []),
         *certificates.records([certificates.Status("h")], 0),
         journal._record(PastRun("r")),

@@ -33,7 +33,6 @@ from dws_on_csm.redaction import redact
 from dws_on_csm.redaction.known_secrets import Known
 from dws_on_csm.runner.journal import RUNS
 from dws_on_csm.runner.read_only import Reading
-from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.transport.output import tail
 from dws_on_csm.transport.remote_shell import RemoteShell
@@ -188,8 +187,8 @@ def _cluster(reading: Reading) -> Iterator[Member]:
         "events-of-workflows": f"/api/v1/namespaces/{namespace}/events",
         "nodes": "/api/v1/nodes",
         "certificates": f"/apis/cert-manager.io/v1/namespaces/{names.NAMESPACE}/certificates",
-        "role": f"{rbac.RBAC}/clusterroles/{names.role(reading.run.site)}",
-        "binding": f"{rbac.RBAC}/clusterrolebindings/{names.BINDING}",
+        **{name: f"{names.RBAC}/clusterroles/{name}" for name in names.ROLES},
+        "binding": f"{names.RBAC}/clusterrolebindings/{names.BINDING}",
     }
     paths |= {label.replace(" ", "-"): path for label, path in installed.TRACES.items() if "Webhook" in label}
     for name, path in paths.items():

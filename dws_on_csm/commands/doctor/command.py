@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,11 +15,13 @@ from dws_on_csm.commands.doctor.judge import diagnose
 from dws_on_csm.commands.doctor.probes import stages
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
+from dws_on_csm.display.failures import for_each, without_host
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Finding
+from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.runner.read_only import Reading, looked
 
@@ -134,6 +134,7 @@ def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
         found, following = len(diagnosis.causes), len(diagnosis.findings) - len(diagnosis.causes)
         more = f"; {following} more {'follows' if following == 1 else 'follow'} from {'it' if found == 1 else 'them'}"
         hint = "" if not following else f"{more} (`invoke doctor --verbose` shows {'it' if following == 1 else 'them'})"
+        hint = commands_to_paste.with_site(hint, reading.run.site)
         return [("✗ ", "bold red"), (plural(found, "finding"), "bold red"), (hint, ""), (sizes, "dim")]
     if diagnosis.unseen:
         return [("? ", "magenta"), ("No problems found, but not everything could be checked.", "bold"), (sizes, "dim")]
@@ -149,7 +150,7 @@ def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[Hos
     """As `_folded`, each with the findings for which it stands."""
     groups: dict[tuple[str, str, str], list[HostFinding]] = {}
     for at in findings:
-        text, fix = (words.replace(at.host, "HOST") for words in (at.finding.text, at.finding.fix))
+        text, fix = (without_host(words, at.host) for words in (at.finding.text, at.finding.fix))
         groups.setdefault((at.finding.name, text, fix), []).append(at)
     folded = [(_together(same, text, fix), same) for (_, text, fix), same in groups.items()]
     hosts = [*dict.fromkeys(at.host for at in findings)]
@@ -158,19 +159,10 @@ def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[Hos
 
 
 def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:
-    """One finding in place of `same`, whose text and fix have HOST where a host's name stood. A command of the fix becomes one
-    that a shell repeats for each host, so that it can be pasted."""
-    if len(same) == 1:
-        return same[0]
+    """One finding in place of `same`; `text` and `fix` are of `without_host`."""
     hosts = [at.host for at in same]
-    loop = f"for host in {shlex.join(hosts)}; do"
-
-    def for_all(command: re.Match[str]) -> str:
-        words = command[1].replace("HOST", "$host")
-        return f"`{loop} {words}; done`" if words != command[1] else command[0]
-
-    fix = re.sub(r"`([^`]*)`", for_all, fix).replace("HOST", "each of them")
-    return HostFinding(fold(hosts), replace(same[0].finding, text=text.replace("HOST", "each of them"), fix=fix))
+    words = replace(same[0].finding, text=for_each(text, hosts), fix=for_each(fix, hosts))
+    return HostFinding(fold(hosts), words) if len(same) > 1 else same[0]
 
 
 def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:

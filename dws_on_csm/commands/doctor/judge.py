@@ -94,7 +94,8 @@ def _notes(reading: Reading) -> Iterator[str]:
             yield f"{done.host} is down; the site file allows that"
     for host, state in reading.run.board.facts.known(verify.JOB).items():
         if state["proof"] is None:
-            yield f"{host}: no test job has run since the last change; run `invoke verify`"
+            note = f"{host}: no test job has run since the last change; run `invoke verify`"
+            yield commands_to_paste.with_site(note, reading.run.site)
 
 
 # --- one item on one host

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from dws_on_csm.commands import part_file
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis
 from dws_on_csm.domain import certificates
 from dws_on_csm.runner.read_only import Reading
@@ -31,19 +32,8 @@ def unwritable(file: Path) -> str:
 
 def write(file: Path, text: str) -> None:
     """Replace the file atomically; every user may read it, whatever the umask: it has no secrets. Raises OSError."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):  # of a process with this number that was killed
-        part.unlink()
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(text)
+    with part_file.beside(file, text) as part:
         part.replace(file)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def render(reading: Reading, diagnosis: Diagnosis, at: float, seconds: float) -> str:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dws_on_csm.commands.doctor import cert_manager
+from dws_on_csm.commands.doctor import cert_manager, storage
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
@@ -36,8 +36,7 @@ from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Jobs
-from dws_on_csm.stages.pod import discover
-from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
+from dws_on_csm.stages.pod import discover, service_account
 from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld
 
 SLOW = 3000
@@ -67,7 +66,9 @@ def _parse_reach(out: bytes) -> Value:
 
 def _judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     host, file = ctx.host, names.KUBECONFIG
-    findings = [_token(ctx, path) for path in answer["token"]]
+    kubeconfig = ctx.facts.known(KUBECONFIG).get(host)
+    by_account = bool(kubeconfig and service_account.in_file(kubeconfig))
+    findings = [] if by_account else [_token(ctx, path) for path in answer["token"]]
     if "there" in answer and "readable" not in answer:
         text = f"{answer['user']} cannot read {file} on {host}; the plugin runs as {answer['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
@@ -148,12 +149,11 @@ def _judge_loads(ctx: StepContext, answer: Value) -> Sequence[Finding]:
 # --- orphaned Workflows
 
 _JOBS: Fact[Jobs] = Fact("doctor", "jobs")
-_WORKFLOWS: Fact[list[Workflow]] = Fact("doctor", "workflows")
 
 
 def _look_jobs(ctx: StepContext) -> Look:
     # read the jobs after the Workflows: see workflows.fate
-    return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(_WORKFLOWS)))
+    return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(storage.WORKFLOWS)))
 
 
 def _judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
@@ -162,7 +162,8 @@ def _judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
         if existing:
             raise NotYetKnown("doctor")
         return []
-    return [_orphan(workflow, seen) for workflow in existing if _orphaned(workflow, seen)]
+    orphans = [workflow for workflow in existing if _orphaned(workflow, seen)]
+    return [*(_orphan(workflow, seen) for workflow in orphans), *storage.drivers(ctx, existing, seen["now"])]
 
 
 def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
@@ -172,9 +173,7 @@ def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
 
 
 def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
-    fix = (
-        f"run `invoke workflows --delete {workflows.label(workflow)}`: no job needs it, and Slurm will never remove it"
-    )
+    fix = workflows.orphan_fix(workflow)
     if workflows.doubt(workflow, seen):
         fix = "first make sure that no other Slurm that uses this DWS needs it; "
         fix += f"then run `{workflows.deletion(workflow)}` on the master"
@@ -264,6 +263,8 @@ PROBES = Stage(
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
+        storage.CHECK,
+        storage.RULE,
         Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(_judge_alike(ctx))),
     ),
 )
@@ -271,6 +272,11 @@ PROBES = Stage(
 
 def stages(site: Site) -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
-    asked = tuple(item for item in PREFLIGHT.steps if item.name not in ("jobs", "workflows", "api"))
-    others = (stage for stage in procedure(site) if stage.name != "replace")
-    return (PROBES, *(replace(stage, steps=asked) if stage.name == PREFLIGHT.name else stage for stage in others))
+    first, *others = procedure(site)
+    asked = tuple(item for item in first.steps if item.name not in ("jobs", "workflows", "api"))
+    own = tuple(item for item in PROBES.steps if not (site.external and item is cert_manager.CHECK))
+    return (
+        replace(PROBES, steps=own),
+        replace(first, steps=asked),
+        *(stage for stage in others if stage.name != "replace"),
+    )

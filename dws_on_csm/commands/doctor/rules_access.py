@@ -11,13 +11,13 @@ from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
-from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.pod import discover, service_account
 from dws_on_csm.stages.slurm import slurm_user
 
 
 def role(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """The ClusterRole: whether it lets the plugin work, and nothing else. Judged also where its manifest is unknown."""
-    name, fix = names.role(ctx.site), repair_fix(ctx, "access")
+    name, fix = rbac.role(ctx), repair_fix(ctx, "access")
     if have is None:
         text = f"the ClusterRole {name} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
         yield Finding("role-lacks-rights", text, fix)
@@ -31,7 +31,7 @@ def role(ctx: StepContext, have: Value) -> Iterator[Finding]:
 
 def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
     """The role lets the plugin work, but differs from DWS's: it also allows `excess`, or only looks different."""
-    name, version = names.role(ctx.site), ctx.site.versions.dws
+    name, version = rbac.role(ctx), ctx.site.versions.dws
     if not excess:
         return Finding("role-differs", f"ClusterRole {name} has other rules than DWS {version} gives it", fix)
     text = f"ClusterRole {name} allows the plugin more than DWS {version} does: {first_few(excess)}"
@@ -39,9 +39,9 @@ def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
 
 
 def _wanted(ctx: StepContext, have: Value) -> Value:
-    """The role as the manifests have it; as it is where the manifests could not be read."""
+    """The role as the manifests have it; as it is where the manifests could not be read, and where somebody else keeps it."""
     try:
-        return rbac.ROLE_STEP.want(ctx)
+        return have if ctx.site.external else rbac.ROLE_STEP.want(ctx)
     except NotYetKnown:
         return have
 
@@ -52,6 +52,8 @@ def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if have:
         text = f"ClusterRoleBinding {names.BINDING} gives {have['role']} to {', '.join(have['subjects']) or 'nobody'}; "
         text += f"it should give {want['role']} to {', '.join(want['subjects'])}"
+        if "interim" in have:
+            text += f"; an interrupted run left ClusterRoleBinding {names.INTERIM_BINDING}"
     yield Finding("binding-wrong", text, repair_fix(ctx, "access"))
 
 
@@ -71,6 +73,14 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
         text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
         return
+    if service_account.in_file(have):
+        yield from _by_account(ctx)
+        yield from _settings(ctx, have, fix)
+        return
+    if _account_wanted(ctx):
+        text = f"the kubeconfig in {host} has a certificate, but the plugin is to log in with ServiceAccount "
+        text += f"{service_account.account(ctx)} ({service_account.way(ctx).why})"
+        yield Finding("kubeconfig-other-login", text, certificate_fixes.INSTALL)
     if discover.pod_of(ctx) and int(have["mode"], 8) & 0o007:
         text = f"{names.KUBECONFIG} in {host} has mode {have['mode']}: every user in the pod can read the private key"
         group = f"set securityContext.fsGroup: {have['slurm_group']} (SlurmUser's group) in the pod's template"
@@ -88,6 +98,21 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
         text = f"the key in {names.KUBECONFIG} on {host} is not that of the certificate beside it, so {SBATCH_FAILS}"
         yield Finding("certificate-key", text, fix)
     yield from _settings(ctx, have, fix)
+
+
+def _account_wanted(ctx: StepContext) -> bool:
+    """Whether the plugin is to log in with its pod's ServiceAccount; False where that is unknown."""
+    try:
+        return service_account.chosen(ctx)
+    except NotYetKnown:
+        return False
+
+
+def _by_account(ctx: StepContext) -> Iterator[Finding]:
+    """A kubeconfig that names the pod's token: whether the site wants that. Whether the token can be read, preflight tells."""
+    if not _account_wanted(ctx):
+        text = f"the kubeconfig in {ctx.host} names the token of a ServiceAccount, but the plugin is to log in with a certificate"
+        yield Finding("kubeconfig-other-login", text, certificate_fixes.INSTALL)
 
 
 def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
@@ -126,10 +151,16 @@ def _settings(ctx: StepContext, file: Value, fix: str) -> Iterator[Finding]:
         if want and have != want:
             text = f"the kubeconfig on {ctx.host} has the {key} {have or '(none)'}; it should be {want}"
             yield Finding(f"kubeconfig-{key}", text, fix)
-    if not kubeconfig.trusted(ctx, file):
-        text = f"the kubeconfig on {ctx.host} trusts another CA than the cluster's: "
-        text += f"kubectl does not trust the API server, so {SBATCH_FAILS}"
-        yield Finding("kubeconfig-ca", text, fix)
+    if effect := _WRONG_CA.get(trust := kubeconfig.trust(ctx, file)):
+        yield Finding("kubeconfig-ca", f"the kubeconfig on {ctx.host} trusts {trust}: {effect}", fix)
+
+
+_WRONG_CA = {
+    kubeconfig.OF_OTHER: f"kubectl does not trust the API server, so {SBATCH_FAILS}",
+    kubeconfig.TOO_FEW: f"once the API server has a certificate of one of the others, {SBATCH_FAILS}",
+    kubeconfig.TOO_MANY: "kubectl would trust an API server with a certificate of that CA, too",
+}
+"""What follows where the kubeconfig trusts something else than the cluster's CA."""
 
 
 def _server(ctx: StepContext) -> str:
@@ -149,6 +180,8 @@ def rights(ctx: StepContext) -> Iterator[Finding]:
         master = ctx.site.master.host.name
         yield Finding("role-lacks-rights", text, repair_fix(ctx, "access", master))
     elif present.secrets:
+        if service_account.in_file(ctx.facts.all(KUBECONFIG)[ctx.host]):
+            return  # what else the ServiceAccount may do, somebody else gave it
         name = ctx.site.access.common_name
         text = f"the plugin on {ctx.host} may read Secrets, which it does not need"
         fix = f"find the role binding that gives this right to {name}, and remove {name} from it: "

@@ -9,7 +9,8 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
-from dws_on_csm.stages.dws import closing, installed
+from dws_on_csm.stages.dws import closing, external, installed, readiness
+from dws_on_csm.stages.preflight import external_dws
 
 AT_WORK: Fact[str] = Fact("doctor", "at-work")
 """The probe that says what is running on the master, in words; "" for nothing."""
@@ -73,7 +74,10 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         )
         text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
         fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
-        yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
+        if readiness.accepted_available(ctx, have, want) in ctx.site.accept:
+            yield Finding("workers-few", text, "get another worker Ready; the pod starts there on its own")
+        else:
+            yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
 
 
 def _ready_pods(have: str, want: str) -> str:
@@ -85,8 +89,11 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """A webhook that rejects every new Workflow."""
     if installed.there(ctx):
         text = f"DWS's webhook does not admit a test Workflow, so {SBATCH_FAILS}: {have['webhook']}"
-        fix = f"run `kubectl -n {names.NAMESPACE} get pods,service,endpoints` on the master to see its pods; then "
-        yield Finding("webhook-not-answering", text, fix + repair_fix(ctx, "deploy"))
+        seen = ctx.facts.one_or_none(external.FACT)
+        space = seen["namespace"] if seen else names.NAMESPACE
+        fix = f"run `kubectl -n {space} get pods,service,endpoints` on the master to see its pods; then "
+        fix += external_dws.ASK if ctx.site.external else repair_fix(ctx, "deploy")
+        yield Finding("webhook-not-answering", text, fix)
 
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -94,7 +101,8 @@ def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if ctx.facts.one(AT_WORK):
         return
     text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
-    text += f"{closing.NAME}, which makes the API server reject new Workflows, so {SBATCH_FAILS}"
+    text += f"{closing.NAME}, which makes the API server reject new Workflows"
+    text += " of the Slurm that was being undeployed" if ctx.site.external else f", so {SBATCH_FAILS}"
     fix = "run `invoke install` (or `invoke undeploy`), which reopens it; or only reopen it: "
     fix += f"`kubectl delete validatingwebhookconfiguration {closing.NAME}` on {ctx.host}"
     yield Finding("dws-closed", text, fix)
@@ -108,7 +116,10 @@ def namespace(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def in_cluster(ctx: StepContext, dws: Value) -> Iterator[Finding]:
-    """DWS as a whole: not installed, another version, a tag that no registry has, CRDs whose deletion is stuck."""
+    """DWS as a whole: not installed, another version, a tag that no registry has, CRDs whose deletion is stuck. The check
+    preflight.dws reports the state of a DWS that somebody else deploys."""
+    if ctx.site.external:
+        return
     version = ctx.site.versions.dws
     if not (dws["traces"] or dws["crds"] or dws["unfinished"]):
         text = f"DWS is not installed in the cluster, so {SBATCH_FAILS}"

@@ -18,9 +18,10 @@ from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import closing, installed
 
-BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDING}"
+BINDING = f"{names.RBAC}/clusterrolebindings/{names.BINDING}"
+INTERIM_BINDING = f"{names.RBAC}/clusterrolebindings/{names.INTERIM_BINDING}"
 
-ROLE = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{names.ROLE}"
+ROLE = f"{names.RBAC}/clusterroles/{names.ROLE}"
 
 _OF_DWS = ("deploy.", "replace.", "previous.", "undeploy.")
 """Steps whose objects come and go with a version of DWS; earlier versions of this tool called `replace` `previous`."""
@@ -151,8 +152,8 @@ def object_targets(
         reason = _why_it_stays(path, record, was, dws, revoked)
         if reason is not None:
             sentences += [reason] if reason else []
-        elif path == BINDING and record["before"] is not None:
-            targets.append(_binding_target(record, _fingerprints(path, record, was, dws), bound, revoked))
+        elif path in (BINDING, INTERIM_BINDING) and record["before"] is not None:
+            targets.append(_binding_target(path, record, _fingerprints(path, record, was, dws), bound, revoked))
             sentences += _describe_binding(record["before"], revoked)
         else:
             targets.append(_target(path, _without_mark(record["before"]), _fingerprints(path, record, was, dws)))
@@ -198,7 +199,7 @@ def _why_it_stays(
         return ""  # an interrupted removal had left DWS closed; a rollback never closes DWS
     if path == revoked_names.PATH:
         return f"Revoked names stay revoked: {', '.join(sorted(revoked))}." if revoked else ""
-    if was.lost and path in (BINDING, ROLE):
+    if was.lost and path in (BINDING, INTERIM_BINDING, ROLE):
         return ""  # they belong to the version that is installed
     if belongs_to_dws(path, record) and (why := _why_it_stays_with_dws(path, then, was, dws)) is not None:
         return why
@@ -246,19 +247,30 @@ def subjects(binding: Mapping[str, Any] | None) -> frozenset[str]:
     return frozenset(subject["name"] for subject in (binding or {}).get("subjects") or [])
 
 
+def accounts(binding: Mapping[str, Any] | None) -> frozenset[str]:
+    """The namespaces of the ServiceAccounts that a binding gives rights to."""
+    every = (binding or {}).get("subjects") or []
+    return frozenset(subject["namespace"] for subject in every if subject.get("kind") == "ServiceAccount")
+
+
 def _binding_target(
-    record: Mapping[str, Any], left: frozenset[str], bound: Mapping[str, Any] | None, revoked: frozenset[str]
+    path: str,
+    record: Mapping[str, Any],
+    left: frozenset[str],
+    bound: Mapping[str, Any] | None,
+    revoked: frozenset[str],
 ) -> ObjectSnapshot:
-    """The binding as it was, with the role of the version of DWS then, but without revoked names.
+    """The binding at `path` as it was, with the role of the version of DWS then, but without revoked names.
 
     Where it loses a name, the names that have rights now keep them: kubeconfigs use them.
     """
     then = record["before"]
     if not subjects(then) & revoked:
-        return ObjectSnapshot(BINDING, then, left)
-    entries = {entry["name"]: entry for entry in [*then["subjects"], *((bound or {}).get("subjects") or [])]}
-    kept = [entries[name] for name in sorted(entries.keys() - revoked)]
-    return _target(BINDING, {**then, "subjects": kept}, left)
+        return ObjectSnapshot(path, then, left)
+    every = [*then["subjects"], *((bound or {}).get("subjects") or [])]
+    entries = {(entry["name"], entry.get("kind", ""), entry.get("namespace", "")): entry for entry in every}
+    kept = [entries[key] for key in sorted(entries) if key[0] not in revoked or key[1] == "ServiceAccount"]
+    return _target(path, {**then, "subjects": kept}, left)
 
 
 def with_subject(targets: Sequence[ObjectSnapshot], name: str) -> list[ObjectSnapshot]:

@@ -12,6 +12,7 @@ from dws_on_csm.display.progress import fold
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import current
 from dws_on_csm.runner import journal, past_runs
+from dws_on_csm.runner.commands_to_paste import with_site
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.past_runs import PastRun
@@ -21,18 +22,18 @@ def show(site: Site, name: str, as_json: bool) -> int:
     """Print all runs, the oldest first, or the run `name` alone; the exit code."""
     try:
         with read_only():
-            runs = past_runs.runs(site)
+            runs = past_runs.runs(site, console.note)
     except RemoteError as error:
         console.note(f"{site.master.host.name}: {error}")
         return FAILED
     runs = [run for run in runs if name in ("", run.id)]
     if name and not runs:
-        console.note(f"There is no run {name}. `invoke journal` lists the runs.")
+        console.note(with_site(f"There is no run {name}. `invoke journal` lists the runs.", site))
         return REFUSED
     if as_json:
         console.records(map(_record, runs))
     else:
-        console.say(*_lines(runs, name))
+        console.say(*(with_site(line, site) for line in _lines(runs, name)))
     return CONVERGED
 
 

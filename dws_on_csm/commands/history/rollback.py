@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dws_on_csm.commands.history import former_state, rollback_target
 from dws_on_csm.commands.history.host_record import HostRecord, compared_paths, parse_host_record
@@ -15,7 +16,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
 from dws_on_csm.model.snapshot import RollbackTarget
-from dws_on_csm.runner import past_runs
+from dws_on_csm.runner import commands_to_paste, masters, past_runs
 from dws_on_csm.runner.connections import Sessions, connect_all, roles
 from dws_on_csm.runner.exit_codes import FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
@@ -37,7 +38,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
         with read_only():
             wanted, goal, sentences = _read(site, name)
     except CannotRollBack as error:
-        console.note(error)
+        console.note(commands_to_paste.with_site(str(error), site))
         return REFUSED
     except READ_ERRORS as error:
         fix = getattr(error, "fix", "")
@@ -60,6 +61,8 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
     sessions = connect_all(site, hosts)
     try:
         master = sessions.master(site.master.host.name)
+        if why := masters.records_elsewhere(site, master.cluster(), master):
+            raise CannotRollBack(f"Nothing was rolled back. {why}")
         # before all else: the rollback compares this with the hosts again, and so notices a run that starts from now on
         fingerprints = _fingerprints(site, sessions, hosts)
         runs = past_runs.joined({}, past_runs.on_hosts(site, sessions))
@@ -79,11 +82,23 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
         goal, sentences = rollback_target.target(site, wanted, runs, roles(site), records, now, access)
     except former_state.HalfRemoved as half:
         raise CannotRollBack(half_removed_text(half, wanted, runs)) from half
+    if goal.renew and (lost := keys_lost(site, records[site.master.host.name], binding)):
+        raise CannotRollBack(
+            f"Nothing was rolled back: before run {wanted.id}, the plugin in {', '.join(lost)} logged in with a key, which is not "
+            "saved; now it logs in with its pod's ServiceAccount. Set access.via: ca and run `invoke install`: it makes a new key."
+        )
     if foreign and any(thing.path == installed.NAMESPACE and thing.before is None for thing in goal.things):
         sentences.append(
             f"The namespace {names.NAMESPACE} stays, because it has objects of others: {', '.join(foreign)}."
         )
     return wanted, replace(goal, records=fingerprints, now=now), [*sentences, *unreadable]
+
+
+def keys_lost(site: Site, master: HostRecord, binding: Mapping[str, Any] | None) -> list[str]:
+    """The pods whose plugin had a key in a Secret before, and logs in with a ServiceAccount by the present binding."""
+    namespaces = former_state.accounts(binding)
+    by_account = {host.name for host in site.controllers if host.pod and host.pod.namespace in namespaces}
+    return [name for name in rollback_target.pods_without_kubeconfig(site, master) if name in by_account]
 
 
 def half_removed_text(half: former_state.HalfRemoved, wanted: PastRun, runs: Sequence[PastRun]) -> str:

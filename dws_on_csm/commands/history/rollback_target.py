@@ -11,7 +11,7 @@ from dws_on_csm.commands.history import former_state
 from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
-from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget, without_generated
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.slurm import activate, slurmctld
 
@@ -42,15 +42,19 @@ def target(
     now      the present state of DWS (see installed.read)
     """
     master = records[site.master.host.name]
-    was = former_state.before_run(wanted, runs, site.master.host.name, now)
+    was = former_dws(site, wanted, runs, now)
     dws = former_state.dws_action(was, now)
     objects, sentences = former_state.object_targets(master, was, dws, access.binding, access.revoked)
     sentences += former_state.describe_dws(was, now)
     in_pods = [target for target in objects if belongs_to_a_pod(site, target.path)]
     objects = [target for target in objects if target not in in_pods]
     conf = site.slurm.conf
+    everything = in_pods  # with what a Job renders
+    objects_and_pods, templates = without_generated([*objects, *in_pods])
+    objects = [target for target in objects if target in objects_and_pods]
+    in_pods = [target for target in in_pods if target in objects_and_pods]
     enabled = {
-        host.name: _enabled(records.get(host.name), conf, in_pods if host.pod else ()) for host in site.controllers
+        host.name: _enabled(records.get(host.name), conf, everything if host.pod else ()) for host in site.controllers
     }
     then = next((target.before for target in objects if target.path == former_state.BINDING), access.binding)
     access = replace(access, binding=then)
@@ -76,9 +80,19 @@ def target(
     }
     moved = {host: (old, new) for host, (old, new) in namespaces.items() if old and new and old != new}
     goal = RollbackTarget(
-        wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, roles, was.version, moved
+        wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, templates, roles, was.version, moved
     )
     return goal, sentences
+
+
+def former_dws(
+    site: Site, wanted: PastRun, runs: Sequence[PastRun], now: Mapping[str, Any]
+) -> former_state.FormerState:
+    """The state of DWS before the run, which a rollback restores. Where somebody else deploys DWS, an unknown one: the rollback
+    leaves DWS alone then."""
+    if site.external:
+        return former_state.FormerState()
+    return former_state.before_run(wanted, runs, site.master.host.name, now)
 
 
 def _namespaces(site: Site, record: HostRecord, targets: Mapping[str, FileSnapshot], renewed: bool) -> tuple[str, str]:

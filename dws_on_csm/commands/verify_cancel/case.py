@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from dws_on_csm.commands.verify_cancel.known_outcomes import NOT_BEGUN, STATES, Case, Course
-from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
+from dws_on_csm.commands.verify_cancel.own_driver import OwnDriver
 from dws_on_csm.commands.verify_cancel.workflow_watch import Seen, Watch
 from dws_on_csm.domain import names
 from dws_on_csm.engine.host_script import WAITS, fenced
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.dws import installed
 
@@ -46,12 +46,12 @@ class CaseFailed(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cases use: the run, the submitting host, the watch on Workflows, their hold (None: DWS has none), and their path."""
+    """What all cases use: the run, the submitting host, the watch on Workflows, the driver that holds them, and their path."""
 
     run: Run
     host: str
     watch: Watch
-    holds: WorkflowHold | None
+    driver: OwnDriver
     path: str
 
     def check_stop(self) -> None:
@@ -76,8 +76,8 @@ class Bench:
 
     def release(self, case: Case, job: str) -> None:
         """Release the Workflow of the job."""
-        if self.holds and case.held:
-            self.holds.change(drop=[f"bb{job}.{case.where}"])
+        if case.held:
+            self.driver.release(f"bb{job}")
 
 
 def collection(run: Run) -> str:
@@ -97,23 +97,13 @@ def is_gone(seen: Sequence[Seen]) -> bool:
 
 def submit(bench: Bench, case: Case) -> str:
     """Submit the case's job, whose Workflow will stop where the job shall be cancelled; its id."""
-    how = "--begin=now+1hour" if case.where == "not begun" else "--hold" if _waits(case) else ""
+    how = {"not begun": "--begin=now+1hour", "job held": "--hold"}.get(case.where, "")
     commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
-    with _proposals_held(bench, case):
-        (job,) = verify_cancel.job_ids(bench.host, bench.script("submit", 150.0, how=how, commands=commands))
-        if bench.holds and case.held:
-            bench.holds.change(add=[f"bb{job}.{case.where}"])
+    line = OwnDriver.line(case.where) if case.held else "#DW"
+    (job,) = verify_cancel.job_ids(
+        bench.host, bench.script("submit", 150.0, how=how, commands=commands, directive=line)
+    )
     return job
-
-
-def _waits(case: Case) -> bool:
-    """Whether Slurm holds the job at first: for ever, or until the name of the Workflow to hold is known."""
-    return case.where == "job held" or (case.held and case.where != "Proposal")
-
-
-def _proposals_held(bench: Bench, case: Case) -> AbstractContextManager[None]:
-    """Hold all new Workflows in Proposal where the case needs that: a Workflow starts in this state."""
-    return bench.holds.proposals() if bench.holds and case.where == "Proposal" else nullcontext()
 
 
 def reach(bench: Bench, case: Case, job: str) -> None:
@@ -143,7 +133,7 @@ def _running(seen: Sequence[Seen]) -> bool:
 def _begin(bench: Bench, case: Case, job: str) -> None:
     """Wait until Slurm has called the plugin for this state; an earlier cancel would find nothing to cancel. Raises CaseFailed."""
     allowed, wanted = bench.run.site.test_job.deadline, BUFFER[case.where]
-    given = {"release": "yes" if _waits(case) else "", "wanted": wanted, "allowed": f"{allowed:.0f}"}
+    given = {"wanted": wanted, "allowed": f"{allowed:.0f}"}
     state = bench.script("begin", allowed + 60.0, job=job, **given)
     if state["buffer"] == wanted:
         return
@@ -186,12 +176,20 @@ def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
     seen = bench.watch.events(f"bb{job}")
     ended = seen[-1].at if is_gone(seen) else time.monotonic()
     if not is_gone(seen):
+        if seen[-1].user != mark["user"]:
+            raise foreign(bench, job, seen[-1].user)
         delete_workflow(bench, job, seen[-1].uid)
     states = tuple(
         dict.fromkeys(event.desired for event in _after(seen, before) if event.desired != before[-1].desired)
     )
     course = Course(any(event.hurry for event in seen), states, is_gone(seen), end["job"], without_effect)
     return Ending(course, ended - began, "killed" in end, "unlogged" in end)
+
+
+def foreign(bench: Bench, job: str, user: str) -> Unreachable:
+    """That the Workflow with this job's name is of another user, as of another Slurm's job in this namespace. It stays."""
+    text = f"Workflow bb{job} is of user {user}, and not of test_job.user: it was not deleted"
+    return Unreachable(bench.host, text, f"find out which Slurm has created it in {bench.run.site.access.namespace}")
 
 
 def delete_workflow(bench: Bench, job: str, uid: str) -> None:

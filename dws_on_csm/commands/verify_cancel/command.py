@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -14,12 +15,13 @@ from dws_on_csm.commands.verify_cancel.case import (
     cancel_job,
     collection,
     delete_workflow,
+    foreign,
     is_gone,
     reach,
     submit,
 )
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, describe, rows
-from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
+from dws_on_csm.commands.verify_cancel.own_driver import OwnDriver
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import LookFailed
@@ -32,21 +34,29 @@ from dws_on_csm.stages import verify_cancel
 AT_ONCE = 4
 """Cases at the same time: a connection takes so many scripts, and a held Workflow costs its controller a kubectl a second."""
 
+ROUND = 1.0
+"""Seconds after which a Workflow that has not gone is released once more."""
+
+NEVER = threading.Event()
+"""What stops this cleaning: nothing, as a stopping run cleans up, too."""
+
 CLEARED = 10.0
 """Seconds that Slurm has to remove the Workflows of leftover jobs before they are deleted."""
 
 
-def work(run: Run) -> None:
-    """Run every case that this site allows, and report each; leaves no job and no Workflow."""
+def work(run: Run, *, every: bool = False) -> None:
+    """Run and report the cases, with `every` also those whose Workflow has to be held; leaves no job, Workflow or rule."""
     host = run.hosts["submitter"][0]
-    able, cluster = verify_cancel.holds(run.board.context(host)), run.reach.cluster()
+    cluster = run.reach.cluster()
     path = collection(run)
     watch = Watch(cluster, path)
-    bench = Bench(run, host, watch, WorkflowHold(cluster) if able else None, path)
+    bench = Bench(run, host, watch, OwnDriver(cluster, path), path)
     try:
         _clear(bench, left=True)
+        if every:
+            bench.driver.start()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            cases = [pool.submit(_case, bench, case) for case in CASES if able or not case.held]
+            cases = [pool.submit(_case, bench, case) for case in CASES if every or not case.held]
             while wait(cases, timeout=0.5).not_done:  # the main thread has to wake up to notice Ctrl-C
                 pass
             for case in cases:
@@ -54,36 +64,48 @@ def work(run: Run) -> None:
     finally:
         _clear(bench)
         watch.close()
-    if not able:
+    if not every:
         _left_out(bench)
 
 
 def _left_out(bench: Bench) -> None:
     states = ", ".join(dict.fromkeys(case.where for case in CASES if case.held))
-    note = f"not tested: {states}. Only a lab's DWS can hold a Workflow in these states"
+    note = f"not tested: {states}. `invoke verify --cancel --all` tests these, too, with a storage driver of its own"
     bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
 
 
 def _clear(bench: Bench, *, left: bool = False) -> None:
-    """Release all Workflows, cancel this run's jobs, and wait until their Workflows are gone. `left`: also other runs' leftovers.
+    """Cancel this run's jobs, release their Workflows until these are gone, and remove our rule. `left`: also other runs' jobs.
 
     Jobs are searched once by name and then cancelled by number: a later job may have the same name.
     """
-    if bench.holds:
-        bench.holds.clear()
-    script = fenced(
-        bench.run.id, verify_cancel.script(bench.run.board.context(bench.host), "clear", "" if left else bench.run.id)
-    )
+    try:
+        _clear_jobs(bench, "" if left else bench.run.id)
+        bench.driver.release_all()  # squeue does not list a job that has ended and whose Workflow is still in Teardown
+    finally:
+        bench.driver.stop()
+
+
+def _clear_jobs(bench: Bench, run: str) -> None:
+    script = fenced(bench.run.id, verify_cancel.script(bench.run.board.context(bench.host), "clear", run))
     undone = "the jobs to cancel are unknown, because squeue failed: "
     fix = f"run `squeue` there, and cancel the jobs whose names begin with {verify_cancel.JOB}"
     out = bench.run.reach.run_fenced(bench.host, script, deadline=150.0, undone=undone, fix=fix)
     answers = verify_cancel.answers(out.encode(errors="surrogateescape"))
     deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
-    for job in verify_cancel.job_ids(bench.host, answers):
+    users = answers.get("user", "").split()
+    for job, user in zip(verify_cancel.job_ids(bench.host, answers), users, strict=True):
         workflow = cluster.get(f"{bench.path}/bb{job}")
-        if workflow and not bench.until(job, is_gone, deadline_at - time.monotonic()):
-            delete_workflow(bench, job, workflow["metadata"]["uid"])
+        while workflow and not bench.watch.until(
+            f"bb{job}", is_gone, min(ROUND, deadline_at - time.monotonic()), NEVER
+        ):
+            if time.monotonic() >= deadline_at:
+                if str(workflow["spec"]["userID"]) != user:
+                    raise foreign(bench, job, str(workflow["spec"]["userID"]))
+                delete_workflow(bench, job, workflow["metadata"]["uid"])
+                break
+            bench.driver.release(f"bb{job}")  # the cancel may have brought it into the state in which it is held
 
 
 def _case(bench: Bench, case: Case) -> None:

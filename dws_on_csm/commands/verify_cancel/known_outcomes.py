@@ -57,7 +57,7 @@ class Case:
 
     @property
     def held(self) -> bool:
-        """Whether the Workflow must be held in its state, which only a lab's DWS can do."""
+        """Whether the Workflow must be held in its state, by a storage driver of our own."""
         return self.where in STATES
 
 

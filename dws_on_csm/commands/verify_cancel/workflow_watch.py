@@ -32,6 +32,8 @@ class Seen:
     """Whether a driver keeps it in its state."""
     uid: str = ""
     """The Workflow's uid, which another one of the same name does not have."""
+    user: str = ""
+    """The number of its job's user."""
 
 
 class Watch:
@@ -100,4 +102,5 @@ def seen(event: Mapping[str, Any]) -> Seen:
     waits = any(driver["watchState"] == state and not driver.get("completed") for driver in status.get("drivers") or ())
     hurry = bool(spec.get("hurry", False))
     desired, uid = spec.get("desiredState", ""), event["object"]["metadata"].get("uid", "")
-    return Seen(time.monotonic(), event["type"], desired, state, status.get("status", ""), hurry, waits, uid)
+    user = str(spec.get("userID", ""))
+    return Seen(time.monotonic(), event["type"], desired, state, status.get("status", ""), hurry, waits, uid, user)

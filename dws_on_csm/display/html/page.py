@@ -10,7 +10,7 @@ from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike
 from dws_on_csm.display.html.timeline import INSTANT, timeline
 from dws_on_csm.display.progress import Progress, StageProgress, fold, take
-from dws_on_csm.display.style import SIGNS, duration, plural
+from dws_on_csm.display.style import SIGNS, duration, plural, result
 from dws_on_csm.model import render as templates
 from dws_on_csm.model.events import OUTCOMES, PROOFS, Done, Event, Failure, Opened, Outcome, Summary
 from dws_on_csm.model.printable import escaped, plain_line
@@ -62,14 +62,11 @@ def _facts(progress: Progress) -> dict[str, object]:
 
 
 def _result(end: Summary | None) -> tuple[Outcome, str]:
-    """The run's result: the outcome whose colour it has, and its words."""
-    results: dict[int, tuple[Outcome, str]] = {
-        0: ("ok", "✓ done"),
-        3: ("refused", "! refused"),
-        4: ("would change", "~ has changes"),
-        5: ("refused", "! installed, not verified"),
-    }
-    return results.get(end.exit, ("failed", "✗ failed")) if end else ("unknown", "… interrupted")
+    """The run's result: the outcome whose colour it has, and its words after that one's sign."""
+    if end is None:
+        return "unknown", "… interrupted"
+    outcome, words = result(end.exit)
+    return outcome, f"{SIGNS[outcome]} {words}"
 
 
 def _proof(progress: Progress) -> dict[str, Any]:

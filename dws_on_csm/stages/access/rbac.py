@@ -14,22 +14,36 @@ from typing import Any
 
 from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
-from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Step, StepContext, Value
-from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Fact,
+    Finding,
+    NotYetKnown,
+    Refused,
+    ShellLook,
+    Step,
+    StepContext,
+    Value,
+)
+from dws_on_csm.stages.access import external_role, kubeconfig
 from dws_on_csm.stages.dws import manifests
 from dws_on_csm.stages.facts import (
     API_SERVER,
     AUTHORITY,
     BINDING,
     KUBECONFIG,
+    NAMED,
     ROLE,
     ApiServer,
     Binding,
     Kubeconfig,
     Role,
 )
+from dws_on_csm.stages.pod import service_account
 
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
+BINDINGS = f"{names.RBAC}/clusterrolebindings"
 
 
 # --- role and binding
@@ -39,8 +53,23 @@ OLD_SUBJECTS: Fact[Binding | None] = Fact("access", "old-subjects")
 """The binding after the controllers got their kubeconfigs."""
 
 
+def role(ctx: StepContext) -> str:
+    """The name of the plugin's ClusterRole. Raises NotYetKnown where somebody else deploys DWS, and neither it nor a binding to it
+    was seen."""
+    if not ctx.site.external:
+        return names.role(ctx.site)
+    if ctx.facts.known(ROLE):
+        return (ctx.facts.one(ROLE) or external_role.own())["name"]
+    bound = ctx.facts.one(BINDING)
+    if not bound or bound["role"] not in names.ROLES:
+        raise NotYetKnown(ROLE.stage)
+    return bound["role"]
+
+
 def _look_role(ctx: StepContext) -> ApiLook:
-    return ROLE.api(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(ctx.site)}")))
+    if ctx.site.external:
+        return ROLE.api(external_role.read)
+    return ROLE.api(lambda cluster: _rules(cluster.get(f"{names.RBAC}/clusterroles/{names.role(ctx.site)}")))
 
 
 def _rules(role: Mapping[str, Any] | None) -> Role | None:
@@ -48,6 +77,8 @@ def _rules(role: Mapping[str, Any] | None) -> Role | None:
 
 
 def _want_role(ctx: StepContext) -> Value:
+    if ctx.site.external:
+        return _want_found_role(ctx)
     manifest = manifests.role(ctx)
     if manifest:
         return {"rules": manifest["rules"]}
@@ -55,18 +86,43 @@ def _want_role(ctx: StepContext) -> Value:
     return ctx.facts.one(ROLE)
 
 
+def _want_found_role(ctx: StepContext) -> Role:
+    """The role that somebody else brought, as it is; without one, the role that this tool makes. Raises Refused where theirs does
+    not let the plugin work."""
+    have = ctx.facts.one(ROLE)
+    if not have or have["own"]:
+        return external_role.own()
+    if lacking := plugin_role.lacking(have["rules"]):
+        text = f"ClusterRole {have['name']} does not allow the plugin to {', '.join(lacking)} Workflows, so #DW jobs would fail"
+        fix = "ask those who deploy DWS to give it the rules of DWS's config/rbac/workload_manager_role.yaml"
+        raise Refused(Finding("role-lacks-rights", text, fix))
+    return have
+
+
 def _accepted_role(ctx: StepContext, have: Value, want: Value) -> str:
-    return "role-differs" if plugin_role.harmless(have["rules"], want["rules"]) else ""
+    return "role-differs" if have and plugin_role.harmless(have["rules"], want["rules"]) else ""
 
 
 def _change_role(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    if ctx.site.external:
+        return [Apply(external_role.manifest(want))]
     manifest = manifests.role(ctx)
     assert manifest is not None
     return [Apply(manifest)]
 
 
 def _look_binding(ctx: StepContext) -> ApiLook:
-    return BINDING.api(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
+    return BINDING.api(read_binding)
+
+
+def read_binding(cluster: Cluster) -> Binding | None:
+    """The plugin's binding; with the subjects of the interim one, if an interrupted run left that. Raises ClusterError."""
+    usual, interim = (_bound(cluster.get(f"{BINDINGS}/{name}")) for name in (names.BINDING, names.INTERIM_BINDING))
+    if interim is None:
+        return usual
+    if usual is None:
+        return {**interim, "interim": "instead"}
+    return {"role": usual["role"], "subjects": sorted({*usual["subjects"], *interim["subjects"]}), "interim": "beside"}
 
 
 def _bound(binding: Mapping[str, Any] | None) -> Binding | None:
@@ -84,14 +140,28 @@ def _subject(subject: Mapping[str, Any]) -> str:
 
 
 def _want_binding(ctx: StepContext) -> Value:
-    """The site's name; former names that a kubeconfig still has, until each controller has the new one; and other Slurms' names."""
+    """The site's own subjects; former ones that a kubeconfig has, until each controller has the new one; and other Slurms'."""
     subjects = _subjects(ctx, BINDING)
     used = former(ctx, [host.name for host in ctx.site.controllers])
-    return {"role": names.role(ctx.site), "subjects": sorted({_own(ctx), *used, *strangers(ctx, subjects)})}
+    return {"role": role(ctx), "subjects": sorted({*own(ctx), *used, *strangers(ctx, subjects)})}
 
 
-def _own(ctx: StepContext) -> str:
+def own(ctx: StepContext) -> set[str]:
+    """The subjects that the site's controllers need: the name in certificates, and the ServiceAccounts of pods that log in with
+    those. Raises NotYetKnown before these pods were seen."""
+    every = [service_account.on(ctx, host.name) for host in ctx.site.controllers]
+    accounts = [controller for controller in every if service_account.chosen(controller)]
+    users = {_user(ctx)} if len(accounts) < len(every) else set()
+    return users | {service_account.subject(service_account.account(controller)) for controller in accounts}
+
+
+def _user(ctx: StepContext) -> str:
     return f"User {ctx.site.access.common_name}"
+
+
+def _ours(ctx: StepContext) -> set[str]:
+    """The subjects that nobody but this site uses: its name, and the ServiceAccounts of its pods."""
+    return {_user(ctx)} | service_account.known_subjects(ctx)
 
 
 def _subjects(ctx: StepContext, fact: Fact[Binding | None]) -> set[str]:
@@ -103,20 +173,30 @@ def _subjects(ctx: StepContext, fact: Fact[Binding | None]) -> set[str]:
 def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     """The subjects of the binding that are former names of this site, which a kubeconfig on one of `hosts` still has."""
     used = _names(ctx, ctx.facts.known(KUBECONFIG), hosts)
-    return (used & _subjects(ctx, BINDING)) - {_own(ctx)}
+    return (used & _subjects(ctx, BINDING)) - own(ctx)
 
 
 def _names(ctx: StepContext, files: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
     """The subjects that the kubeconfigs on these hosts stand for, as far as the cluster's CA says so."""
-    return {f"User {kubeconfig.proven_name(ctx, files[host])}" for host in hosts if host in files}
+    users = {f"User {kubeconfig.proven_name(ctx, files[host])}" for host in hosts if host in files}
+    by_account = [host for host in hosts if host in files and service_account.in_file(files[host])]
+    return users | {text for host in by_account for text in _account_of(service_account.on(ctx, host))}
+
+
+def _account_of(ctx: StepContext) -> set[str]:
+    """The subject of a pod's ServiceAccount; empty where the pod was not seen."""
+    try:
+        return {service_account.subject(service_account.account(ctx))}
+    except NotYetKnown:
+        return set()
 
 
 def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     """Of `subjects` of the binding those that this site does not name, and that no kubeconfig has, or had when this run began,
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
-    looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, kubeconfig.NAMED)]
-    return set(subjects) - {_own(ctx)}.union(*(_names(ctx, files, controllers) for files in looks))
+    looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, NAMED)]
+    return set(subjects) - _ours(ctx).union(*(_names(ctx, files, controllers) for files in looks))
 
 
 def described(others: Collection[str]) -> str:
@@ -127,10 +207,29 @@ def described(others: Collection[str]) -> str:
 
 def removal_command(ctx: StepContext, bound: Binding) -> str:
     """The command that removes the strangers from the binding `bound`, for whoever knows that no other Slurm needs them."""
-    users = sorted({_own(ctx), *bound["subjects"]} - strangers(ctx, bound["subjects"]))
-    options = " ".join(f"--user={shlex.quote(user.partition(' ')[2])}" for user in users)
+    stay = sorted({*_needed(ctx), *bound["subjects"]} - strangers(ctx, bound["subjects"]))
+    options = " ".join(_option(*subject.partition(" ")[::2]) for subject in stay)
     command = f"kubectl create clusterrolebinding {names.BINDING} --clusterrole={shlex.quote(bound['role'])} {options}"
-    return f"{command} --dry-run=client --output=yaml | kubectl replace --filename=-"
+    interim = bound.get("interim")
+    command += (
+        f" --dry-run=client --output=yaml | kubectl {'create' if interim == 'instead' else 'replace'} --filename=-"
+    )
+    return f"{command} && kubectl delete clusterrolebinding {names.INTERIM_BINDING}" if interim else command
+
+
+def _needed(ctx: StepContext) -> set[str]:
+    """As `own`; the name in certificates where the pods were not seen."""
+    try:
+        return own(ctx)
+    except NotYetKnown:
+        return {_user(ctx)}
+
+
+def _option(kind: str, name: str) -> str:
+    """A subject as an option of `kubectl create clusterrolebinding`."""
+    if kind == "ServiceAccount":
+        return f"--serviceaccount={shlex.quote(name.replace('/', ':'))}"
+    return f"--{kind.lower()}={shlex.quote(name)}"
 
 
 def shared(due: Callable[[StepContext], bool]) -> Check:
@@ -148,20 +247,38 @@ def shared(due: Callable[[StepContext], bool]) -> Check:
 
 
 def _change_binding(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    actions = [binding(want["role"], want["subjects"])]
-    # a binding's role can't be changed
-    recreated = have is not None and have["role"] != want["role"]
-    return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), *actions] if recreated else actions
+    return bind(have, want["role"], want["subjects"])
 
 
-def binding(role: str, subjects: Sequence[str]) -> Apply:
-    """The binding with these subjects ("User NAME") and no others: the API server replaces the list as a whole."""
+def bind(have: Binding | None, role: str, subjects: Sequence[str]) -> Sequence[Action]:
+    """Give the role to these subjects ("User NAME") and no others, where the binding is as in `have`.
+
+    A binding's role can't be changed. While the binding is recreated, another one gives the same rights: jobs of other Slurms
+    run meanwhile, and if the run is interrupted, the next one reads there whose rights these are.
+    """
+    usual, over = _binding(names.BINDING, role, subjects), Delete(f"{BINDINGS}/{names.INTERIM_BINDING}")
+    interim = have.get("interim", "") if have else ""
+    if have and have["role"] != role and interim != "instead":
+        meanwhile = _binding(names.INTERIM_BINDING, role, subjects)
+        again: list[Action] = [meanwhile, Delete(f"{BINDINGS}/{names.BINDING}"), usual, over]
+        return [over, *again] if interim else again
+    return [usual, over] if interim else [usual]
+
+
+def unbind(have: Binding) -> Sequence[Action]:
+    """Remove the binding, and the interim one if it is there."""
+    both = (names.BINDING, names.INTERIM_BINDING) if "interim" in have else (names.BINDING,)
+    return [Delete(f"{BINDINGS}/{name}") for name in both]
+
+
+def _binding(name: str, role: str, subjects: Sequence[str]) -> Apply:
+    """A binding with these subjects and no others: the API server replaces the list as a whole."""
     group = "rbac.authorization.k8s.io"
     return Apply(
         {
             "apiVersion": f"{group}/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": names.BINDING},
+            "metadata": {"name": name},
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
             "subjects": [_reference(group, *subject.partition(" ")[::2]) for subject in subjects],
         }
@@ -176,7 +293,7 @@ def _reference(group: str, kind: str, name: str) -> dict[str, str]:
 
 
 def _read_former(ctx: StepContext, have: Binding | None) -> Value:
-    return sorted(set(have["subjects"]) - {_own(ctx)}) if have else []
+    return sorted(set(have["subjects"]) - own(ctx)) if have else []
 
 
 def _want_former(ctx: StepContext) -> Value:
@@ -188,7 +305,7 @@ def _want_former(ctx: StepContext) -> Value:
 def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     have_binding = ctx.facts.all(OLD_SUBJECTS)[ctx.host]
     assert have_binding is not None
-    return [binding(have_binding["role"], [_own(ctx), *want])]
+    return bind(have_binding, have_binding["role"], [*sorted(own(ctx)), *want])
 
 
 # --- the cluster's CA and address
@@ -206,7 +323,7 @@ cat {shlex.quote(ctx.site.master.pki)}/ca.crt
 
 
 def _look_authority(ctx: StepContext) -> ShellLook:
-    return replace(_look_cluster(ctx), script=f"{{ {_look_cluster(ctx).script}\n}} 2>/dev/null || :\n")
+    return replace(_look_cluster(ctx), body=f"{{ {_look_cluster(ctx).script}\n}} 2>/dev/null || :\n")
 
 
 AUTHORITY_CHECK = Check(AUTHORITY.step, "master", _look_authority, lambda ctx, have: ())

@@ -43,12 +43,21 @@ def rights(gone: Gone) -> Step:
 def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
     def may(verb: str) -> bool:
         attributes = {"group": names.GROUP, "resource": "workflows", "verb": verb, "namespace": namespace}
-        spec = {"user": name, "groups": ["system:authenticated"], "resourceAttributes": attributes}
+        spec = {"user": name, "groups": _groups(name), "resourceAttributes": attributes}
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         return bool(cluster.create(REVIEWS, review)["status"]["allowed"])
 
     allowed = [verb for verb in VERBS if may(verb)]
     return f"may {', '.join(allowed)} Workflows" if allowed else NOTHING
+
+
+def _groups(name: str) -> list[str]:
+    """The groups of a user: a ServiceAccount is also in that of all of them, and in that of its namespace (Kubernetes'
+    documentation, "Using RBAC Authorization", "Referring to subjects")."""
+    account = name.split(":")
+    if account[:2] != ["system", "serviceaccount"]:
+        return ["system:authenticated"]
+    return ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{account[2]}"]
 
 
 def _look_kept(ctx: StepContext, call: str) -> ShellLook:

@@ -122,9 +122,10 @@ def _whole(ctx: StepContext) -> Sequence[Finding]:
 
 
 def _bindable(ctx: StepContext, binding: Binding | None) -> Sequence[Finding]:
-    if binding and binding["role"] == names.role(ctx.site):
+    roles = names.ROLES if ctx.site.external else (names.role(ctx.site),)
+    if binding and binding["role"] in roles:
         return ()
-    text = f"{names.BINDING} does not exist, or gives another role than {names.role(ctx.site)}"
+    text = f"{names.BINDING} does not exist, or gives another role than {' or '.join(roles)}"
     return (Finding("not-installed", text, "run `invoke install` first"),)
 
 

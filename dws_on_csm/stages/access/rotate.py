@@ -12,6 +12,7 @@ from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from dws_on_csm.stages.dws import workflow_namespace
 from dws_on_csm.stages.facts import Certified, Kubeconfig
+from dws_on_csm.stages.pod import service_account
 from dws_on_csm.stages.slurm import pod_checks
 
 MADE = "key and certificate"
@@ -64,20 +65,23 @@ _HINT = "the former kubeconfig is still in place; `invoke install` corrects ever
 def _read(ctx: StepContext, file: Kubeconfig) -> Value:
     """The state as an install reads it, and whether the certificate was replaced in this run."""
     have = kubeconfig.read(ctx, file)
-    if have is None:
-        return None
+    if have is None or service_account.chosen(ctx):
+        return have
     same = kubeconfig.certificate(file) == kubeconfig.certificate(before(ctx)[ctx.host])
     return have | {MADE: "the former ones" if same else "new"}
 
 
 def _want(ctx: StepContext) -> Value:
-    return kubeconfig.wanted(ctx) | {MADE: "new"}
+    want = kubeconfig.wanted(ctx)
+    return want if service_account.chosen(ctx) else want | {MADE: "new"}
 
 
 def validity_text(site: Site) -> Callable[[Value], str]:
     """Return the function that says until when a new certificate is valid, and whether that is less than access.days."""
 
     def text_of(have: Value) -> str:
+        if have and "logs in with" in have:
+            return f"{have['logs in with']}, which the kubelet renews: nothing to rotate"
         if not have or not have["valid"] or have.get(MADE) == "the former ones":
             return ""
         days = have["valid"]["days left"]
@@ -94,7 +98,7 @@ def validity_text(site: Site) -> Callable[[Value], str]:
 
 def _capped(site: Site) -> str:
     """Why a certificate is valid for less than access.days."""
-    if site.access.via == "ca":
+    if site.access.signer == "ca":
         return "the cluster's CA ends then, or it was signed before access.days was changed"
     return (
         "the cluster limits their lifetime (--cluster-signing-duration of kube-controller-manager, or its CA ends then)"

@@ -15,7 +15,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, CallApi, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Fact, Finding, Look, StepContext
+from dws_on_csm.model.step import Check, Constant, Fact, Finding, Look, NotYetKnown, StepContext
+from dws_on_csm.stages.pod import service_account
 
 BACKDATED_SECONDS = 300
 """A certificate is valid from this many seconds before now, so that an API server whose clock is behind accepts it."""
@@ -28,11 +29,11 @@ DEADLINE = 30.0
 
 
 def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], Sequence[Action]]) -> Action:
-    """The action that has a request signed as access.via says. `csr` returns the request (PEM) when it is sent; `then` makes the
+    """The action that has a request signed as the site file says. `csr` returns the request (PEM) when it is sent; `then` makes the
     next actions of the certificate (PEM)."""
     access = ctx.site.access
     title = f"a certificate for {access.common_name}, {access.days} days"
-    if access.via == "csr":
+    if access.signer == "csr":
         return CallApi(f"request {title}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
     script = render.script(
         "lib/temporary.sh",
@@ -75,7 +76,9 @@ if why=$(signing_ca); then signing_ca; printf 'ends %s\\n' "$ca_ends"; else prin
 
 
 def _look(ctx: StepContext) -> Look:
-    if ctx.site.access.via == "csr":
+    if ctx.site.access.via == "serviceaccount":
+        return Constant({"ends": 0, "why": ""})
+    if ctx.site.access.signer == "csr":
         why = "the cluster does not serve certificates.k8s.io/v1"
         return FACT.api(lambda cluster: {"ends": 0, "why": "" if cluster.get(VERSION) else why})
     script = render.script("master/ca.sh", pki=ctx.site.master.pki) + _LOOK
@@ -90,10 +93,24 @@ def _parse(out: bytes) -> Signing:
 RENEW_CA = "renew the cluster's CA, then run `invoke certs.rotate`"
 
 
+def needed(ctx: StepContext) -> bool:
+    """Whether a controller that the run may change logs in with a certificate; so does one whose pod was not seen."""
+
+    def by_account(name: str) -> bool:
+        try:
+            return service_account.chosen(service_account.on(ctx, name))
+        except NotYetKnown:
+            return False
+
+    return not all(by_account(host.name) for host in ctx.site.controllers if ctx.site.active(host))
+
+
 def _judge(ctx: StepContext, have: Signing) -> Sequence[Finding]:
+    if not needed(ctx):
+        return ()
     if have["why"]:
         fix = "sign with the CA's key: access.via: ca (for certs.rotate: --via ca)"
-        if ctx.site.access.via == "ca":
+        if ctx.site.access.signer == "ca":
             fix = "correct that, or master.pki, or let the cluster sign: access.via: csr (for certs.rotate: --via csr)"
         return (Finding("nobody-signs", f"{ctx.host} cannot sign certificates: {have['why']}", fix),)
     days, least = _ca_days(have), ctx.site.access.renew_below
@@ -111,7 +128,7 @@ def _judge(ctx: StepContext, have: Signing) -> Sequence[Finding]:
 def _note(ctx: StepContext, have: Signing) -> str:
     """What a run says of a CA that ends before a new certificate would."""
     asked = ctx.site.access.days
-    if have["why"] or not have["ends"] or _ca_days(have) >= asked:
+    if not needed(ctx) or have["why"] or not have["ends"] or _ca_days(have) >= asked:
         return ""
     return (
         f"the cluster's CA ends on {_ca_end(have)}, in {_ca_days(have)} days: new certificates end then,"
@@ -128,7 +145,7 @@ def _ca_end(have: Signing) -> str:
 
 
 CHECK = Check(FACT.step, "master", _look, _judge, note=_note)
-"""The signer of access.via is available, and lasts long enough."""
+"""The signer of the site file is available, and lasts long enough."""
 
 
 # --- the CertificateSigningRequest API

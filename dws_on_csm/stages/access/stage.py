@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dws_on_csm.model.step import Stage
-from dws_on_csm.stages.access import kubeconfig, rbac
+from dws_on_csm.stages.access import kubeconfig, old_file, rbac
 from dws_on_csm.stages.dws import workflow_namespace
 
 STAGE = Stage(
@@ -14,7 +14,9 @@ STAGE = Stage(
         rbac.ROLE_STEP,
         rbac.BINDING_STEP,
         workflow_namespace.CHECK,
+        kubeconfig.TEMPLATES_STEP,
         kubeconfig.STEP,
+        old_file.STEP,
         rbac.OLD_SUBJECTS_STEP,
     ),
 )

@@ -18,6 +18,7 @@ from dws_on_csm.stages.dws import (
     manifest_comparison,
     manifests,
     open_dws,
+    other_installer,
     readiness,
     workflow_namespace,
     workflow_version,
@@ -58,6 +59,8 @@ def _want_applied(ctx: StepContext) -> Value:
 
 
 def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    if others := other_installer.findings(ctx):
+        raise Refused(*others)
     actions: list[Action] = []
     webhook = ctx.facts.one(APPLIED).get(_WEBHOOK)
     if _webhook_changes(ctx, have):
@@ -210,6 +213,27 @@ def _want_webhook(ctx: StepContext) -> Value:
     return {"webhook": "admits a Workflow (server-side dry run)"}
 
 
+WEBHOOK = Step(
+    "webhook",
+    "master",
+    _look_webhook,
+    _want_webhook,
+    settle_seconds=lambda site: 30.0,
+    status_text=lambda have: str(have["webhook"]),
+    hint="sbatch accepts #DW jobs once the namespace exists and DWS's webhook responds: "
+    "see `kubectl -n dws-system logs deploy/dws-webhook`",
+)
+
+EXTERNAL = Stage(
+    "deploy",
+    ("preflight",),
+    (
+        open_dws.STEP,
+        replace(WEBHOOK, hint="DWS's webhook has to admit a Workflow: ask those who deploy DWS (dws: external)"),
+    ),
+)
+"""Where somebody else deploys DWS: nothing of it is changed. What this tool itself closed is reopened, and its webhook responds."""
+
 STAGE = Stage(
     "deploy",
     ("images", "replace"),
@@ -232,16 +256,7 @@ STAGE = Stage(
         ),
         readiness.MINIMUM,
         open_dws.STEP,
-        Step(
-            "webhook",
-            "master",
-            _look_webhook,
-            _want_webhook,
-            settle_seconds=lambda site: 30.0,
-            status_text=lambda have: str(have["webhook"]),
-            hint="sbatch accepts #DW jobs once the namespace exists and DWS's webhook responds: "
-            "see `kubectl -n dws-system logs deploy/dws-webhook`",
-        ),
+        WEBHOOK,
         readiness.AVAILABLE,
         *kept_configuration.STEPS,
     ),

@@ -96,7 +96,7 @@ def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     unreadable = [image["registry"] for image in have.values() if image["registry"].startswith("not readable")]
     if unreadable:
         why = unreadable[0].removeprefix("not readable: ")
-        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", _fix(ctx.site, why)))
+        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", registry_fix(ctx.site, why)))
     wrong = {name: image["registry"] for name, image in have.items() if image != want[name]}
     return [
         _writable(ctx.site, next(iter(wrong))),
@@ -132,11 +132,16 @@ def _digests_text(have: Value) -> str:
     return ", ".join(f"{name} {image['registry']}" for name, image in (have or {}).items())
 
 
-def _fix(site: Site, why: str) -> str:
+def registry_fix(site: Site, why: str) -> str:
+    """What to do where the registry gives no answer that can be used, for this reason."""
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
     if "rejects" in why:
         return f"if the password was changed in Nexus, set the new one in the Secret {secret}, then run the same command again"
-    return f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
+    cause = f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
+    if "certificate" not in why:
+        return cause
+    place = f"/etc/containers/certs.d/{site.registry.host}/ca.crt"
+    return f"put the certificate of the CA that signed it (or itself, if it is self-signed) into {place} on the master; {cause}"
 
 
 def _writable(site: Site, name: str) -> RunScript:

@@ -24,8 +24,7 @@ LISTED = 25
 FIXES: dict[Fate, str] = {
     "live": "wait until the job ends, or run `scancel {job}`; `scancel --hurry {job}` skips the copying of its results",
     "ending": "wait a minute and run again: its job has just ended, and Slurm removes it",
-    "orphan": "Slurm will never remove it: run `invoke workflows --delete {namespace}/{name}`, then this command again "
-    "(an undeploy with --orphans deletes all of them)",
+    "orphan": "{orphan_fix}; then run this command again (an undeploy with --orphans deletes all of them)",
     "lost": "run `invoke undeploy` without --slurm, so that Slurm can end its job; then again with --slurm",
     "foreign": "find out who made it (another Slurm may use this DWS); when nobody needs it any more: "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
@@ -39,11 +38,19 @@ class Terms:
     orphans    orphaned Workflows do not: they are deleted
     all_jobs   every job in Slurm does, not only those that use the burst buffer
     slurm      the burst buffer is removed from Slurm as well, which then cannot end a job whose Workflow is lost
+    stays      DWS stays: Workflows of others than this Slurm prevent nothing
     """
 
     orphans: bool = False
     all_jobs: bool = False
     slurm: bool = False
+    stays: bool = False
+
+    @property
+    def spared(self) -> set[str]:
+        """The fates (see workflows.by_fate) of Workflows that prevent nothing."""
+        known = {"orphan": self.orphans, "lost": not self.slurm, "foreign": self.stays}
+        return {fate for fate, spared in known.items() if spared}
 
 
 def checks(
@@ -80,7 +87,7 @@ def checks(
     def objecting(ctx: StepContext, have: Value) -> Sequence[Finding]:
         seen = _jobs(ctx, stage)
         fates = workflows.by_fate(have, seen, stuck(ctx))
-        return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
+        return _workflows(fates, seen, terms.spared)
 
     def judge_jobs(ctx: StepContext, have: Value) -> Sequence[Finding]:
         if not due(ctx):
@@ -184,7 +191,7 @@ def _fix(fate: Fate, workflow: Workflow) -> str:
         cancel = f"scancel {shlex.quote(workflow['job'])}"
         delete = f"invoke workflows --delete {shlex.quote(workflows.label(workflow))}"
         return f"wait until the job ends, or run `{cancel}`; if its Workflow stays a minute later, run `{delete}`"
-    return FIXES[fate].format(**workflow)
+    return FIXES[fate].format(**workflow, orphan_fix=workflows.orphan_fix(workflow))
 
 
 def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.domain import dws_objects, managers, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import Check, Fact, StepContext
 from dws_on_csm.stages.dws import manifest_comparison
@@ -30,6 +30,9 @@ class Installed(TypedDict):
     namespace   whether DWS's namespace exists
     traces      labels of TRACES that exist
     crds        DWS's CRDs by their plural ("workflows")
+    manager     who else delivers its controller, by its marks; "" for nobody
+    applied     whether its controller was made by `kubectl apply`, as `make deploy` does it
+    writers     the programs that wrote its controller's spec
     """
 
     tag: str
@@ -37,6 +40,9 @@ class Installed(TypedDict):
     namespace: bool
     traces: list[str]
     crds: dict[str, Crd]
+    manager: NotRequired[str]
+    applied: NotRequired[bool]
+    writers: NotRequired[list[str]]
 
 
 FACT: Fact[Installed] = Fact("preflight", "installed")
@@ -66,13 +72,16 @@ TRACES = {
 def read(cluster: Cluster) -> Installed:
     """Return the state of the DWS installation. Raises ClusterError."""
     objects = {label: cluster.get(path) for label, path in TRACES.items()}
-    space = cluster.get(NAMESPACE)
+    space, controller = cluster.get(NAMESPACE), objects[f"Deployment {names.CONTROLLER}"]
     return {
-        "tag": tag(objects[f"Deployment {names.CONTROLLER}"]),
+        "tag": tag(controller),
         "unfinished": ((space or {}).get("metadata", {}).get("annotations") or {}).get(UNFINISHED, ""),
         "namespace": space is not None,
         "traces": [label for label, content in objects.items() if content],
         "crds": crds(cluster),
+        "manager": managers.manager(controller) if controller else "",
+        "applied": controller is None or manifest_comparison.by_apply(controller),
+        "writers": manifest_comparison.writers(controller) if controller else [],
     }
 
 
@@ -82,13 +91,20 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
     An admission policy may have rewritten the image (a digest in place of the tag, another registry): then the tag is that of the
     image with which the Deployment was applied.
     """
-    if deployment is None:
+    return (image_tag(deployment) or "unknown") if deployment else ""
+
+
+def made_by(dws: Installed) -> str:
+    """The programs that made the Deployment of its controller in another way than `make deploy`, in words; "" for none."""
+    if not dws["tag"] or dws.get("applied", True):
         return ""
-    for image in manifest_comparison.images(deployment):
-        repository, tag = names.image_parts(image)
-        if tag and repository.endswith("/dws"):
-            return tag
-    return "unknown"
+    return ", ".join(dws.get("writers") or ["another program"])
+
+
+def image_tag(deployment: Mapping[str, Any]) -> str:
+    """The tag of the image of DWS in a Deployment; "" if it has no such image."""
+    images = map(names.image_parts, manifest_comparison.images(deployment))
+    return next((tag for repository, tag in images if tag and repository.endswith("/dws")), "")
 
 
 def crds(cluster: Cluster) -> dict[str, Crd]:

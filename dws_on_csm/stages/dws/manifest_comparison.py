@@ -82,15 +82,22 @@ def _as_applied(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
     changes after whoever sent the request (metadata.managedFields), here `kubectl apply`."""
     if wanted["kind"] != "Deployment":
         return False
-    meta = have["metadata"]
-    applied = _last_applied(meta)
-    writers = {
-        entry.get("manager") for entry in meta.get("managedFields") or [] if "f:spec" in (entry.get("fieldsV1") or {})
-    }
+    applied = _last_applied(have["metadata"])
     same = isinstance(applied, dict) and not manifests.difference(wanted, applied)
     # `kubectl scale --replicas=0` leaves no trace there, because it leaves the number out
     scaled = have["spec"].get("replicas") != wanted["spec"].get("replicas", 1)
-    return same and writers == {APPLIER} and not scaled
+    return same and writers(have) == [APPLIER] and not scaled
+
+
+def by_apply(have: Mapping[str, Any]) -> bool:
+    """Whether an object was made by `kubectl apply`, which leaves the manifest that it sent on the object."""
+    return LAST_APPLIED in (have["metadata"].get("annotations") or {})
+
+
+def writers(have: Mapping[str, Any]) -> list[str]:
+    """Who has written an object's spec, as the API server noted it: names of programs."""
+    entries = have["metadata"].get("managedFields") or []
+    return sorted({str(entry.get("manager", "")) for entry in entries if "f:spec" in (entry.get("fieldsV1") or {})})
 
 
 def _last_applied(meta: Mapping[str, Any]) -> Any:

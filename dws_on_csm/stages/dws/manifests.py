@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from dws_on_csm.domain import names
+from dws_on_csm.domain import crd_versions, names
 from dws_on_csm.domain.workflow_version import Version
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
@@ -36,27 +37,15 @@ bin/kustomize build config/csm | python3 -c {program}
 
 # CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough. Of Workflows it also prints which
 # fields each version has.
-_TRIM = """
+_TRIM = f"""
 import json, sys, yaml
-def fields(schema, at):
-    for name, part in (schema.get("properties") or {}).items():
-        path = at + "." + name
-        yield path, "int-or-string" if part.get("x-kubernetes-int-or-string") else part.get("type", "")
-        yield from fields(part, path)
-        yield from fields(part.get("items") or {}, path + "[]")
-def described(version):
-    schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-    spec = (schema.get("properties") or {}).get("spec") or {}
-    known = spec.get("properties") or {}
-    required = [name for name in spec.get("required", []) if "default" not in known.get(name, {})]
-    served, storage = version["served"], version["storage"]
-    return {"served": served, "storage": storage, "fields": dict(fields(schema, "")), "required": required}
+{inspect.getsource(crd_versions)}
 for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     if one and one["kind"] == "CustomResourceDefinition":
         spec = one["spec"]
         if spec["names"]["plural"] == "workflows":
-            print(json.dumps({"workflows": {v["name"]: described(v) for v in spec["versions"]}}))
-        spec["versions"] = [{k: v[k] for k in ("name", "served", "storage")} for v in spec["versions"]]
+            print(json.dumps({{"workflows": described(one)}}))
+        spec["versions"] = [{{k: v[k] for k in ("name", "served", "storage")}} for v in spec["versions"]]
     if one:
         print(json.dumps(one))
 """

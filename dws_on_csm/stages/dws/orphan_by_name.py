@@ -39,7 +39,7 @@ def stages(name: str) -> tuple[Stage, ...]:
         seen = in_use.found(ctx, in_use.FIRST)[1]
         return [
             Removal(
-                workflows.describe(workflow, seen),
+                workflows.describe_removal(workflow, seen),
                 frozenset({f"Workflow {workflows.label(workflow)} ({workflow['id']})"}),
             )
             for workflow in have

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dws_on_csm.domain import names
@@ -20,23 +21,26 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 def _read(cluster: Cluster) -> dict[str, Any]:
     """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
-    "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds."""
+    "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
+    how many pods find no worker."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     ready: dict[str, Any] = {
-        name: _ready(deployment) if deployment else "missing" for name, deployment in deployments.items()
+        name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
     }
     pods = [] if all(map(complete, ready.values())) else waiting(cluster)
     stuck = [pod["pod"] for pod in pods if pod["stuck"]]
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
-    reasons = [pod["why"] for pod in pods] + [
-        why for name, item in deployments.items() if item and not complete(ready[name]) for why in _not_created(item)
-    ]
+    lacking = [item for name, item in deployments.items() if item and not complete(ready[name])]
+    reasons = [pod["why"] for pod in pods] + [why for item in lacking for why in _not_created(item)]
+    reasons = reasons or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
-    return ready | {"because": because, "stuck": stuck, "answers": answers}
+    unscheduled = sum(pod["unscheduled"] == "yes" for pod in pods)
+    return ready | {"because": because, "stuck": stuck, "answers": answers, "unscheduled": unscheduled}
 
 
-def _ready(deployment: Mapping[str, Any]) -> str:
+def ready_pods(deployment: Mapping[str, Any]) -> str:
+    """Its pods that are up to date and ready, of those that it asks for: "1 of 3"."""
     status = deployment.get("status", {})
     updated = status.get("updatedReplicas", 0)
     outdated = status.get("replicas", 0) - updated
@@ -56,6 +60,18 @@ def _not_created(deployment: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _not_replaced(deployment: Mapping[str, Any]) -> list[str]:
+    """Why a Deployment lacks pods, where no pod waits and none was rejected."""
+    name, status = deployment["metadata"].get("name", ""), deployment.get("status", {})
+    if deployment["spec"].get("paused"):
+        return [f"its rollout is paused: run `kubectl -n {names.NAMESPACE} rollout resume deployment/{name}`"]
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return ["kube-controller-manager has not processed its last change yet: it is busy, or does not run"]
+    if status.get("replicas", 0) < deployment["spec"]["replicas"]:
+        return ["some pods have not been created yet, or are being deleted"]
+    return ["the rollout has not finished"]
+
+
 def complete(text: str) -> bool:
     """Whether "N of M" are all."""
     good, _, total = text.partition(" of ")
@@ -63,7 +79,8 @@ def complete(text: str) -> bool:
 
 
 def waiting(cluster: Cluster) -> list[dict[str, str]]:
-    """DWS's pods that are not ready: {"pod": name, "why", "stuck": "yes" if it would wait long before it tries again}."""
+    """DWS's pods that are not ready: {"pod": name, "why", "stuck": "yes" if it would wait long before it tries again,
+    "unscheduled": "yes" if no worker can take it}."""
     pods = (cluster.get(PODS) or {}).get("items", [])
     return [state for pod in pods if (state := _waiting_state(pod))]
 
@@ -88,6 +105,7 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
         "pod": pod["metadata"]["name"],
         "why": "; ".join(reasons) or "started, not ready yet",
         "stuck": "yes" if stuck else "",
+        "unscheduled": "yes" if scheduled.get("status") == "False" else "",
     }
 
 
@@ -117,11 +135,20 @@ def _want_minimum(ctx: StepContext) -> Value:
 
 
 def _read_available(ctx: StepContext, state: Value) -> Value:
-    return {key: value for key, value in state.items() if key not in ("stuck", "answers")}
+    return {key: value for key, value in state.items() if key not in ("stuck", "answers", "unscheduled")}
 
 
 def _want_available(ctx: StepContext) -> Value:
     return _wanted(ctx) | {"because": ""}
+
+
+def accepted_available(ctx: StepContext, have: Value, want: Value) -> str:
+    """ "workers-few" where the webhook has all pods that the workers can take, and those that it lacks find no worker; else ""."""
+    good, _, total = str(have[names.WEBHOOK]).partition(" of ")
+    others = {key: value for key, value in have.items() if key not in (names.WEBHOOK, "because")}
+    unscheduled = ctx.facts.one(FACT)["unscheduled"]
+    serves = others.items() <= want.items() and total and int(good) > 0
+    return "workers-few" if serves and unscheduled and int(good) + unscheduled == int(total) else ""
 
 
 def _wanted(ctx: StepContext) -> dict[str, str]:
@@ -163,5 +190,7 @@ def _step(
 MINIMUM = _step(Fact("deploy", "minimum"), _want_minimum, _read_minimum)
 """The controller and one pod of the webhook: a Workflow needs no more, so the proof does not wait for the others."""
 
-AVAILABLE = _step(FACT, _want_available, _read_available)
+AVAILABLE = replace(
+    _step(FACT, _want_available, _read_available), accepted_as=accepted_available, accepted_is_degraded=True
+)
 """Both deployments, with all their pods."""

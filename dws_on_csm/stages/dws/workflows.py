@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypedDict
@@ -9,7 +10,8 @@ from typing import Any, Literal, TypedDict
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Fact
-from dws_on_csm.stages.dws import installed
+from dws_on_csm.stages.dws import installed, storage_drivers
+from dws_on_csm.stages.dws.storage_drivers import FREES, Driver
 from dws_on_csm.stages.jobs import Jobs, elsewhere
 
 ORIGIN = "burst_buffer.lua"
@@ -29,8 +31,10 @@ foreign: nothing shows that a job of this Slurm made it; lost: it is being delet
 class Workflow(TypedDict):
     """A Workflow as far as it matters here; `job` is "" where its name is not one that the plugin gives.
 
-    id   the object's own, which another Workflow of its name does not have
-    uid  the number of its user
+    id       the object's own, which another Workflow of its name does not have
+    uid      the number of its user
+    since    when its present state was asked for, in seconds since 1970
+    drivers  the storage drivers that have not completed its present state, or not freed its storage
     """
 
     namespace: str
@@ -45,6 +49,8 @@ class Workflow(TypedDict):
     created: float
     deleting: bool
     finalizers: list[str]
+    since: float
+    drivers: list[Driver]
 
 
 def fact(stage: str) -> Fact[list[Workflow]]:
@@ -62,6 +68,8 @@ def read(cluster: Cluster) -> list[Workflow]:
 def parse(manifest: Mapping[str, Any]) -> Workflow:
     """A Workflow object as the API has it."""
     meta, spec, status = manifest["metadata"], manifest.get("spec", {}), manifest.get("status", {})
+    created = datetime.fromisoformat(meta["creationTimestamp"]).timestamp()
+    since = status.get("desiredStateChange")
     made_by_plugin = meta.get("labels", {}).get("origin") == ORIGIN and meta["name"] == f"bb{spec.get('jobID')}"
     return {
         "namespace": meta["namespace"],
@@ -73,10 +81,75 @@ def parse(manifest: Mapping[str, Any]) -> Workflow:
         "state": status.get("state", ""),
         "ready": bool(status.get("ready", False)),
         "status": status.get("status", ""),
-        "created": datetime.fromisoformat(meta["creationTimestamp"]).timestamp(),
+        "created": created,
         "deleting": "deletionTimestamp" in meta,
         "finalizers": list(meta.get("finalizers", [])),
+        "since": datetime.fromisoformat(since).timestamp() if since else created,
+        "drivers": storage_drivers.parse(manifest),
     }
+
+
+def awaited(workflow: Workflow) -> list[Driver]:
+    """The storage drivers that keep a Workflow in its present state."""
+    if workflow["ready"]:
+        return []
+    return [driver for driver in workflow["drivers"] if driver["state"] == workflow["state"]]
+
+
+def holders(workflow: Workflow) -> list[Driver]:
+    """The storage drivers that have not freed the storage of a Workflow."""
+    return [driver for driver in workflow["drivers"] if driver["state"] == FREES]
+
+
+def wait_texts(workflow: Workflow, now: float) -> list[str]:
+    """What a Workflow waits for, in words: a sentence for each driver. `now`: when that was, 0 if unknown."""
+    since = f" for {age(now - workflow['since'])}" if now else ""
+    texts = []
+    for driver in awaited(workflow):
+        silent = f", last heard {age(now - driver['heard'])} ago" if now and driver["heard"] else ""
+        texts.append(f"waits in {workflow['state']}{since} for {storage_drivers.describe(driver)}{silent}")
+    return texts
+
+
+def ask(workflow: Workflow) -> str:
+    """Whom to ask about the drivers that a Workflow waits for, as a fix."""
+    drivers = awaited(workflow)
+    name = label(workflow)
+    return (
+        f"ask those who run the storage driver {storage_drivers.ids(drivers)}: it has to complete {workflow['state']} of {name} "
+        f"(`invoke workflows --yaml {name}` shows its entry in status.drivers)"
+    )
+
+
+def describe_removal(workflow: Workflow, jobs: Jobs) -> str:
+    """An orphan that will be deleted, in words; and which drivers then never run its Teardown."""
+    held = storage_drivers.ids(holders(workflow))
+    lost = f". The storage driver {held} has not freed its storage ({FREES}), and may keep it for ever" if held else ""
+    return f"{describe(workflow, jobs)}{lost}"
+
+
+def orphan_fix(workflow: Workflow) -> str:
+    """How to remove an orphan: its storage first, where drivers still hold it, as a deletion skips their Teardown."""
+    delete = f"run `invoke workflows --delete {label(workflow)}`"
+    drivers = holders(workflow)
+    if not drivers:
+        return f"{delete}: no job needs it, and Slurm will never remove it"
+    driver = storage_drivers.ids(drivers)
+    if workflow["desired"] == FREES:
+        return (
+            f"ask those who run the storage driver {driver}: it still has to free the storage (Teardown). "
+            f"If the Workflow stays after that, {delete}"
+        )
+    return (
+        f"first let the storage driver {driver} free the storage: run `{_teardown(workflow)}` on the master, and wait until "
+        f"`invoke workflows` shows it ready in Teardown; then {delete}"
+    )
+
+
+def _teardown(workflow: Workflow) -> str:
+    patch = json.dumps({"spec": {"desiredState": FREES}}, separators=(",", ":"))
+    at = f"{names.WORKFLOWS} --namespace {workflow['namespace']} {workflow['name']}"
+    return f"kubectl patch {at} --type merge --patch '{patch}'"
 
 
 def fate(workflow: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
@@ -164,7 +237,8 @@ def describe(workflow: Workflow, jobs: Jobs) -> str:
     """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min old"."""
     status = f": {workflow['status']}" if workflow["status"] else ""
     state = workflow["desired"] + ("" if workflow["ready"] else f" (not ready{status})")
-    return f"Workflow {label(workflow)} in {state}: {_job_text(workflow, jobs)}, {ago(jobs, workflow['created'])} old"
+    waits = "".join(f"; it {text}" for text in wait_texts(workflow, jobs["now"]))
+    return f"Workflow {label(workflow)} in {state}: {_job_text(workflow, jobs)}, {ago(jobs, workflow['created'])} old{waits}"
 
 
 def _job_text(workflow: Workflow, jobs: Jobs) -> str:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, NotRequired, TypedDict
 
 from dws_on_csm.config.site import Pod, Site
-from dws_on_csm.domain import names
+from dws_on_csm.domain import managers, names
 from dws_on_csm.kube import pods
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Fact, NotYetKnown, StepContext, Value
@@ -32,21 +32,27 @@ class Workload(TypedDict):
 
 
 class ConfigMap(TypedDict):
-    """The ConfigMap that has slurm.conf; manager: as that of a workload; generated: what renders it, None for nothing."""
+    """The ConfigMap that has slurm.conf; manager: as that of a workload; generated: what renders it, None for nothing;
+    kubeconfig: whether it has the plugin's kubeconfig, which holds no secret then."""
 
     name: str
     path: str
     manager: str
     immutable: bool
     generated: Generated | None
+    kubeconfig: NotRequired[bool]
 
 
 class Secret(TypedDict):
-    """The Secret that has the kubeconfig, and whether the pod's template mounts it already."""
+    """The Secret that has the kubeconfig, and whether the pod's template mounts it already.
+
+    required   whether no pod starts without it then
+    """
 
     name: str
     key: str
     mounted: bool
+    required: NotRequired[bool]
 
 
 class PodState(TypedDict):
@@ -60,6 +66,10 @@ class PodState(TypedDict):
     config_map  None where none has slurm.conf
     group       securityContext.fsGroup, "" where it isn't set
     mounts      [path in the container, what the next pod finds there: see `mount_lifetimes`] of each mounted volume
+    account     its ServiceAccount, NAMESPACE/NAME
+    token       whether the container has the token of that
+    kubectl     where the container has our mount of its worker's kubectl, "" for nowhere
+    volumes, container_mounts   volumes of the template, and mounts of its container, as the API has them
     """
 
     pod: str
@@ -71,7 +81,15 @@ class PodState(TypedDict):
     secret: NotRequired[Secret]
     group: NotRequired[str]
     mounts: NotRequired[list[list[str]]]
+    account: NotRequired[str]
+    token: NotRequired[bool]
+    kubectl: NotRequired[str]
+    volumes: NotRequired[list[dict[str, Any]]]
+    container_mounts: NotRequired[list[dict[str, Any]]]
 
+
+KUBECTL_VOLUME = "dws-on-csm-kubectl"
+"""The name of our volume with the worker's kubectl."""
 
 FACT: Fact[PodState] = Fact("preflight", "pod")
 """The first look of a run."""
@@ -118,6 +136,12 @@ def workload(ctx: StepContext) -> Workload:
     return have
 
 
+def source(config_map: ConfigMap) -> Generated | None:
+    """What generates the ConfigMap; None where nothing does, or its Job is unknown: then the ConfigMap itself is edited."""
+    known = config_map["generated"]
+    return known if known and known["job"] else None
+
+
 def config_map(ctx: StepContext) -> ConfigMap:
     """The ConfigMap that has slurm.conf. Raises NotYetKnown without one, as `workload` does."""
     if (have := state(ctx).get("config_map")) is None:
@@ -144,17 +168,35 @@ def read(cluster: Cluster, pod: Pod) -> PodState:
     workload, owner = _workload(cluster, pod.namespace, running_pod)
     spec = workload["spec"]["template"]["spec"] if workload else running_pod["spec"]
     volume, subpaths, files = _mounted(spec, pod.container)
+    mounts = _container_mounts(spec, pod.container)
     return {
         "pod": running_pod["metadata"]["name"],
         "workload": _describe_workload(workload) if workload else None,
         "owner": owner,
         "volume": volume,
         "subpaths": subpaths,
-        "config_map": _config_map(cluster, pod.namespace, volume or files),
+        "config_map": _config_map(cluster, pod, volume or files),
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
         "mounts": mount_lifetimes(running_pod["spec"], spec, pod.container),
+        "account": f"{pod.namespace}/{running_pod['spec'].get('serviceAccountName') or 'default'}",
+        "token": _has_token(running_pod["spec"], pod.container),
+        "kubectl": next((mount["mountPath"] for mount in mounts if mount["name"] == KUBECTL_VOLUME), ""),
+        "volumes": list(spec.get("volumes") or ()),
+        "container_mounts": mounts,
     }
+
+
+def _has_token(spec: Json, container: str) -> bool:
+    """Whether a pod's container has a volume where the ServiceAccount's token belongs: admission adds it to the pod itself."""
+    mounts = _container_mounts(spec, container)
+    return any(mount["mountPath"].rstrip("/") == names.ACCOUNT_FOLDER for mount in mounts)
+
+
+def _container_mounts(spec: Json, container: str) -> list[dict[str, Any]]:
+    """The mounts of a container, as the spec of its pod or template has them."""
+    mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
+    return list(mine.get("volumeMounts") or ())
 
 
 SAME, SAME_ON_NODE = "the same", "the same on the same node"
@@ -170,9 +212,9 @@ def mount_lifetimes(spec: Json, template: Json, container: str) -> list[list[str
     """
     bound = template.get("nodeName") or "kubernetes.io/hostname" in (template.get("nodeSelector") or {})
     volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
-    mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
     return [
-        [m["mountPath"], _lifetime(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
+        [mount["mountPath"], _lifetime(volumes.get(mount["name"]) or {}, bool(bound))]
+        for mount in _container_mounts(spec, container)
     ]
 
 
@@ -186,22 +228,18 @@ _OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSe
 
 def _workload(cluster: Cluster, namespace: str, pod: Json) -> tuple[Json | None, str]:
     """The Deployment or StatefulSet that made the pod, or what else it belongs to, in words."""
-    owner = _controller(pod)
+    owner = managers.controller(pod)
     while owner and owner["kind"] in _OWNERS:
         path = _path(namespace, owner["kind"], owner["name"])
         thing = cluster.get(path)
         if thing is not None and owner["kind"] != "ReplicaSet":
             return {**thing, "kind": owner["kind"]}, ""
-        owner = _controller(thing) if thing else None
+        owner = managers.controller(thing) if thing else None
     return None, f"{owner['kind']}/{owner['name']}" if owner else "nothing"
 
 
 def _path(namespace: str, kind: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/{_OWNERS[kind]}/{name}"
-
-
-def _controller(child: Json) -> Json | None:
-    return next((owner for owner in child["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
 
 
 def _describe_workload(workload: Json) -> Workload:
@@ -211,46 +249,17 @@ def _describe_workload(workload: Json) -> Workload:
         "kind": workload["kind"],
         "name": meta["name"],
         "path": _path(meta["namespace"], workload["kind"], meta["name"]),
-        "manager": manager(workload),
+        "manager": managers.manager(workload),
         "strategy": strategy.get("type", ""),
     }
 
 
-def manager(resource: Json) -> str:
-    """The name of what reverts changes made to an object; "" for nothing."""
-    meta = resource["metadata"]
-    if owner := _controller(resource) or next(iter(meta.get("ownerReferences") or ()), None):
-        return f"{owner['kind']} {owner['name']}"
-    return managed_by(meta)
-
-
-_MARKS = (
-    ("labels", "helm.toolkit.fluxcd.io/name", "Flux HelmRelease"),  # before Helm's own, which is there too
-    ("annotations", "meta.helm.sh/release-name", "Helm release"),
-    ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux Kustomization"),
-    ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD application"),
-    ("labels", "argocd.argoproj.io/instance", "Argo CD application"),
-)
-"""Where each manager notes its name on an object, by its own documentation."""
-
-
-def managed_by(meta: Mapping[str, Any]) -> str:
-    """The release or delivery that manages the object with this metadata, by its marks; "" for none."""
-    for where, key, manager_kind in _MARKS:
-        if name := (meta.get(where) or {}).get(key):
-            return f"{manager_kind} {name.partition(':')[0]}"  # Argo CD's mark has the object's own name after it
-    if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
-        return "Helm"
-    # Argo CD may know an object by a label that others use too: the writers show it then
-    writers = {entry.get("manager", "") for entry in meta.get("managedFields") or ()}
-    return "Argo CD" if any(writer.startswith("argocd-") for writer in writers) else ""
-
-
 def _mounted(spec: Json, container: str) -> tuple[dict[str, Any] | None, list[str], dict[str, Any] | None]:
     """The volume that is the folder, the mounts with a subPath in it, and the volume that the first of those is of."""
-    mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
     mounts = [
-        mount for mount in mine.get("volumeMounts", ()) if f"{mount['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
+        mount
+        for mount in _container_mounts(spec, container)
+        if f"{mount['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
     ]
     subpaths = [mount["mountPath"] for mount in mounts if mount.get("subPath") or mount.get("subPathExpr")]
     whole = [
@@ -275,18 +284,28 @@ def sources(volume: Json | None) -> list[dict[str, Any]]:
     return []
 
 
-def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> ConfigMap | None:
+def listed(volume: Json | None, name: str) -> set[str] | None:
+    """The files that a volume lists of ConfigMap `name`, by name in the volume: a key that is added to the ConfigMap does not
+    reach the pod. None where it has all keys."""
+    mine = [source["configMap"] for source in sources(volume) if source.get("configMap", {}).get("name") == name]
+    if not all(source.get("items") for source in mine):
+        return None
+    return {item["path"] for source in mine for item in source["items"]}
+
+
+def _config_map(cluster: Cluster, pod: Pod, volume: Json | None) -> ConfigMap | None:
     for source in sources(volume):
         name = source.get("configMap", {}).get("name")
-        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        path = f"/api/v1/namespaces/{pod.namespace}/configmaps/{name}"
         thing = cluster.get(path) if name else None
         if thing and "slurm.conf" in (thing.get("data") or {}):
             return {
                 "name": name,
                 "path": path,
-                "manager": manager(thing),
+                "manager": managers.manager(thing),
                 "immutable": bool(thing.get("immutable")),
-                "generated": generated.find(cluster, namespace, name),
+                "generated": generated.find(cluster, pod, name),
+                "kubeconfig": FILE in thing["data"],
             }
     return None
 
@@ -295,7 +314,8 @@ def _secret(volume: Json | None, workload: Json | None) -> Secret:
     for source in sources(volume):
         for item in source.get("secret", {}).get("items") or ():
             if item["path"] == FILE:
-                return {"name": source["secret"]["name"], "key": item["key"], "mounted": True}
+                required = not source["secret"].get("optional")
+                return {"name": source["secret"]["name"], "key": item["key"], "mounted": True, "required": required}
     return {
         "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{SUFFIX}",
         "key": KEY,

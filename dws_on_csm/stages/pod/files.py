@@ -1,4 +1,5 @@
-"""The files of a slurmctld in a pod, changed at their source: keys of a ConfigMap and of a Secret."""
+"""The files of a slurmctld in a pod, changed at their source: keys of a ConfigMap, or of the templates that a Job renders, and of
+a Secret."""
 
 from __future__ import annotations
 
@@ -13,17 +14,20 @@ from dws_on_csm.model.actions import STATE, Action, CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import StepContext
-from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.pod import discover, templates
 from dws_on_csm.stages.pod.discover import pod_of, state
 
 
 def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
-    """Write keys of the ConfigMap that is the pod's /etc/slurm (None: remove the key), and refresh the pod.
+    """Put files beside slurm.conf (None: remove the file), and refresh the pod: keys of the ConfigMap that is the pod's /etc/slurm,
+    or of the templates from which a Job renders it. A file of this kind has no secret in it.
 
     It is a patch: an apply would remove the keys that another step applied.
     """
     pod, path = pod_of(ctx), discover.config_map(ctx)["path"]
     assert pod is not None
+    if known := templates.source(ctx):
+        return [record_read_files(ctx), templates.write(ctx, known, keys), refresh(ctx, pod)]
 
     def ask(cluster: Cluster) -> bytes:
         cluster.patch(path, {"data": dict(keys)})

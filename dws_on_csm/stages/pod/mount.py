@@ -9,7 +9,7 @@ from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import NotYetKnown, Restart, Step, StepContext, Value
 from dws_on_csm.stages import restarts
 from dws_on_csm.stages.facts import KUBECONFIG
-from dws_on_csm.stages.pod import discover, rollout
+from dws_on_csm.stages.pod import discover, host_kubectl, rollout, service_account
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, sources, state
 
 
@@ -24,15 +24,19 @@ def mode(ctx: StepContext) -> int:
 
 
 def wanted_volume(ctx: StepContext) -> dict[str, Any]:
-    """The pod's volume with the plugin's files and the Secret added; unchanged where it has them."""
+    """The pod's volume with the plugin's files and the Secret added; unchanged where it has them.
+
+    A plugin that logs in with the pod's ServiceAccount has its kubeconfig in the ConfigMap, and needs no Secret.
+    """
     have = state(ctx)
     volume = have["volume"]
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
     name = discover.config_map(ctx)["name"]
     wanted = [_with_mode(ctx, source) for source in sources(volume)]
-    wanted += _plugin(wanted, name)
-    if not have["secret"]["mounted"]:
+    by_account = service_account.chosen(ctx)
+    wanted += _plugin(volume, name, (*PLUGIN, FILE) if by_account and not have["secret"]["mounted"] else PLUGIN)
+    if not by_account and not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(ctx)}
         wanted.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
     if wanted == sources(volume):
@@ -49,24 +53,26 @@ def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
     return {"secret": {**mine, "items": [{**item, "mode": mode(ctx)} for item in mine.get("items") or ()]}}
 
 
-def _plugin(listed_sources: Sequence[Json], name: str) -> list[dict[str, Any]]:
-    """The source to add where the sources list files of ConfigMap `name`, but not the plugin's.
+def _plugin(volume: Json, name: str, files: Sequence[str]) -> list[dict[str, Any]]:
+    """The source to add where the volume lists files of ConfigMap `name`, but not the plugin's.
 
     It is optional, and a source of its own: the kubelet starts no pod while a listed key is missing.
     """
-    mine = [source["configMap"] for source in listed_sources if source.get("configMap", {}).get("name") == name]
-    if not all(source.get("items") for source in mine):
-        return []
-    listed = {item["path"] for source in mine for item in source["items"]}
-    items = [{"key": key, "path": key} for key in PLUGIN if key not in listed]
+    listed = discover.listed(volume, name)
+    missing = [file for file in files if listed is not None and file not in listed]
+    items = [{"key": file, "path": file} for file in missing]
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
 def _read_mount(ctx: StepContext, have: PodState) -> Value:
-    return _describe_volume(have["volume"])
+    return {**_describe_volume(have["volume"]), **host_kubectl.describe(have.get("kubectl", ""))}
 
 
-def _describe_volume(volume: Json | None) -> Value:
+def _want(ctx: StepContext) -> Value:
+    return {**_describe_volume(wanted_volume(ctx)), **host_kubectl.describe(host_kubectl.wanted(ctx))}
+
+
+def _describe_volume(volume: Json | None) -> dict[str, Value]:
     """The folder's sources as sentences."""
     described = []
     for entry in sources(volume):
@@ -84,15 +90,26 @@ def _octal(item: Json) -> str:
 def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     volume, wanted = state(ctx)["volume"], wanted_volume(ctx)
     assert volume is not None
-    at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
-    edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {state(ctx)['secret']['name']} together with ConfigMap {discover.config_map(ctx)['name']}"
-    return [rollout.action(ctx, title, [edit])]
+    edits: list[Json] = []
+    titles: list[str] = []
+    if (path := host_kubectl.wanted(ctx)) != state(ctx).get("kubectl", ""):
+        edits += host_kubectl.edits(ctx, state(ctx), path)
+        titles.append(f"the worker's kubectl as {path}")
+    if wanted != volume or not edits:
+        at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
+        edits.append({"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted})
+        titles.append(_title(ctx))
+    return [rollout.action(ctx, f"mount {', and '.join(titles)}", edits)]
+
+
+def _title(ctx: StepContext) -> str:
+    secret = f"Secret {state(ctx)['secret']['name']} together with " if not service_account.chosen(ctx) else ""
+    return f"{secret}ConfigMap {discover.config_map(ctx)['name']}"
 
 
 def _mount_side_effect(ctx: StepContext) -> str:
     effect = rollout.side_effect(ctx)
-    if mode(ctx) == 0o444:
+    if not service_account.chosen(ctx) and mode(ctx) == 0o444:
         effect += "; every user in the pod can read the kubeconfig, unless securityContext.fsGroup is SlurmUser's group"
     return effect
 
@@ -105,7 +122,7 @@ STEP = Step(
     discover.MOUNT.step,
     "pod",
     look,
-    lambda ctx: _describe_volume(wanted_volume(ctx)),
+    _want,
     _change_mount,
     read=_read_mount,
     settle_seconds=lambda site: 30.0,

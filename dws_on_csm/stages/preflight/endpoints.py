@@ -52,8 +52,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "unreachable": Finding(
             "registry-unreachable",
             f"{registry.host} cannot be used: {text}",
-            f"run `curl -v https://{registry.host}/v2/` on {ctx.host} to see the cause; podman takes more CAs from"
-            f" /etc/containers/certs.d/{registry.host}/ca.crt",
+            images.registry_fix(ctx.site, text),
         ),
     }
     return (findings[have["problem"]],) if have["problem"] else ()

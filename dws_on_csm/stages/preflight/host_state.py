@@ -11,6 +11,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Look, ShellLook, StepContext
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.preflight import master
 
 FULL = 10_000
@@ -42,11 +43,9 @@ class HostState(TypedDict):
 
 
 def _look_controller(ctx: StepContext) -> Look:
-    slurm = ctx.site.slurm
-    parts = ("lib/as.sh", "lib/slurmctld.sh", "host/room.sh", "controller/room.sh")
     asked_at = time.time()
-    script = render.script(*parts, folder=slurm.folder, unit=slurm.service, state=STATE)
-    return ShellLook(script, lambda out: parse(out, asked_at))
+    script = render.script("host/room.sh", "controller/room.sh")
+    return ShellLook(script, lambda out: parse(out, asked_at), controller_library.text(ctx))
 
 
 # --- nodes

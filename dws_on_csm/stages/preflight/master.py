@@ -7,20 +7,27 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dws_on_csm.domain import compatibility
+from dws_on_csm.domain import compatibility, tested
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
+from dws_on_csm.stages.dws import external
 from dws_on_csm.stages.facts import CLUSTER, ClusterState
 from dws_on_csm.stages.preflight import logins
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
 
+TOOLS_TO_DEPLOY = ("expr", "make", "podman", "python3-yaml", "which")
+"""Those that only the deployment of DWS needs."""
+
 REQUIRED_KB = 2_000_000
 """Kilobytes of free disk space: the clone is 100 MB; images and podman's unpacked layers need several hundred more."""
+
+REQUIRED_KB_EXTERNAL = 100_000
+"""The same where somebody else deploys DWS: the plugin's clone is small, and this tool's records are."""
 
 SKEW = 30.0
 """Seconds by which a host's clock may differ: a certificate is valid from the master's time on."""
@@ -72,8 +79,11 @@ def skew(out: bytes, asked_at: float, answered_at: float) -> float:
 
 def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
-    lacking = [rest for word, rest in words if word == "lacks"]
-    findings = [logins.not_root(ctx.host)] if ["uid", "0"] not in words else []
+    spared = TOOLS_TO_DEPLOY if ctx.site.external else ()
+    lacking = [rest for word, rest in words if word == "lacks" and rest not in spared]
+    if ["uid", "0"] not in words:
+        return [logins.not_root(ctx.host)]
+    findings: list[Finding] = []
     if lacking:
         text = f"{ctx.host} lacks {', '.join(lacking)}"
         findings.append(
@@ -81,8 +91,9 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
         )
     findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
     findings += [_open(rest) for word, rest in words if word == "open-file"]
-    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < REQUIRED_KB)
-    findings += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
+    required = REQUIRED_KB_EXTERNAL if ctx.site.external else REQUIRED_KB
+    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < required)
+    findings += [_room(ctx.host, required, *rest.split(" ", 1)) for rest in rooms]
     return [*findings, *clock(ctx.host, have["skew"])]
 
 
@@ -98,8 +109,8 @@ def _open(path: str) -> Finding:
     )
 
 
-def _room(host: str, free: str, where: str) -> Finding:
-    text = f"{where} on {host} has {int(free) // 1000} MB of free space, but {REQUIRED_KB // 1000} MB are needed"
+def _room(host: str, required: int, free: str, where: str) -> Finding:
+    text = f"{where} on {host} has {int(free) // 1000} MB of free space, but {required // 1000} MB are needed"
     return Finding("disk-full", text, f"free disk space below {where}, for instance with `podman image prune`")
 
 
@@ -123,7 +134,8 @@ def set_clock(host: str) -> str:
 # --- the cluster
 
 
-def _read_cluster(cluster: Cluster) -> ClusterState:
+def read_cluster(cluster: Cluster) -> ClusterState:
+    """The versions in the cluster, and its workers. Raises ClusterError."""
     version = cluster.get("/version") or {}
     served = cluster.get("/apis/cert-manager.io") or {"versions": []}
     nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
@@ -161,14 +173,16 @@ def _control_plane(node: Mapping[str, Any]) -> bool:
     )
 
 
+def _versions(ctx: StepContext) -> dict[str, str]:
+    return {"dws": external.version(ctx), "plugin": ctx.site.versions.plugin}
+
+
 def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    versions = {
-        "dws": ctx.site.versions.dws,
-        "plugin": ctx.site.versions.plugin,
-        "kubernetes": have["kubernetes"].partition("+")[0],
-    }
+    versions = {**_versions(ctx), "kubernetes": have["kubernetes"].partition("+")[0]}
     declined = ("dws-too-new",) if ctx.site.plugin.workflow_version == "plugin" else ()
     findings = list(compatibility.findings(versions, declined=declined))
+    if ctx.site.external:
+        return findings
     if not {"v1", "v1alpha3"} & set(have["cert_manager"]):
         text = "cert-manager is not installed, or serves neither v1 nor v1alpha3; DWS's webhook gets its certificate from it"
         findings.append(
@@ -194,4 +208,9 @@ def _few_workers(have: ClusterState) -> Finding:
 
 MASTER = Check("master", "master", _look_master, _judge_master)
 
-CLUSTER_CHECK = Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(_read_cluster), _judge_cluster)
+
+def _note_cluster(ctx: StepContext, have: Value) -> str:
+    return tested.note({**_versions(ctx), "kubernetes": have["kubernetes"].partition("+")[0].removeprefix("v")})
+
+
+CLUSTER_CHECK = Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(read_cluster), _judge_cluster, note=_note_cluster)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
-from dws_on_csm.stages.dws import installed, namespace_deletion, replace, workflow_namespace
-from dws_on_csm.stages.preflight import endpoints, host_state, logins, master, unlisted_controllers, writable_folders
+from dws_on_csm.stages.dws import installed, namespace_deletion, other_installer, workflow_namespace
+from dws_on_csm.stages.dws import replace as dws_replace
+from dws_on_csm.stages.preflight import (
+    endpoints,
+    external_dws,
+    host_state,
+    job_user,
+    login_cluster,
+    logins,
+    master,
+    unlisted_controllers,
+    writable_folders,
+)
 from dws_on_csm.stages.slurm import computes, controller, pod_checks, start
+
+_INSTALLER = other_installer.check()
 
 STAGE = Stage(
     "preflight",
@@ -17,10 +32,11 @@ STAGE = Stage(
         endpoints.REGISTRY,
         master.CLUSTER_CHECK,
         installed.CHECK,
+        _INSTALLER,
         namespace_deletion.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,
-        *replace.checks("preflight"),
+        *dws_replace.checks("preflight"),
         pod_checks.CHECK,
         logins.CONTROLLER,
         host_state.HOST,
@@ -34,5 +50,17 @@ STAGE = Stage(
         host_state.NODE,
         computes.CHECK,
         verify.USER,
+        login_cluster.CHECK,
+        job_user.CHECK,
     ),
 )
+
+_OF_A_DEPLOYMENT = {
+    check.name for check in (endpoints.REGISTRY, _INSTALLER, namespace_deletion.CHECK, *dws_replace.checks(STAGE.name))
+}
+
+EXTERNAL = replace(
+    STAGE,
+    steps=(external_dws.CHECK, *(item for item in STAGE.steps if item.name not in _OF_A_DEPLOYMENT)),
+)
+"""Where somebody else deploys DWS: that DWS is checked in place of what a deployment needs."""

@@ -10,6 +10,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext, Value
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.pod import discover
 
@@ -24,10 +25,8 @@ def look(ctx: StepContext) -> Look:
     slurm = ctx.site.slurm
     own = (f"{slurm.folder}/{name}" for name in (names.PLUGIN_LUA, names.PLUGIN_CONF))
     files = [slurm.conf, *own, names.KUBECONFIG]
-    settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
-    return ShellLook(
-        render.script("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh", **settings), parse
-    )
+    script = render.script("controller/slurm_folders.sh", files=shlex.join(files))
+    return ShellLook(script, parse, controller_library.text(ctx))
 
 
 def parse(out: bytes) -> Value:

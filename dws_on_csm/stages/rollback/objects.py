@@ -12,7 +12,7 @@ from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import STATE, Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot
-from dws_on_csm.model.step import Check, Fact, Finding, Look, Refused, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, Look, Refused, Removal, Step, StepContext, Value
 from dws_on_csm.stages.dws import foreign_objects, installed, kept_configuration
 from dws_on_csm.stages.rollback import unchanged
 
@@ -109,9 +109,10 @@ def _write(known: ObjectSnapshot, verb: str, path: str, version: str) -> RunScri
     return RunScript(f"restore {known.label}", command, data=content, objects=(known.path,))
 
 
-def _object_removals(things: Sequence[ObjectSnapshot], have: Value) -> str:
+def _object_removals(things: Sequence[ObjectSnapshot], have: Value) -> Sequence[Removal]:
+    """The objects one by one: the undeploy before this step removes most of them, and what is left was confirmed all the same."""
     gone = [known.label for known in things if known.before is None and have[known.label] == THERE]
-    return f"in the cluster: {', '.join(gone)}" if gone else ""
+    return [Removal(f"in the cluster: {', '.join(gone)}", frozenset(gone))] if gone else []
 
 
 # Prints what the first removal since the run `first` had saved.

@@ -36,12 +36,22 @@ from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.rollback import files as rollback_files
 from dws_on_csm.stages.rollback import objects, unchanged
-from dws_on_csm.stages.slurm import activate, close_dws, controller, deactivate, pod_checks, slurmctld, transaction
+from dws_on_csm.stages.rollback import templates as rollback_templates
+from dws_on_csm.stages.slurm import (
+    activate,
+    close_dws,
+    controller,
+    deactivate,
+    pod_checks,
+    slurmctld,
+    start,
+    transaction,
+)
 
 
 def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
-    first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
+    first, side, cluster = _preflight(goal, conf), _slurm_side(goal, conf), _cluster(goal)
     parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
     return _with_dws_closed(goal, (first, *_one_after_the_other(parts)))
 
@@ -60,7 +70,7 @@ def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stag
         replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every
     ]
     closed.insert(1, close_dws.stage(around))
-    return (*closed, close_dws.last(closed, close_dws.NAME, *([rollout.ROLLED] if goal.pods else ())))
+    return (*closed, close_dws.last(closed, close_dws.NAME, *([rollout.ROLLED] if goal.pods or goal.templates else ())))
 
 
 def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
@@ -77,18 +87,20 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 # --- before anything is touched
 
 
-def _preflight(goal: RollbackTarget) -> Stage:
-    known = {item.name: item for item in _base(goal).steps}
+def _preflight(goal: RollbackTarget, conf: str) -> Stage:
+    known = {item.name: item for item in _base(goal).steps if item.name != start.CHECK.name}
     if goal.dws != "remove":
         known |= {check.name: check for check in _guards(goal, "preflight")}
     if _crds(goal):
         known |= {"owned": dependents.check(lambda ctx: True)}
-    if goal.dws != "leave" or goal.things or goal.pods:
+    if goal.dws != "leave" or goal.things or goal.pods or goal.templates:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
-    if goal.slurm or goal.pods or any(goal.files.values()):
+    if goal.slurm or goal.pods or goal.templates or any(goal.files.values()):
         judge = deactivate.judge if goal.off else known.get("controller", _CONTROLLER_PLACED).judge  # type: ignore[union-attr]
         known |= {"pod": pod_checks.KNOWN, "controller": replace(_CONTROLLER_PLACED, judge=judge)}
         known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
+    if goal.slurm:
+        known |= {start.CHECK.name: start.before(_slurm(goal, conf))}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked_names.CHECK.name: revoked_names.CHECK}
     read = (unchanged.runs(role, goal) for role in ("master", "controller", "compute"))
@@ -148,7 +160,7 @@ def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
     files = rollback_files.files(goal, "plugin", "controller", {conf})
     files_stages = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
-    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
+    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods or goal.templates else ()))
     if goal.off:  # a job may have come since the preflight was judged
         daemons = (_guarded(goal, daemons[0]), *daemons[1:])
         files_stages = tuple(_guarded(goal, stage) for stage in files_stages)
@@ -225,7 +237,8 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
         status_text=activate.daemon_status,
         hint="run `kubectl rollout status` and `kubectl logs` for the pod's workload",
     )
-    return Stage("pods", (), (objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
+    generated = (rollback_templates.step(goal.templates, goal.run),) if goal.templates else ()
+    return Stage("pods", (), (*generated, objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
         "slurmctld", (), (answers,)
     )
 

@@ -53,7 +53,7 @@ def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
 
 def cluster_objects(goal: RollbackTarget) -> Check:
     """The check that the objects are as those runs left them, as far as the records say."""
-    watched = [known for known in (*goal.things, *goal.pods) if known.left]
+    watched = [known for known in (*goal.things, *goal.pods, *goal.templates) if known.left]
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         return [object_changed(known, goal.run) for known in watched if have[known.path] not in known.left]

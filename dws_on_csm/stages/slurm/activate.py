@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
@@ -15,6 +15,7 @@ from dws_on_csm.model.step import (
     Check,
     Constant,
     Fact,
+    Facts,
     Finding,
     Look,
     NotYetKnown,
@@ -27,10 +28,10 @@ from dws_on_csm.model.step import (
 )
 from dws_on_csm.stages import restarts
 from dws_on_csm.stages.dws import workflows
-from dws_on_csm.stages.pod import discover, rollout
+from dws_on_csm.stages.pod import discover, generated, rollout, templates
 from dws_on_csm.stages.slurm import other_burst_buffer, slurmctld, transaction
 
-KEY = "BurstBufferType"
+KEY = slurm_conf.BURST_BUFFER
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
 
 
@@ -103,9 +104,56 @@ def checksum_with_setting(text: str) -> str:
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
         raise Refused(Finding("slurm-conf-missing", f"no {ctx.site.slurm.conf} on {ctx.host}", "correct slurm.folder"))
-    return [
-        transaction.action(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, following=want, back=have)
-    ]
+    return [_transaction(ctx, _title(ctx, f"set {KEY} in {_source(ctx)}"), have, following=want, back=have)]
+
+
+def _transaction(ctx: StepContext, title: str, seen: str, *, following: str | None, back: str | None) -> Action:
+    return transaction.action(
+        ctx,
+        title,
+        seen,
+        following=following,
+        back=back,
+        template=lambda before, after: _edit_template(ctx, before, after),
+    )
+
+
+def _source(ctx: StepContext) -> str:
+    """The file that is edited, for people."""
+    known = templates.source(ctx)
+    return (
+        f"{ctx.site.slurm.conf} (ConfigMap {known['templates']}, Job {known['job']})" if known else ctx.site.slurm.conf
+    )
+
+
+def _edit_template(ctx: StepContext, before: str, after: str) -> Mapping[str, Any]:
+    """The edit of slurm.conf's template with which the Job renders the burst buffer as `after` has it, in place of `before`."""
+    known = templates.source(ctx)
+    assert known is not None
+    text = templates.slurm_conf(ctx, known)
+    values = [setting.value if (setting := slurm_conf.value(conf, KEY)) else None for conf in (before, after)]
+    keys = {templates.SLURM_CONF: (text, template_text(ctx, text, after))}
+    return generated.edit(known, keys, {templates.SLURM_CONF: (KEY, values[0], values[1])}, ctx.site.deadlines.deploy)
+
+
+def template_text(ctx: StepContext, template: str, model: str) -> str:
+    """slurm.conf's template with the burst buffer set where `model`, a rendered slurm.conf, sets it itself, else without."""
+    setting = slurm_conf.value(model, KEY)
+    if setting and slurmctld.is_lua(setting.value):
+        return wanted_text(ctx, template)
+    return slurm_conf.without_setting(template, KEY)
+
+
+def template_of_result(ctx: StepContext, *, on: bool) -> dict[str, str]:
+    """slurm.conf's template where the rendered slurm.conf is as wanted (with the burst buffer or without) and the template is not:
+    {"slurm.conf": as it shall be}; as it is otherwise, since slurmctld's restart goes with such a change."""
+    known, seen = templates.source(ctx), ctx.facts.on(templates.PLUGIN, ctx.host)
+    if known is None or seen is None:
+        return {}
+    text, rendered = seen["templates"].get(templates.SLURM_CONF, ""), seen["result"].get(templates.SLURM_CONF, "")
+    setting = slurm_conf.value(rendered, KEY)
+    fits = bool(setting and slurmctld.is_lua(setting.value)) if on else setting is None
+    return {templates.SLURM_CONF: template_text(ctx, text, rendered) if fits else text}
 
 
 def _title(ctx: StepContext, change: str) -> str:
@@ -118,9 +166,7 @@ def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
     """Restore slurm.conf's text `before` and restart slurmctld, as a rollback does."""
     now = current_text(ctx)
     return (
-        []
-        if now == before
-        else [transaction.action(ctx, _title(ctx, "restore slurm.conf"), now, following=before, back=now)]
+        [] if now == before else [_transaction(ctx, _title(ctx, "restore slurm.conf"), now, following=before, back=now)]
     )
 
 
@@ -135,11 +181,7 @@ def disable(ctx: StepContext) -> Sequence[Action]:
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
         return []
-    return [
-        transaction.action(
-            ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, following=without, back=now
-        )
-    ]
+    return [_transaction(ctx, _title(ctx, f"remove {KEY} from {_source(ctx)}"), now, following=without, back=now)]
 
 
 # --- the daemon
@@ -160,12 +202,15 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
     kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _known_to_start(ctx, now))
-    again = transaction.action(
-        ctx, f"restart {ctx.site.slurm.service}", now, following=None, back=None if kept else without
-    )
+    again = restart_action(ctx, back=None if kept else without)
     if _stopped(ctx) and isinstance(again, RunScript):
         again = replace(again, note=f"slurmctld did not run on {ctx.host}; this run started it")
     return [again]
+
+
+def restart_action(ctx: StepContext, back: str | None) -> Action:
+    """Restart slurmctld; where it does not come up, write `back` to slurm.conf and start it once more."""
+    return _transaction(ctx, f"restart {ctx.site.slurm.service}", current_text(ctx), following=None, back=back)
 
 
 def _stopped(ctx: StepContext) -> bool:
@@ -183,6 +228,8 @@ def _runs_elsewhere(ctx: StepContext, key: Literal["id", "text"]) -> bool:
     """Whether another controller runs with the present text of the same file ("id") or of an equal file ("text")."""
     files, daemons = ctx.facts.all(SLURM_CONF), ctx.facts.all(slurmctld.FACT)
     own = files[ctx.host]
+    if templates.source(ctx):
+        key = "text"  # the files of two pods, from one template
     same = [host for host, file in files.items() if own and file and file[key] == own[key]]
     good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
     return any(host != ctx.host and not slurmctld.stale(ctx.site, daemons[host]) for host in good)
@@ -239,6 +286,12 @@ def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     return f"restarts {ctx.site.slurm.service}; {restarts.jobs_text(ctx)}"
 
 
+def _conf_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
+    known = templates.source(ctx)
+    source = f"edits the template in ConfigMap {known['templates']}; Job {known['job']} renders it; " if known else ""
+    return source + _restart_side_effect(ctx, have, want)
+
+
 def restart(ctx: StepContext, after: str = "") -> Restart | None:
     """The restart of a slurmctld that runs; None where none does: it is only started."""
     if not slurmctld.state(ctx)["main"]:
@@ -253,6 +306,17 @@ def _conf_restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
 def _daemon_restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
     """It restarts where it is not current, and after another burst_buffer.conf: slurmctld reads that at its start only."""
     return restart(ctx, after=AFTER if have == want else "")
+
+
+def restart_order(facts: Facts, hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """The controllers in the order of their restarts. Where a Job generates their files, the backups are first, as CSM's documents
+    say: when the primary restarts, a backup with the new files can take over."""
+    pods = facts.known(discover.FACT)
+    config_maps = [pods[host].get("config_map") if host in pods else None for host in hosts]
+    if not all(config_map and discover.source(config_map) for config_map in config_maps):
+        return hosts
+    daemons = facts.known(slurmctld.FACT)
+    return tuple(sorted(hosts, key=lambda host: -slurmctld.position(daemons[host]) if host in daemons else 0))
 
 
 AFTER = "plugin.conf"
@@ -282,7 +346,7 @@ CONF = Step(
     _change_conf,
     read=lambda ctx, conf: conf["text"] if conf else None,
     settle_seconds=discover.settle_seconds(0.0),
-    side_effect=_restart_side_effect,
+    side_effect=_conf_side_effect,
     restarts=_conf_restart,
     window=lambda ctx, have, want: True,
     hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",

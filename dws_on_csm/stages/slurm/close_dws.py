@@ -2,21 +2,28 @@
 
 Slurm's plugin creates a job's Workflow while sbatch waits, and refuses the job where it can't. So no job with #DW is accepted while
 DWS is closed, and the checks after this stage see all jobs that were accepted before. `last` reopens DWS.
+
+Where somebody else deploys DWS, others use it: it is closed to this site's jobs alone, also where a run that died leaves it closed.
+Those are Workflows with the plugin's label in this site's namespace, which no other Slurm can use: names of Workflows are
+numbers of jobs.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, RunScript
+from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import closing, installed, open_dws
+from dws_on_csm.model.step import ApiLook, Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.stages.dws import closing, installed, open_dws, workflows
 from dws_on_csm.stages.dws.open_dws import PROGRAM
+from dws_on_csm.stages.facts import NAMED
 from dws_on_csm.stages.slurm import transaction
 
 NAME = "close"
@@ -24,9 +31,30 @@ DWS: Fact[str] = Fact(NAME, "dws")
 """Whether DWS is "open" or "closed"."""
 
 
-def _command() -> str:
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _of_site(ctx: StepContext) -> Mapping[str, Any]:
+    """What closes DWS to this site's jobs: in the namespaces that the controllers' kubeconfigs and the site file name, or in all
+    where a kubeconfig was not seen."""
+    seen = ctx.facts.known(NAMED)
+    spaces = {ctx.site.access.namespace}
+    spaces |= {file.get("namespace", "default") for file in seen.values() if "mode" in file}
+    complete = all(host.name in seen for host in ctx.site.controllers)
+    named = sorted(filter(_NAMESPACE.fullmatch, spaces)) if complete else ()
+    return closing.of_slurm({"origin": workflows.ORIGIN}, named)
+
+
+def _look(ctx: StepContext) -> Look:
+    if not ctx.site.external:
+        return open_dws.STEP.look(ctx)
+    want = _of_site(ctx)
+    return ApiLook(lambda cluster: "closed" if closing.covers(cluster.get(closing.PATH), want) else "open")
+
+
+def _command(closed: Mapping[str, Any] = closing.CONFIGURATION) -> str:
     program = f"{PROGRAM}\nclose(json.loads(sys.stdin.buffer.read().decode()))\n"
-    return f"printf %s {shlex.quote(json.dumps(closing.CONFIGURATION))} | python3 -c {shlex.quote(program)}"
+    return f"printf %s {shlex.quote(json.dumps(closed))} | python3 -c {shlex.quote(program)}"
 
 
 def _want(ctx: StepContext) -> Value:
@@ -39,14 +67,20 @@ def stage(around: Sequence[str]) -> Stage:
     return Stage(NAME, ("preflight",), (_CLOSED,), around=tuple(around))
 
 
+def _close(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    closed = _of_site(ctx) if ctx.site.external else closing.CONFIGURATION
+    return [RunScript("close DWS: its API rejects new Workflows", _command(closed), 300.0)]
+
+
 _CLOSED = Step(
     DWS.step,
     "master",
-    open_dws.STEP.look,
+    _look,
     _want,
-    lambda ctx, have, want: [RunScript("close DWS: its API rejects new Workflows", _command(), 300.0)],
+    _close,
     side_effect=lambda ctx, have, want: (
-        'until this run ends, sbatch refuses jobs with #DW ("dws-is-being-removed.submit-again-later"); this run then checks'
+        "until this run ends, sbatch refuses jobs with #DW"
+        f' ("{closing.WORDS if ctx.site.external else "dws-is-being-removed.submit-again-later"}"); this run then checks'
         " Workflows and jobs once more"
     ),
     hint="Slurm keeps its burst buffer until DWS is closed to new jobs with #DW; run again to retry",

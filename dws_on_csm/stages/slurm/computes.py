@@ -27,10 +27,11 @@ LEGEND = "- present, + expected"
 
 
 class NodeConf(TypedDict):
-    """slurm.conf on a node."""
+    """slurm.conf on a node. `acl`: it has an ACL, which gives others rights than its mode says."""
 
     mode: str
     owner: str
+    acl: bool
     text: str
 
 
@@ -58,9 +59,9 @@ def parse(out: bytes) -> NodeConf | None:
     """Parse the look's output; None where there is no file. Raises ValueError."""
     if not out.strip():
         return None
-    mode, owner, content = out.decode().split()
+    mode, owner, acl, content = out.decode().split()
     int(mode, 8)  # ValueError: no mode
-    return {"mode": mode, "owner": owner, "text": slurm_conf.decoded(unpacked(b64decode(content)))}
+    return {"mode": mode, "owner": owner, "acl": acl != "-", "text": slurm_conf.decoded(unpacked(b64decode(content)))}
 
 
 def unpacked(content: bytes) -> bytes:
@@ -108,6 +109,12 @@ def judge(ctx: StepContext, conf: NodeConf | None) -> Sequence[Finding]:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
+    if conf is None:
+        text = f"{ctx.site.slurm.conf} is missing on {ctx.host}, and a node needs one: the controllers' slurm.conf does not set "
+        text += "enable_configless"
+        fix = f"copy the controllers' file to {ctx.host}, or set slurm_conf for this group: `edit` copies it; `print` only says "
+        fix += "that it is missing, for nodes whose slurmd reads another file"
+        return (Finding("slurm-conf-differs", text, fix),)
     text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {first_few(lines, noun='lines')}"
     fix = "make the files equal, or set slurm_conf for this group: `edit` makes them equal, `print` only shows the difference"
     return (Finding("slurm-conf-differs", text, fix),)
@@ -131,6 +138,8 @@ def _difference_status(ctx: StepContext) -> str:
     """The status of a node that is only compared; "" if its file is equal."""
     conf = ctx.facts.all(COMPARED).get(ctx.host)
     lines = [] if configless(ctx) else _difference(ctx, conf, ours=True)
+    if lines and conf is None:
+        return f"{ctx.site.slurm.conf} is missing"
     if group(ctx).slurm_conf == "check" and not _difference(ctx, conf, ours=False):
         return f"lacks {activate.KEY}={slurmctld.TYPE}, which only slurmctld reads" if lines else ""
     return f"differs from the controllers' ({LEGEND}): {first_few(lines, noun='lines')}" if lines else ""
@@ -160,12 +169,17 @@ def _want(ctx: StepContext) -> Value:
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    seen = ctx.facts.all(EDITED)[ctx.host] or {"mode": "644", "owner": "root:root"}
-    opened = _exposed_passwords(str(have or ""), str(want), int(seen["mode"], 8), _closed_group(ctx, seen["owner"]))
+    seen = ctx.facts.all(EDITED)[ctx.host]
+    if seen and seen["acl"]:
+        text = f"{ctx.site.slurm.conf} on {ctx.host} has an ACL, and a new file in its place would not have it"
+        fix = f"run `setfacl -b {ctx.site.slurm.conf}` there if nobody needs the ACL, or set slurm_conf: print for this group"
+        raise Refused(Finding("slurm-conf-acl", text, fix))
+    mode, owner = (seen["mode"], seen["owner"]) if seen else ("644", "root:root")
+    opened = _exposed_passwords(str(have or ""), str(want), int(mode, 8), _closed_group(ctx, owner))
     if opened:
         text = (
             f"the controllers' {ctx.site.slurm.conf} contains a password ({', '.join(opened)}), and users can read that file"
-            f" on {ctx.host} (mode {seen['mode']}, {seen['owner']})"
+            f" on {ctx.host} (mode {mode}, {owner})"
         )
         fix = (
             f"run `chmod 600 {ctx.site.slurm.conf}` there if no user's command needs it, remove the password from the"
@@ -173,7 +187,7 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         )
         raise Refused(Finding("slurm-conf-secret", text, fix))
     content = str(want).encode(errors="surrogateescape")
-    return [Put(ctx.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
+    return [Put(ctx.site.slurm.conf, content, int(mode, 8), owner)]
 
 
 def _closed_group(ctx: StepContext, owner: str) -> bool:

@@ -9,27 +9,20 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import compatibility, names, slurm_conf
+from dws_on_csm.domain import compatibility, names, slurm_conf, tested
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.facts import CONTROLLER, Controller, Single
+from dws_on_csm.stages.pod import discover, host_kubectl
 from dws_on_csm.stages.slurm import activate, other_burst_buffer, slurmctld
 
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the check `controller`; `parse` says what it returns."""
-    slurm = ctx.site.slurm
     return CONTROLLER.shell(
-        render.script(
-            "lib/as.sh",
-            "lib/slurmctld.sh",
-            "lib/lua.sh",
-            "controller/controller.sh",
-            folder=slurm.folder,
-            unit=slurm.service,
-        ),
-        parse,
+        render.script("lib/lua.sh", "controller/controller.sh"), parse, controller_library.text(ctx)
     )
 
 
@@ -211,15 +204,9 @@ def _kubectl_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     if have["kubectl"]:
         return ()
     text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({have['path']})"
-    return (Finding("kubectl-missing", text, _kubectl_fix(ctx)),)
+    if pod := discover.pod_of(ctx):
+        return host_kubectl.missing(ctx, pod, text)
+    return (Finding("kubectl-missing", text, "install a kubectl of the cluster's version in /usr/local/bin there"),)
 
 
-def _kubectl_fix(ctx: StepContext) -> str:
-    """How to install kubectl; in a pod it must be part of the image."""
-    if pod := next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None):
-        which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"
-        return f"give {which} an image with a kubectl of the cluster's version"
-    return "install a kubectl of the cluster's version in /usr/local/bin there"
-
-
-CHECK = Check("controller", "controller", look, judge)
+CHECK = Check("controller", "controller", look, judge, note=lambda ctx, have: tested.note({"slurm": have["version"]}))

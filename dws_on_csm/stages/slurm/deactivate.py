@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Site
@@ -12,8 +12,8 @@ from dws_on_csm.model.actions import Action, Remove
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages import restarts
-from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, plugin, slurmctld, transaction
+from dws_on_csm.stages.pod import discover, files, host_kubectl, templates
+from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, plugin, slurmctld
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -58,8 +58,7 @@ def _read_daemon(ctx: StepContext, daemon: Value) -> Value:
 
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    title = f"restart {ctx.site.slurm.service}"
-    return [transaction.action(ctx, title, activate.current_text(ctx), following=None, back=None)]
+    return [activate.restart_action(ctx, back=None)]
 
 
 SLURM = Stage(
@@ -80,8 +79,10 @@ SLURM = Stage(
             want=lambda ctx: {"answers": True, "not read": []},
             change=_restart,
         ),
+        host_kubectl.UNMOUNTED,
     ),
     serial=True,
+    order=activate.restart_order,
 )
 """Restart one controller after the other without the burst buffer."""
 
@@ -101,8 +102,19 @@ def _look_files(ctx: StepContext) -> ShellLook:
 def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if not discover.pod_of(ctx):
         return [Remove(path, secret=path == names.KUBECONFIG) for path in have["to remove"]]
-    own = [name for name in discover.PLUGIN if f"{ctx.site.slurm.folder}/{name}" not in have["left"]]
-    return [*files.config(ctx, dict.fromkeys(own)), *files.no_kubeconfig(ctx)]
+    return [*files.config(ctx, dict.fromkeys(_own_keys(ctx))), *files.no_kubeconfig(ctx)]
+
+
+def _own_keys(ctx: StepContext) -> list[str]:
+    left = other_burst_buffer.paths(ctx)
+    own = [name for name in discover.PLUGIN if f"{ctx.site.slurm.folder}/{name}" not in left]
+    return [*own, discover.FILE] if discover.config_map(ctx).get("kubeconfig") else own
+
+
+def _wanted_templates(ctx: StepContext) -> Mapping[str, str | None]:
+    """Without the plugin's files. The line of slurm.conf went with slurmctld's restart, where the rendered file had it."""
+    gone: dict[str, str | None] = dict.fromkeys(_own_keys(ctx))
+    return gone if _others_lua(ctx) else gone | activate.template_of_result(ctx, on=False)
 
 
 def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
@@ -131,6 +143,7 @@ FILES = Stage(
     (
         Check("lua", "controller", lambda ctx: plugin.look_file(ctx, names.PLUGIN_LUA), lambda ctx, have: ()),
         Check("conf", "controller", lambda ctx: plugin.look_file(ctx, names.PLUGIN_CONF), lambda ctx, have: ()),
+        templates.step(templates.PLUGIN, _wanted_templates, files.config),
         Step(
             "files",
             "controller",

@@ -102,6 +102,15 @@ def refuse(ctx: StepContext, name: str) -> None:
         raise Refused(finding)
 
 
+def refuse_template(ctx: StepContext, name: str, text: str) -> None:
+    """Raise Refused if the template of this file, from which a Job renders it, is another tool's."""
+    if foreign(name, text):
+        problem = (
+            f"the template of {name} of {ctx.host} is not DWS's plugin (begins with: {' '.join(text.split())[:80]})"
+        )
+        raise Refused(_other(problem, "remove that key of the templates and run their Job"))
+
+
 def _seen(ctx: StepContext) -> Iterator[tuple[str, PluginFile]]:
     """Name and look of such files on this host, as far as they were read."""
     for name, fact in ((names.PLUGIN_LUA, LUA_FILE), (names.PLUGIN_CONF, CONF_FILE)):

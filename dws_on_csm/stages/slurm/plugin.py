@@ -17,9 +17,10 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.dws import workarea, workflow_version
-from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import controller, other_burst_buffer, slurm_user, slurmctld
+from dws_on_csm.stages.pod import discover, files, templates
+from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, slurm_user, slurmctld
 from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PluginFile
 
 
@@ -114,14 +115,9 @@ def _look_conf(ctx: StepContext) -> ShellLook:
 
 def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
     """The look at the file of this name; `before`: more templates that its script needs."""
-    script = render.script(
-        "lib/as.sh",
-        *before,
-        "lib/holds_secret.sh",
-        "controller/plugin_file.sh",
-        file=f"{ctx.site.slurm.folder}/{name}",
-    )
-    return LUA_FILE.shell(slurm_user.shell(ctx) + script, _parse_file)
+    file = f"{ctx.site.slurm.folder}/{name}"
+    script = render.script(*before, "lib/holds_secret.sh", "controller/plugin_file.sh", file=file)
+    return LUA_FILE.shell(script, _parse_file, controller_library.text(ctx))
 
 
 def _parse_file(out: bytes) -> PluginFile | None:
@@ -238,6 +234,21 @@ def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Ac
     return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
 
 
+def _wanted_templates(ctx: StepContext) -> Mapping[str, str | None]:
+    """The plugin's files; and the line of slurm.conf, where the rendered file has it."""
+    texts = {names.PLUGIN_LUA: _want_lua(ctx)["text"], names.PLUGIN_CONF: upstream(ctx)[names.PLUGIN_CONF]}
+    return {**texts, **activate.template_of_result(ctx, on=True)}
+
+
+def _change_templates(ctx: StepContext, wanted: Mapping[str, str | None]) -> Sequence[Action]:
+    seen = ctx.facts.on(templates.PLUGIN, ctx.host)
+    for name in discover.PLUGIN:
+        other_burst_buffer.refuse(ctx, name)
+        other_burst_buffer.refuse_template(ctx, name, seen["templates"].get(name, "") if seen else "")
+    lua = wanted.get(names.PLUGIN_LUA)
+    return [*(load(ctx, lua) if lua else ()), *files.config(ctx, wanted)]
+
+
 def load(ctx: StepContext, text: str) -> Sequence[Action]:
     """Load the text with slurmctld's Lua, as SlurmUser, before installing it; nothing where the host has no such Lua."""
     lua = controller.interpreter(ctx)
@@ -324,6 +335,7 @@ STAGE = Stage(
             status_text=workarea.commit_text,
             hint="check that the master reaches sources.plugin and that this tag exists; to work offline see docs/offline.md",
         ),
+        templates.step(templates.PLUGIN, _wanted_templates, _change_templates, _in_use),
         Step(
             "lua",
             "controller",

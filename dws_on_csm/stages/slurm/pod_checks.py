@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
+from dws_on_csm.domain import names
+from dws_on_csm.model.actions import STATE as STATE_FOLDER
 from dws_on_csm.model.step import Check, Finding, StepContext
-from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
+from dws_on_csm.stages.pod import service_account
 from dws_on_csm.stages.pod.discover import (
     FILE,
     FOLDER,
@@ -16,6 +19,7 @@ from dws_on_csm.stages.pod.discover import (
     SAME,
     SAME_ON_NODE,
     PodState,
+    listed,
     look,
     pod_of,
     sources,
@@ -31,7 +35,7 @@ def judge(ctx: StepContext, have: PodState) -> Sequence[Finding]:
     if not have["pod"]:
         return ()  # reported when it was connected to
     findings = [*_workload_findings(ctx, pod, have), *_folder_findings(ctx, have), *_kept_findings(ctx, pod, have)]
-    return [*findings, *_state_findings(ctx, have)]
+    return [*findings, *_state_findings(ctx, have), *_account_findings(ctx, pod, have)]
 
 
 def _workload_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
@@ -64,24 +68,57 @@ def _folder_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     elif config_map is None:
         text = f"the ConfigMaps mounted as {FOLDER} of pod {have['pod']} lack the key slurm.conf"
         yield Finding("pod-folder", text, "rename the key with Slurm's configuration to slurm.conf")
-    elif config_map["generated"]:
-        yield _generated(ctx, config_map["name"], config_map["generated"])
-    elif config_map["immutable"]:
+    elif config_map["generated"] and not config_map["generated"]["job"]:
+        yield _without_job(config_map["generated"])
+    elif config_map["immutable"] and not config_map["generated"]:
         text = f"ConfigMap {config_map['name']} is immutable"
         yield Finding("pod-immutable", text, "recreate it without `immutable: true`")
 
 
-def _generated(ctx: StepContext, name: str, source: Generated) -> Finding:
-    pod = pod_of(ctx)
-    assert pod is not None
-    namespace, _, job = source["job"].partition("/")
-    text = f"ConfigMap {pod.namespace}/{name} is rendered by Job {source['job']} from ConfigMap {source['templates']}:"
-    text += " what this run would change in it is lost when that Job runs again"
-    fix = f"add {', '.join(PLUGIN)} and BurstBufferType=burst_buffer/lua to the templates; run Job {job} again, as CSM's documents "
-    fix += f"say (save it with `kubectl -n {namespace} get job {job} -o yaml`, delete it, and create it without spec.selector and "
-    fix += "spec.template.metadata); then accept this finding by its name"
+def _without_job(source: Generated) -> Finding:
+    text = f"ConfigMap {source['result']} seems to be rendered from ConfigMap {source['templates']}, but no Job mounts these"
+    text += " templates: what this run would change is lost when such a Job runs"
+    if source["slurm_conf"] is None:
+        text = (
+            f"ConfigMap {source['templates']}, the site file's templates of {source['result']}, has no key slurm.conf"
+        )
+        return Finding("pod-generated", text, "correct `templates: NAMESPACE/NAME` of this pod in the site file")
+    fix = f"if a run of this tool was interrupted, `ls {STATE_FOLDER}/job.*.json` on the master shows the Job: create it with"
+    fix += " `kubectl create -f FILE`; otherwise set `job: NAMESPACE/NAME` of this pod in the site file"
     return Finding("pod-generated", text, fix)
 
+
+def _account_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
+    """What keeps the plugin from its pod's token, and who else would get its rights."""
+    if not have["workload"] or not have["config_map"] or not service_account.way(ctx, have).by_account:
+        return
+    name, template, secret = have.get("account", ""), _template(ctx, have), have["secret"]
+    lists = listed(have["volume"], have["config_map"]["name"]) is not None
+    fixed = have["workload"]["manager"] or secret.get("required") or lists
+    if secret["mounted"] and fixed:
+        text = f"pod {have['pod']} mounts Secret {secret['name']} as {names.KUBECONFIG}, and so hides the file that names the token"
+        fix = f"remove that mount from {template}; or set access.via: ca in {ctx.site.path.name}"
+        yield Finding("account-hidden", text, fix)
+    if not have.get("token"):
+        text = f"pod {have['pod']} has no token of its ServiceAccount {name}, with which the plugin is to log in"
+        fix = f"set automountServiceAccountToken: true in {template}; or set access.via: ca in {ctx.site.path.name}"
+        yield Finding("account-token-missing", text, fix)
+    elif service_account.token_problem(ctx, have):
+        user = ctx.facts.on(KUBECONFIG, ctx.host)
+        text = f"SlurmUser {user['slurm_user']} in {ctx.host} cannot read the pod's token ({names.ACCOUNT_TOKEN})"
+        group = user.get("slurm_group") or "the number of SlurmUser's group"
+        fix = f"set securityContext.fsGroup: {group} in {template}; or set access.via: ca in {ctx.site.path.name}"
+        yield Finding("account-token-unreadable", text, fix)
+    if name == f"{pod.namespace}/{DEFAULT}":
+        text = f"pod {have['pod']} has the ServiceAccount {name}, as every pod in {pod.namespace} that names no other: all of "
+        text += "them could create, read and delete every Workflow"
+        fix = f"set serviceAccountName in {template} to an account for slurmctld alone; or accept this finding by its name, if you "
+        fix += f"trust all pods in {pod.namespace}; or set access.via: ca in {ctx.site.path.name}"
+        yield Finding("account-shared", text, fix)
+
+
+DEFAULT = "default"
+"""The ServiceAccount of a pod that names none."""
 
 STATE = "/var/spool"
 """StateSaveLocation where slurm.conf has none."""
@@ -124,7 +161,12 @@ def _template(ctx: StepContext, have: PodState) -> str:
 
 
 def _kept_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
-    for resource, noun in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
+    config_map = have["config_map"]
+    # a restart of its pods is what the manager of a workload allows; what a Job renders is not edited; and a plugin that logs in
+    # with the pod's token needs no mount
+    workload = None if have["secret"]["mounted"] or _needs_no_mount(ctx, have) else have["workload"]
+    edited = None if config_map and config_map["generated"] else config_map
+    for resource, noun in ((workload, "workload"), (edited, "ConfigMap")):
         if resource and resource["manager"]:
             kind = resource.get("kind", noun)
             text = f"{kind} {pod.namespace}/{resource['name']} is managed by {resource['manager']}, which will revert changes"
@@ -132,6 +174,13 @@ def _kept_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Findi
             yield Finding(
                 "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
             )
+
+
+def _needs_no_mount(ctx: StepContext, have: PodState) -> bool:
+    """Whether the pod's template stays as it is: the plugin logs in with the pod's token, and new keys reach the pod."""
+    if not have["workload"] or not have["config_map"] or listed(have["volume"], have["config_map"]["name"]) is not None:
+        return False
+    return service_account.way(ctx, have).by_account
 
 
 def _by_hand(pod: Pod, have: PodState) -> str:
@@ -144,6 +193,6 @@ def _by_hand(pod: Pod, have: PodState) -> str:
     )
 
 
-CHECK = Check("pod", "pod", look, judge)
-KNOWN = replace(CHECK, judge=lambda ctx, have: ())
+CHECK = Check("pod", "pod", look, judge, note=lambda ctx, have: service_account.note(ctx))
+KNOWN = replace(CHECK, judge=lambda ctx, have: (), note=None)
 """The same look without findings, for runs that mount nothing new."""

@@ -9,9 +9,9 @@ from typing import TypedDict
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, ShellLook, StepContext
+from dws_on_csm.stages import controller_library
 
 
 class Daemon(TypedDict):
@@ -54,9 +54,7 @@ def is_lua(type_: str) -> bool:
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the step `daemon`; `parse` says what it returns."""
-    slurm = ctx.site.slurm
-    settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
-    return FACT.shell(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
+    return FACT.shell(render.read("controller/daemon.sh"), parse, controller_library.text(ctx))
 
 
 def parse(out: bytes) -> Daemon:
@@ -93,6 +91,11 @@ def in_charge(daemon: Daemon) -> bool:
     """Whether this slurmctld is in charge: the first that responds. The others stand by."""
     answering = [where for where, state in daemon["pings"] if state == "UP"]
     return answering[:1] == ["here"]
+
+
+def position(daemon: Daemon) -> int:
+    """The place of this slurmctld among those of slurm.conf: 0 for the primary, then its backups; -1 where it is unknown."""
+    return next((number for number, (where, _) in enumerate(daemon["pings"]) if where == "here"), -1)
 
 
 def answers(daemon: Daemon) -> bool:

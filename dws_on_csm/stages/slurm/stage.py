@@ -11,4 +11,5 @@ STAGE = Stage(
     ("plugin", "access", "images"),
     (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, activate.CONF, activate.DAEMON),
     serial=True,
+    order=activate.restart_order,
 )

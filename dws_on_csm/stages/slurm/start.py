@@ -9,13 +9,26 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TypedDict
 
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.printable import first_few
-from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, StepContext
+from dws_on_csm.model.step import (
+    Check,
+    Fact,
+    Finding,
+    NotYetKnown,
+    Refused,
+    ShellLook,
+    Stage,
+    Step,
+    StepContext,
+    Value,
+)
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import controller, slurmctld
@@ -28,6 +41,8 @@ class Start(TypedDict):
     auth      AuthType; `proof`: why SlurmUser cannot prove who he is by it, "" where he can
     state     StateSaveLocation, "" where it isn't set
     closed    why SlurmUser cannot write it: missing, closed, read-only or silent; "" where he can
+    cluster   ClusterName as slurmctld takes it
+    recorded  what its file `clustername` has instead: "has the name old"; "" where they fit, or that cannot be read
     holder    "PORT PROCESS NAME" of another process that has slurmctld's port, or ""
     user      SlurmUser's name
     """
@@ -37,6 +52,8 @@ class Start(TypedDict):
     proof: str
     state: str
     closed: str
+    cluster: str
+    recorded: str
     holder: str
     user: str
 
@@ -49,9 +66,7 @@ LIBRARY = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh")
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the check; `parse` says what it returns."""
-    slurm = ctx.site.slurm
-    script = render.script(*LIBRARY, "controller/start.sh", folder=slurm.folder, unit=slurm.service)
-    return START.shell(script, parse)
+    return START.shell(render.script("lib/slurm_start.sh", "controller/start.sh"), parse, controller_library.text(ctx))
 
 
 def parse(out: bytes) -> Start:
@@ -64,6 +79,8 @@ def parse(out: bytes) -> Start:
         "proof": single.get("proof", ""),
         "state": single.get("state", ""),
         "closed": single.get("closed", ""),
+        "cluster": single.get("cluster", ""),
+        "recorded": single.get("recorded", ""),
         "holder": single.get("holder", ""),
         "user": single.get("as", ""),
     }
@@ -71,7 +88,13 @@ def parse(out: bytes) -> Start:
 
 def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
     """The findings: each a reason why slurmctld would not start on this host."""
-    found = [*_unparsable(ctx, have), *_proof(ctx, have), *_state_folder(ctx, have), *_port(ctx, have)]
+    found = [
+        *_unparsable(ctx, have),
+        *_proof(ctx, have),
+        *_state_folder(ctx, have),
+        *_cluster(ctx, have),
+        *_port(ctx, have),
+    ]
     return found if have["unparsed"] else [*found, *_plugins(ctx)]
 
 
@@ -181,6 +204,19 @@ def _state_folder(ctx: StepContext, have: Start) -> Iterator[Finding]:
     yield Finding("state-folder-unusable", text, f"{fix}. If the jobs are on another disk, mount it first")
 
 
+def _cluster(ctx: StepContext, have: Start) -> Iterator[Finding]:
+    """The state of another cluster: slurmctld would mix both clusters' jobs, and ends instead."""
+    if not have["recorded"]:
+        return
+    file, cluster = f"{have['state']}/clustername", have["cluster"]
+    text = f"{file} on {ctx.host} {have['recorded']}, but slurm.conf there sets ClusterName={cluster}: slurmctld ends with "
+    text += f"CLUSTER NAME MISMATCH when it takes charge. {_if_restarted(ctx, 'S')}"
+    fix = f"check ClusterName and StateSaveLocation in slurm.conf on {ctx.host}, and correct what is wrong there. If both are "
+    fix += f"right, and no other cluster has its state there, run `rm {shlex.quote(file)}` on {ctx.host}: slurmctld writes it "
+    fix += "again at its start"
+    yield Finding("cluster-name-mismatch", text, fix)
+
+
 def _port(ctx: StepContext, have: Start) -> Iterator[Finding]:
     if not have["holder"]:
         return
@@ -227,3 +263,25 @@ def _plugins(ctx: StepContext) -> Iterator[Finding]:
 
 
 CHECK = Check(START.step, "controller", look, judge)
+"""For an install: judged on every controller."""
+
+
+def before(stage: Stage) -> Check:
+    """The same, judged only where a step of `stage` that changes slurm.conf or restarts slurmctld has something to do."""
+    steps = [step for step in stage.steps if isinstance(step, Step) and step.restarts]
+
+    def due(ctx: StepContext) -> bool:
+        return any(_has_work(ctx, step, Fact[Value](stage.name, step.name)) for step in steps)
+
+    return replace(CHECK, judge=lambda ctx, have: judge(ctx, have) if due(ctx) else ())
+
+
+def _has_work(ctx: StepContext, step: Step, fact: Fact[Value]) -> bool:
+    """Whether a step is not as wanted; True where that is unknown yet, False where the step refuses."""
+    seen = ctx.facts.known(fact)
+    try:
+        return ctx.host in seen and bool(step.have(ctx, seen[ctx.host]) != step.want(ctx))
+    except NotYetKnown:
+        return True
+    except Refused:
+        return False

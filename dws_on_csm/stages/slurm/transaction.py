@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
@@ -11,18 +12,22 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunElsewhere, RunScript
 from dws_on_csm.model.step import Constant, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.facts import CONTROLLER
-from dws_on_csm.stages.pod import discover, rollout
+from dws_on_csm.stages.pod import discover, rollout, templates
+
+Template = Callable[[str, str], Mapping[str, Any]]
+"""The edit of slurm.conf's template that brings the second of two texts of slurm.conf in place of the first."""
 
 
 def action(
-    ctx: StepContext, title: str, seen: str, *, following: str | None, back: str | None
+    ctx: StepContext, title: str, seen: str, *, following: str | None, back: str | None, template: Template
 ) -> RunScript | RunElsewhere:
     """Change slurm.conf from `seen` to `following` (None: no change) and restart slurmctld; write `back` if that fails.
 
-    The host refuses it if slurm.conf is no longer `seen`, and continues it if the connection breaks.
+    The host refuses it if slurm.conf is no longer `seen`, and continues it if the connection breaks. `template`: the edit for a pod
+    whose slurm.conf is rendered from a template.
     """
     if discover.pod_of(ctx):
-        return _rollout(ctx, title, seen, following, back)
+        return _rollout(ctx, title, seen, following, back, template)
     slurm, deadline = ctx.site.slurm, ctx.site.deadlines.slurmctld
     texts = [content(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
@@ -47,17 +52,25 @@ def longest(site: Site) -> float:
     return 3 * (site.deadlines.slurmctld + 100.0)
 
 
-def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
-    """The same for a pod: slurm.conf is a key of a ConfigMap, and the next pod reads it."""
+def _rollout(
+    ctx: StepContext, title: str, seen: str, following: str | None, back: str | None, template: Template
+) -> RunElsewhere:
+    """The same for a pod: slurm.conf is a key of a ConfigMap, or rendered into one, and the next pod reads it."""
+    is_rendered = templates.source(ctx) is not None
 
-    def edit(before: str, after: str) -> dict[str, Value]:
+    def edit(before: str, after: str) -> Mapping[str, Value]:
+        if is_rendered:
+            return template(before, after)
         name = f"configmap/{discover.config_map(ctx)['name']}"
         return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
 
     edits = [edit(seen, following)] if following is not None else []
-    return rollout.action(
-        ctx, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
-    )
+    text = content(following) if following is not None else b""
+    if is_rendered and following is not None:
+        # only what this transaction has changed is undone: controllers share the template
+        return rollout.action(ctx, title, edits, text=text)
+    undone = [edit(seen if following is None else following, back)] if back is not None else []
+    return rollout.action(ctx, title, edits, undone, text=text)
 
 
 def _log_path(ctx: StepContext, text: str) -> str:

@@ -15,8 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -42,7 +40,6 @@ func main() {
 	lease, renewal := 30*time.Second, 25*time.Second
 	if err := run(*mode, ctrl.Options{
 		Scheme:                 scheme(),
-		Cache:                  cache.Options{ByObject: ownConfigMaps()},
 		Metrics:                metricsserver.Options{BindAddress: *metrics},
 		HealthProbeBindAddress: *probes,
 		WebhookServer:          webhook.NewServer(webhook.Options{Port: *port}),
@@ -63,13 +60,6 @@ func scheme() *runtime.Scheme {
 	utilruntime.Must(corev1.AddToScheme(known))
 	utilruntime.Must(api.AddToScheme(known))
 	return known
-}
-
-// ownConfigMaps keeps the watch of ConfigMaps in the one namespace in which the controller's role allows it.
-func ownConfigMaps() map[client.Object]cache.ByObject {
-	return map[client.Object]cache.ByObject{
-		&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{"dws-system": {}}},
-	}
 }
 
 func run(mode string, options ctrl.Options) error {

@@ -26,6 +26,7 @@ WRONG = (
     ("invoke instal", "instal is not a command; did you mean install?"),
     ("invoke --bogus", "--bogus is not a command"),
     ("invoke upgrade", "upgrade is not a command; did you mean install?"),
+    ("invoke scan", "scan is not a command; did you mean discover?"),
     ("invoke uninstall --yes", "uninstall is not a command; did you mean undeploy?"),
     ("invoke lab.nope", "lab.nope is not a command"),
     ("invoke help plan", "help is not a command"),
@@ -233,6 +234,7 @@ def test_the_page_lists_every_exit_code() -> None:
         exit_codes.REFUSED,
         exit_codes.CHANGES,
         exit_codes.UNPROVEN,
+        exit_codes.DEGRADED,
     )
     assert [line[:5] for line in text.splitlines() if line[2:3].isdigit()] == [f"| {code} |" for code in codes]
 

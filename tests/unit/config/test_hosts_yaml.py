@@ -62,7 +62,9 @@ def test_the_loader_obeys_the_whole_schema() -> None:
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
     """The keys of a section are the fields of its dataclass."""
     rule = RULES["properties"][section] if section else RULES
-    own = {"": {"path", "limit", "bundle", "deletes"}, "versions": {"commits"}}.get(section, set())
+    own = {"": {"path", "limit", "bundle", "deletes"}, "versions": {"commits"}, "access": {"signed_via"}}.get(
+        section, set()
+    )
     assert {field.name for field in fields(part)} - own == set(rule["properties"])
 
 
@@ -102,6 +104,8 @@ def test_what_the_schema_calls_a_default_is_what_holds(tmp_path: Path, key: str,
 
 
 OTHERS: dict[str, Any] = {
+    "master.host": ["one", "other"],
+    "dws": "external",
     "master.path": "/bin",
     "master.proxies.https": "http://proxy:3128",
     "master.proxies.no_proxy": ["mirror.example"],
@@ -111,6 +115,9 @@ OTHERS: dict[str, Any] = {
     "registry.secret": "a/b",
     "registry.token_hosts": ["login.example:8443"],
     "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",
+    "controllers[0].pod.templates": "ops/templates",
+    "controllers[0].pod.job": "ops/render",
+    "controllers[0].pod.kubectl": "hostPath",
     "access.server": "https://a:1",
     "access.via": "csr",
     "versions.dws": {"tag": "0.0.20", "commit": "ab" * 20},

@@ -90,7 +90,11 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("a finding", {"accept": "x"}, "accept: expected a list"),
     ("a finding's name", {"accept": ["a b"]}, "accept[0]: expected a finding's name"),
     ("no runs", {"keep_runs": 0}, "keep_runs: expected a whole number from 1 to 1000"),
-    ("a truth that no quotes help", {"access": {"via": False}}, 'access.via: expected ca or csr, not "false"'),
+    (
+        "a truth that no quotes help",
+        {"access": {"via": False}},
+        'access.via: expected auto, ca, csr or serviceaccount, not "false"',
+    ),
     ("a partition", {"test_job": {"partition": "-x"}}, "test_job.partition: expected a Slurm name"),
 ]
 
@@ -128,7 +132,7 @@ BAD_FOR_THE_LOADER = [
     (
         "any word",
         "accept: [clock-skew, xyz]",
-        "3:22: accept[1]: unknown finding xyz; findings that can be accepted: api-slow, ",
+        "3:22: accept[1]: unknown finding xyz; findings that can be accepted: account-shared, ",
     ),
     (
         "users' data",

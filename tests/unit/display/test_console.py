@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
 from dws_on_csm.commands.history import journal as history_journal
 from dws_on_csm.commands.logs import command as logs_command
 from dws_on_csm.commands.logs.entries import Entry
-from dws_on_csm.config.load import ROOT
+from dws_on_csm.config.load import DEFAULT, ROOT, load
 from dws_on_csm.display import console, live, paint, select
 from dws_on_csm.display.html import page
 from dws_on_csm.display.select import Display
@@ -175,7 +176,7 @@ def painted(evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def told(evil: str) -> dict[str, Callable[[], object]]:
     """Whatever people are shown, by what shows it."""
     finding = Finding("name", evil, evil)
-    reading: Any = type("Reading", (), {"sessions": type("S", (), {"open": lambda self: []})()})()
+    reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list), run=SimpleNamespace(site=load(DEFAULT)))
     diagnosis = Diagnosis(
         findings=(HostFinding("m", finding),),
         unseen=(Unseen("m", "a.b", evil),),

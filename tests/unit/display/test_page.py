@@ -11,6 +11,7 @@ import pytest
 from dws_on_csm.display.html import page, timeline
 from dws_on_csm.display.html.timeline import Bar
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Opened, Summary
+from dws_on_csm.runner.exit_codes import CHANGES, CONVERGED, DEGRADED, FAILED, REFUSED, UNPROVEN, USAGE
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 VOID = {"meta"}
@@ -92,6 +93,13 @@ def test_told() -> None:
     ]
     for piece in [*pieces, "invoke install --hosts hosts.yaml", "slurmctl[1-2]", "20 steps correct already"]:
         assert piece in text
+
+
+@pytest.mark.parametrize("code", sorted({CONVERGED, FAILED, USAGE, REFUSED, CHANGES, UNPROVEN, DEGRADED}))
+def test_only_a_failure_is_told_as_one(code: int) -> None:
+    """Each exit code has a result of its own; a site that works with less than it should have has not failed."""
+    happened = [replace(event, exit=code) if isinstance(event, Summary) else event for event in events("install")]
+    assert ("✗ failed" in told(happened)) == (code in (FAILED, USAGE))
 
 
 def test_proof() -> None:

@@ -120,14 +120,29 @@ def test_the_display_of_a_run_watches_the_time(monkeypatch: pytest.MonkeyPatch) 
         assert ticked.wait(30)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("verbose", [True, False])
+def test_what_actions_print_is_shown_on_request(verbose: bool, terminal: bool) -> None:
+    """With --verbose each line of an action's output is one of the run's lines, with its host and step, also on a terminal."""
+    out = io.StringIO()
+    with select.consumer("install", verbose=verbose, terminal=terminal, out=out) as show:
+        show(opened())
+        show(Began("m1", "a", "pull", "podman pull x", START))
+        show(Line("m1", "a", "pull", "Copying blob \x1b[2Jsha256:1"))
+        show(Done("m1", "a", "pull", "changed", START, 1.0))
+        show(ended())
+    lines = [line.split(maxsplit=4)[2:] for line in out.getvalue().splitlines() if "Copying" in line]
+    assert lines == ([["a", "m1", "pull | Copying blob \\x1b[2Jsha256:1"]] if verbose else [])
+
+
 NEW = ("+ mode: 644", "@ text", *(f"+ line {number}" for number in range(2000)))
 
 
 @pytest.mark.parametrize("task", ["plan", "install"])
-def test_a_new_file_is_its_number_of_lines_unless_all_is_asked_for(task: str) -> None:
+def test_a_new_file_is_its_size_unless_all_is_asked_for(task: str) -> None:
     """A first install has thousands of lines that are all new; what differs from something is always shown whole."""
     edited = (*NEW, "- one line that goes")
-    for diff, change, count in ((False, NEW, 3), (True, NEW, 2000), (None, NEW, 2000), (False, edited, 2000)):
+    for diff, change, count in ((False, NEW, 0), (True, NEW, 2000), (None, NEW, 2000), (False, edited, 2000)):
         out = io.StringIO()
         with select.consumer(task, diff=diff, out=out) as show:
             show(replace(opened(), task=task))
@@ -135,7 +150,7 @@ def test_a_new_file_is_its_number_of_lines_unless_all_is_asked_for(task: str) ->
             show(ended())
         shown = out.getvalue()
         assert shown.count("+ line ") == count
-        assert ("+ … all new: 2000 lines, " in shown and " kB; --diff shows them" in shown) == (count == 3)
+        assert ("+ … all new: 2000 lines, " in shown and " kB; --diff shows them" in shown) == (count == 0)
 
 
 def test_awaiting() -> None:

@@ -24,7 +24,13 @@ def signed(
     """The certificate that the master's script makes from a request."""
     (folder / "ca.crt").write_bytes(ca.certificate)
     (folder / "ca.key").write_bytes(ca.key)
-    settings = {"pki": str(folder), "serial": serial or certificates.serial(), "before": "300", "days": str(days)}
+    settings = {
+        "pki": str(folder),
+        "STATE": str(folder / "state"),
+        "serial": serial or certificates.serial(),
+        "before": "300",
+        "days": str(days),
+    }
     script = "set -eu\numask 077\n" + render.script("lib/temporary.sh", "master/ca.sh", "master/sign.sh", **settings)
     return subprocess.run(["sh", "-c", script], input=csr, capture_output=True, check=False, timeout=30)
 
@@ -48,7 +54,8 @@ def test_what_openssl_signs_is_a_client_certificate_for_the_new_key(tmp_path: Pa
 def test_signing_leaves_nothing_on_the_master(tmp_path: Path) -> None:
     """Afterwards, the CA's folder has no serial file and no copy."""
     assert signed(tmp_path, authority(), certificates.request("slurm-dws").csr).returncode == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key", "state"]
+    assert list((tmp_path / "state/parts").iterdir()) == []
 
 
 def test_openssls_message_is_reported_when_it_does_not_sign(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run, at_work
-from dws_on_csm.model.actions import Action, Put, RunScript
-from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line
+from dws_on_csm.model.actions import Action, Put, RunElsewhere, RunScript
+from dws_on_csm.model.errors import LockLost
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import (
     ApiLook,
@@ -144,6 +145,34 @@ def test_a_failing_command_is_shown_with_its_last_words_and_what_needs_it_is_ski
     assert (failure.command, failure.code, failure.tail) == ("fall over", 3, ("alas",))
 
 
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        ("exit 3", "it printed nothing; its exit code is all that is known"),
+        ("echo; exit 3", "it printed nothing; its exit code is all that is known"),
+        ("exit 124", "it printed nothing and ran into its time limit"),
+        ("exit 137", "it printed nothing; a signal ended it (SIGKILL)"),
+    ],
+)
+def test_a_command_that_says_nothing_fails_with_a_cause(local_host: LocalHost, command: str, cause: str) -> None:
+    """What its exit code tells is the cause: no failure is shown without one."""
+    action = RunScript("fall silently", f"sh -c '{command}' || exit $?")
+    run, seen = a_run(
+        local_host, Stage("one", (), (replace(a_file(local_host, "x", "1"), change=lambda *_: [action]),))
+    )
+    install(run)
+    (failure,) = next(event for event in seen if isinstance(event, Done)).failures
+    assert failure.meaning == cause
+
+
+def test_an_exception_without_words_is_a_failure_with_a_cause(local_host: LocalHost) -> None:
+    """Whoever raises it: the run's one way to report a step adds what lacks."""
+    run, seen = a_run(local_host, Stage("one", (), (a_file(local_host, "x", "1"),)))
+    run.done("m", "one.x", "failed", 0.0, failures=(Failure(), Failure(meaning="a"), Failure(tail=("b",))))
+    (done,) = [event for event in seen if isinstance(event, Done)]
+    assert [failure.meaning for failure in done.failures] == ["no cause was reported", "a", ""]
+
+
 def test_a_secret_reaches_its_file_and_nothing_else(local_host: LocalHost) -> None:
     """No event contains a secret, and the secret's file has the mode of the action."""
     path = local_host.folder / "key"
@@ -242,6 +271,25 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     (done,) = [event for event in seen if isinstance(event, Done)]
     assert (done.outcome, done.note) == (("ok", "accepted: file-edited; not changed") if left else ("changed", ""))
     assert (local_host.folder / "x").read_text().strip() == ("mine" if left else "1")
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_a_degraded_state_that_the_site_accepts_ends_the_wait(local_host: LocalHost, accept: bool) -> None:
+    """The step ends at once, without a failure, and the run knows what lacks; otherwise the wait ends with its deadline."""
+    step = replace(
+        a_file(local_host, "x", "3 of 3"),
+        change=lambda ctx, have, want: [RunScript("start pods", f"echo '2 of 3' >{local_host.folder}/x")],
+        settle_seconds=lambda site: 600.0 if accept else 0.5,
+        status_text=lambda have: "2 of 3 pods",
+        accepted_as=lambda place, have, want: "workers-few" if have.startswith("2") else "",
+        accepted_is_degraded=True,
+    )
+    run, seen = a_run(local_host, Stage("first", (), (step,)))
+    run.site = replace(run.site, accept=frozenset({"workers-few"} if accept else ()))
+    install(run)
+    (done,) = [event for event in seen if isinstance(event, Done)]
+    assert done.outcome == ("ok" if accept else "failed")
+    assert run.degraded == ({"2 of 3 pods"} if accept else set())
 
 
 def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -> None:
@@ -633,6 +681,12 @@ def test_a_stopped_command_is_reported_as_stopped(local_host: LocalHost) -> None
     install(run)
     (failure,) = next(one for one in seen if isinstance(one, Done)).failures
     assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.AGAIN)
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    run.done("m", "run.lock", "failed", 0.0)  # as when its lock is lost, which stops a run too
+    stop_at(run, Began)
+    install(run)
+    (failure,) = next(one for one in seen if isinstance(one, Done) and one.step == "x").failures
+    assert failure.meaning == apply.STOPPED_BY.format("run.lock")
 
 
 @pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "would change")])
@@ -953,3 +1007,46 @@ def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: Local
     install(run)
     ends = ("refused", "skipped") if job else ("ok", "changed")
     assert outcomes(seen) == {"one.clone": "changed", "two.jobs": ends[0], "two.deed": ends[1]}
+
+
+@pytest.mark.parametrize("fails", ["there", "here", "lock", "nothing"])
+@pytest.mark.parametrize("cleared", [True, False])
+def test_what_was_begun_elsewhere_is_abandoned_where_anything_after_it_fails(
+    local_host: LocalHost, fails: str, cleared: bool
+) -> None:
+    """Its own script, the lock before the next action, or that action: its output says what there is to undo. What could not be
+    undone stands in the step's failure."""
+    there, undone = local_host.folder / "there", local_host.folder / "undone"
+    undo = f'echo "$(cat {there})" >{undone}' if cleared else "echo no room >&2; exit 1"
+    asked: list[bytes] = []
+
+    def abandon(out: bytes) -> Sequence[RunElsewhere]:
+        asked.append(out)
+        return [
+            RunElsewhere("undo it", "master", undo),
+            RunElsewhere("and the rest", "master", f"echo rest >>{undone}"),
+        ]
+
+    ask = RunElsewhere(
+        "ask", "master", f"echo 12 | tee {there}" + ("; exit 3" if fails == "there" else ""),
+        lambda out: [RunScript("go on", "exit 4" if fails == "here" else f"printf 1 >{local_host.folder}/x")], abandon=abandon,
+    )  # fmt: skip
+    step = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [ask])
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+
+    def guard() -> None:
+        if fails == "lock" and there.exists():
+            raise LockLost("one", "this run has lost its lock")
+
+    run.reach = replace(run.reach, guard=guard)
+    install(run)
+    (done,) = (event for event in seen if isinstance(event, Done))
+    if fails == "nothing":
+        assert asked == [] and not undone.exists()
+        return
+    (failure,) = done.failures
+    assert done.outcome == "failed" and asked == [b"12\n"]
+    assert (undone.read_text() if undone.exists() else "") == ("12\nrest\n" if cleared else "")
+    assert ("not done: undo it: no room" in failure.meaning) is not cleared
+    assert failure.code == {"there": 3, "here": 4, "lock": None}[fails]
+    assert fails != "lock" or "lost its lock" in failure.meaning

@@ -22,6 +22,7 @@ from dws_on_csm.model import actions
 from dws_on_csm.model.actions import CallApi, Put, RunElsewhere, RunScript
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext
+from dws_on_csm.runner import masters
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.run import work
@@ -247,6 +248,21 @@ def test_who_takes_a_lease_that_was_not_given_up_shuts_its_run_out_everywhere(si
     told = [n for n, script in enumerate(site.host.scripts) if script == fenced(second.id)]
     assert len(told) == bool(former)
     assert all("[ -e one ]" in site.host.scripts[n + 1] for n in told)
+
+
+def test_the_records_are_claimed_right_before_they_are_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a run that then changes nothing: its master would have no record of it."""
+    scripts: list[str] = []
+
+    def claim(controllers: list[str]) -> None:
+        assert controllers == masters.controllers(load(DEFAULT))
+        scripts.extend(site.host.scripts)
+
+    monkeypatch.setattr(site.alone, "keep_records", claim)
+    run = site.run(step("one", RunScript("change", "touch one")))
+    assert scripts and ".opened" in site.host.scripts[len(scripts)]
+    scripts.clear()
+    assert not site.run(step("one", RunScript("change", "touch one"))).changing and run.changing and not scripts
 
 
 def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:

@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.engine import looks as engine_looks
-from dws_on_csm.engine import perform
-from dws_on_csm.engine.looks import Board, Frame
+from dws_on_csm.engine import perform, plan
+from dws_on_csm.engine.looks import Board, Frame, LookFailed
 from dws_on_csm.engine.reach import Reach
-from dws_on_csm.engine.state import Run
+from dws_on_csm.engine.state import Run, look_again
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.errors import SudoRefused
+from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import ApiLook, Check, Fact, ShellLook
 from dws_on_csm.stages.slurm import computes
 from tests.unit.conftest import LocalHost
@@ -106,10 +109,14 @@ def _recursing(out: bytes) -> object:
         (lambda out: json.loads(out), b"[" * 100_000, "RecursionError"),
         (_recursing, b"", "RecursionError"),
         (lambda out: zlib.decompress(out), b"x", "error"),
-        (computes.parse, b"644 root:root", "ValueError"),
-        (computes.parse, b"644 root:root !", "ValueError"),
-        (computes.parse, b"888 root:root H4sI", "ValueError"),
-        (computes.parse, b"644 root:root " + base64.b64encode(gzip.compress(b"x" * 1000, mtime=0)[:15]), "ValueError"),
+        (computes.parse, b"644 root:root -", "ValueError"),
+        (computes.parse, b"644 root:root - !", "ValueError"),
+        (computes.parse, b"888 root:root - H4sI", "ValueError"),
+        (
+            computes.parse,
+            b"644 root:root - " + base64.b64encode(gzip.compress(b"x" * 1000, mtime=0)[:15]),
+            "ValueError",
+        ),
     ],
 )
 def test_what_a_host_answers_fails_that_hosts_look_alone(
@@ -150,12 +157,12 @@ def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> No
     bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))
     tracemalloc.start()
     with pytest.raises(ValueError, match="larger than 2 MB"):
-        computes.parse(b"644 root:root " + bomb)
+        computes.parse(b"644 root:root - " + bomb)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 60_000_000
-    told = computes.parse(b"644 root:root " + base64.b64encode(gzip.compress(b"ClusterName=x\n")))
-    assert told == {"mode": "644", "owner": "root:root", "text": "ClusterName=x\n"}
+    told = computes.parse(b"644 root:root - " + base64.b64encode(gzip.compress(b"ClusterName=x\n")))
+    assert told == {"mode": "644", "owner": "root:root", "acl": False, "text": "ClusterName=x\n"}
 
 
 @pytest.mark.parametrize("number", ["7", "-1", "x", "", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
@@ -199,3 +206,63 @@ def test_the_last_output_of_an_unfinished_look_is_known() -> None:
     assert list(engine_looks.split(done.stdout, done.stderr, MARK)) == ["one"]
     assert engine_looks.last_words(done.stderr, MARK) == "out of memory"
     assert engine_looks.last_words(b"sh: not found\n", MARK) == "sh: not found"
+
+
+def run_behind(library: str, **bodies: str) -> dict[str, Frame]:
+    """The frames of looks with the same library, and of one without it."""
+    looks = {key: ShellLook(text, bytes.decode, library) for key, text in bodies.items()}
+    script = engine_looks.script({**looks, "other": ShellLook("echo other; echo x=$x", bytes.decode)}, MARK)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=30, check=False)
+    return engine_looks.split(done.stdout, done.stderr, MARK)
+
+
+def test_a_library_runs_once_and_is_nobody_elses(tmp_path: Path) -> None:
+    """What it sets, all looks behind it see, and no other look; nor does one see what another one changes."""
+    library = f"echo ran >>{tmp_path}/runs; x=5; trap 'echo never' EXIT; said() {{ echo $x; }}; trap - EXIT; echo lost"
+    frames = run_behind(library, one="said; x=6; exit 3", two="said; echo why >&2; cat", three="false")
+    assert frames == {
+        "one": Frame(b"5\n", b"", 3),
+        "two": Frame(b"5\n", b"why\n", 0),
+        "three": Frame(b"", b"", 1),
+        "other": Frame(b"other\nx=\n", b"", 0),
+    }
+    assert (tmp_path / "runs").read_text() == "ran\n"
+    assert run_behind(library, one="said")["one"] == Frame(b"lost\n5\n", b"", 0)
+
+
+def test_a_library_that_fails_fails_each_look_that_builds_on_it() -> None:
+    """With its exit code and its words; the others are read. One that did not finish gives no look an answer."""
+    frames = run_behind("echo why >&2; exit 1", one="echo 1", two="echo 2")
+    failed = Frame(b"", b"why\n", 1)
+    assert frames == {"one": failed, "two": failed, "other": Frame(b"other\nx=\n", b"", 0)}
+    frames = run_behind("sh -c 'kill -9 $PPID'", one="echo 1", two="echo 2", three="echo 3")
+    assert {key: frame.code for key, frame in frames.items()} == {"one": 137, "two": 137, "three": 137, "other": 0}
+
+
+def test_a_look_that_takes_others_with_it_gives_none_of_them_an_answer(tmp_path: Path) -> None:
+    """Of looks behind one library, those after it did not finish."""
+    library = f"sh -c 'echo $PPID' >{tmp_path}/shell"
+    frames = run_behind(library, one="echo 1", two=f"kill -9 $(cat {tmp_path}/shell)", three="echo 3")
+    assert {key: frame.code for key, frame in frames.items()} == {"one": 0, "two": 137, "other": 0}
+
+
+def test_what_to_do_about_a_host_is_kept_with_what_failed_there() -> None:
+    """Each step that needs the look then fails with the cause and its fix."""
+
+    class NoSudo:
+        host = "one"
+
+        def run(self, *args: object, **kwargs: object) -> None:
+            raise SudoRefused("one", "me is not in the sudoers file", "add this line")
+
+    reach = Reach(lambda name: NoSudo(), lambda: None, lambda role: "one")
+    check = Check("login", "controller", lambda ctx: ShellLook("id -u", lambda out: out), lambda ctx, have: ())
+    seen: list[Event] = []
+    run = Run("run-1", load(DEFAULT), (), reach, seen.append, {"controller": ("one",)})
+    look_again(run, "one", {"preflight.login": check})
+    with pytest.raises(LookFailed, match="one: me is not in the sudoers file") as caught:
+        run.board.have("preflight.login", "one")
+    assert caught.value.fix == "add this line"
+    plan.judge(run, "preflight.login", check, "one")
+    (failure,) = [failure for event in seen if isinstance(event, Done) for failure in event.failures]
+    assert (failure.meaning, failure.fix) == ("one: me is not in the sudoers file", "add this line")

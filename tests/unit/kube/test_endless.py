@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -114,8 +115,10 @@ def test_an_answer_without_an_end_is_not_read_to_it(ask: Callable[[Cluster], Any
 
 def test_a_trickling_answer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """No single pause is too long, but the complete answer has a time limit."""
-    monkeypatch.setattr(proxy, "WHOLE", 0.2)
-    monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 0.1)
+    monkeypatch.setattr(proxy, "WHOLE", 40.0)
+    monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 20.0)
+    seconds = count()  # a second passes from read to read, however slow this machine is
+    monkeypatch.setattr(proxy, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
     with pytest.raises(ClusterError, match="is incomplete"):
         cluster(trickling).get("/api/v1/nodes")
 

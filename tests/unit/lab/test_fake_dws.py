@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -45,15 +46,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def hold(cluster: Cluster) -> Iterator[None]:
+def tape(cluster: Cluster) -> Iterator[None]:
+    """A rule whose driver takes part in Proposal and Setup of a Workflow with `#DW tape reel=N`."""
+    assert cluster.kubectl("apply", "-f", "-", stdin=RULE).returncode == 0
+    cluster.kubectl("wait", "dwdirectiverule/tape", "-n", "dws-system", "--for=create", "--timeout=60s")
     yield
-    cluster.kubectl("delete", "-n", "dws-system", "configmap", "lab-hold", "--ignore-not-found")
+    cluster.kubectl("delete", "-n", "dws-system", "dwdirectiverule", "tape")
 
 
-def held(cluster: Cluster, **orders: str) -> None:
-    literals = [f"--from-literal={key.replace('_', '.')}={value}" for key, value in orders.items()]
-    done = cluster.kubectl("create", "-n", "dws-system", "configmap", "lab-hold", *literals)
-    assert done.returncode == 0, done.stderr
+def driver_says(cluster: Cluster, name: str, index: int, **fields: object) -> subprocess.CompletedProcess[str]:
+    """What a driver writes into its entry of status.drivers."""
+    at = f"/status/drivers/{index}/"
+    changes = [{"op": "add", "path": at + key, "value": value} for key, value in fields.items()]
+    return cluster.kubectl("patch", "workflow", name, "--type=json", "-p", json.dumps(changes))
 
 
 def create(cluster: Cluster, name: str, directives: str = "", **spec: str) -> subprocess.CompletedProcess[str]:
@@ -156,45 +161,28 @@ def test_change_is_refused(cluster: Cluster, spec: str, reason: str) -> None:
     assert reason in done.stderr
 
 
-def test_a_held_workflow_waits_until_it_is_released(cluster: Cluster, hold: None) -> None:
-    """While the ConfigMap lab-hold names a state, a Workflow stays there in DriverWait; afterwards it continues."""
-    held(cluster, Setup="for a test")
-    assert create(cluster, "held").returncode == 0
-    cluster.until("held", "Proposal", "Completed")
-    assert patch(cluster, "held", '"desiredState":"Setup"').returncode == 0
-    status = cluster.until("held", "Setup", "DriverWait")["status"]
-    assert (status["ready"], status["message"]) == (False, "DW Directive 0: for a test")
-    assert "Status.State" in patch(cluster, "held", '"desiredState":"DataIn"').stderr
-    cluster.kubectl("delete", "-n", "dws-system", "configmap", "lab-hold")
-    cluster.until("held", "Setup", "Completed")
+def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster, tape: None) -> None:
+    """A directive that a rule knows registers its driver, and a state is reached once that driver has completed it."""
+    assert "'^reel$'" in create(cluster, "wrong", '"#DW tape"').stderr
+    assert create(cluster, "driven", '"#DW tape reel=3"').returncode == 0
+    status = cluster.until("driven", "Proposal", "DriverWait")["status"]
+    assert [(d["driverID"], d["watchState"]) for d in status["drivers"]] == [("tape", "Proposal"), ("tape", "Setup")]
+    assert status["ready"] is False
+    assert "Status.State" in patch(cluster, "driven", '"desiredState":"Setup"').stderr
+    done = {"completed": True, "status": "Completed"}
+    assert "Status.Drivers[1]" in driver_says(cluster, "driven", 1, **done).stderr
+    assert driver_says(cluster, "driven", 0, message="for a test").returncode == 0
+    assert driver_says(cluster, "driven", 0, **done).returncode == 0
+    seen = cluster.until("driven", "Proposal", "Completed")
+    assert seen["status"]["message"] == "DW Directive 0: for a test"
 
 
-def test_teardown_ends_a_hold_in_an_earlier_state(cluster: Cluster, hold: None) -> None:
-    """A Workflow that is held by its own name goes to Teardown in a hurry at any time."""
-    held(cluster, bb77_Proposal="stay")
-    assert create(cluster, "bb77").returncode == 0
+def test_teardown_ends_a_wait_in_an_earlier_state(cluster: Cluster, tape: None) -> None:
+    """A Workflow that waits for a driver goes to Teardown in a hurry at any time."""
+    assert create(cluster, "bb77", '"#DW tape reel=3"').returncode == 0
     cluster.until("bb77", "Proposal", "DriverWait")
     assert patch(cluster, "bb77", '"desiredState":"Teardown","hurry":true').returncode == 0
     assert cluster.until("bb77", "Teardown", "Completed")["spec"]["hurry"] is True
-
-
-def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster) -> None:
-    """A directive that a rule knows registers its driver, and a state is reached once that driver has completed it."""
-    assert cluster.kubectl("apply", "-f", "-", stdin=RULE).returncode == 0
-    try:
-        cluster.kubectl("wait", "dwdirectiverule/tape", "-n", "dws-system", "--for=create", "--timeout=60s")
-        assert "'^reel$'" in create(cluster, "wrong", '"#DW tape"').stderr
-        assert create(cluster, "driven", '"#DW tape reel=3"').returncode == 0
-        drivers = cluster.until("driven", "Proposal", "DriverWait")["status"]["drivers"]
-        assert [(d["driverID"], d["watchState"]) for d in drivers] == [("tape", "Proposal"), ("tape", "Setup")]
-        done = '[{"op":"add","path":"/status/drivers/%d/completed","value":true}, \
-                 {"op":"add","path":"/status/drivers/%d/status","value":"Completed"}]'
-        words = ("patch", "workflow", "driven", "--type=json", "-p")
-        assert "Status.Drivers[1]" in cluster.kubectl(*words, done % (1, 1)).stderr
-        assert cluster.kubectl(*words, done % (0, 0)).returncode == 0
-        cluster.until("driven", "Proposal", "Completed")
-    finally:
-        cluster.kubectl("delete", "-n", "dws-system", "dwdirectiverule", "tape")
 
 
 @pytest.mark.parametrize("state", ["Proposal", "Setup"])
@@ -255,17 +243,17 @@ def test_a_double_quote_in_a_directive_refuses_the_job(cluster: Cluster, tmp_pat
     assert "yaml" in done.stdout
 
 
-def test_the_plugin_reports_a_failed_driver(cluster: Cluster, tmp_path: Path, hold: None) -> None:
+def test_the_plugin_reports_a_failed_driver(cluster: Cluster, tmp_path: Path, tape: None) -> None:
     """A driver's error ends the hook with that error, and the teardown asks Slurm to cancel the job in a hurry."""
-    held(cluster, bb14_DataIn="error no tape left")
-    assert submit(cluster, tmp_path, "14", "#DW").stdout.startswith("0")
-    assert hook(cluster, "slurm_bb_setup", "14", "1000", "100", "", "0", "s").stdout.startswith("0")
-    done = hook(cluster, "slurm_bb_data_in", "14", "s", "1000", "100")
+    assert submit(cluster, tmp_path, "14", "#DW tape reel=3").stdout.startswith("0")
+    cluster.until("bb14", "Proposal", "DriverWait")
+    assert driver_says(cluster, "bb14", 0, status="Error", error="no tape left").returncode == 0
+    done = hook(cluster, "slurm_bb_setup", "14", "1000", "100", "", "0", "s")
     assert done.stdout.startswith("-1")
-    assert "lab-hold: no tape left" in done.stdout
+    assert "tape: no tape left" in done.stdout
     (cluster.folder / "tools/scancel").write_text(f"#!/bin/sh\necho $* > {tmp_path}/cancelled\n")
     (cluster.folder / "tools/scancel").chmod(0o755)
-    assert hook(cluster, "slurm_bb_job_teardown", "14", "s", "true", "1000", "100").stdout.startswith("0")
+    hook(cluster, "slurm_bb_job_teardown", "14", "s", "true", "1000", "100")
     assert (tmp_path / "cancelled").read_text() == "--hurry 14\n"
 
 

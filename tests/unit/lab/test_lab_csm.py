@@ -89,8 +89,10 @@ def test_the_templates_rendered_are_what_slurm_reads(tmp_path: Path) -> None:
     wanted = templates["slurm.conf"].replace(csm.PLACEHOLDER, nodes)
     (tmp_path / "wanted").write_text(wanted)
     settings = [f"-folder={folder}", f"-nodes={nodes}", f"-wanted={tmp_path / 'wanted'}"]
+    command = [str(go_builds.go()), "test", "-vet=off", ".", "-args", *settings]
+    environment = go_builds.environment(tmp_path)
     done = subprocess.run(
-        ["go", "test", ".", "-args", *settings], cwd=source, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=source, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

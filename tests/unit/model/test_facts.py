@@ -13,9 +13,9 @@ from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Fact, Facts, NotYetKnown, Stage
 from dws_on_csm.stages import install, undeploy, verify_cancel
-from dws_on_csm.stages.access import revoke, rotate
+from dws_on_csm.stages.access import revoke, revoke_account, rotate
 from dws_on_csm.stages.dws import orphan_by_name
-from dws_on_csm.stages.rollback import objects
+from dws_on_csm.stages.rollback import objects, templates
 
 NUMBER: Fact[int] = Fact("stage", "step")
 
@@ -25,14 +25,18 @@ def procedures() -> list[Stage]:
     site = load(DEFAULT)
     return [
         *install.procedure(site),
+        *install.EXTERNAL,
+        *undeploy.of_external(),
         *undeploy.stages(slurm=True, rbac=True),
         *rotate.stages(site),
         *revoke.stages(),
+        *revoke_account.stages(),
         *certificates.STAGES,
         *probes.stages(site),
         verify_cancel.STAGE,
         *orphan_by_name.stages("bb1"),
         Stage("replace", (), objects.saved("a-run")),
+        Stage("pods", (), (templates.step((), "a-run"),)),
     ]
 
 

@@ -299,7 +299,7 @@ def test_a_token_of_a_service_account_is_redacted(before: str) -> None:
         "keys: 3",
         "key: value",
         "author: joe",
-        "2026-11-23T20:48:06Z\tINFO\tcontrollers.Workflow\tLooking at the Workflow",
+        "2026-11-23T20:48:06Z\tINFO\tcontrollers.Workflow\tReconciling Workflow",
         coded(CERTIFICATE),
         CERTIFICATE,
     ],

@@ -13,7 +13,7 @@ import pytest
 
 import tasks
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.events import Done, Event, Failure
+from dws_on_csm.model.events import Done, Event, Failure, Summary
 from dws_on_csm.runner import commands_to_paste, run
 from dws_on_csm.runner.options import Options
 
@@ -53,6 +53,18 @@ def test_a_command_in_a_message_is_for_the_same_site_file(text: str, completed: 
         assert other == (text if completed == "the same" else completed)
 
 
+def test_a_command_of_ssh_logs_in_as_the_site_file_says() -> None:
+    """With its ssh_config and the host's user; a name that is no host's, as in `ssh-add`, and a command with both stay."""
+    site = load(DEFAULT)
+    (one,) = site.controllers
+    site = replace(site, controllers=(replace(one, name="c1", user="me"),), ssh=replace(site.ssh, config=Path("/a b")))
+    text = "`ssh -o BatchMode=yes c1`, `ssh me@c1 true`, `ssh-add`"
+    told = "`ssh -F '/a b' -l me -o BatchMode=yes c1`, `ssh -F '/a b' me@c1 true`, `ssh-add`"
+    assert commands_to_paste.with_site(text, site) == told
+    assert commands_to_paste.with_site(told, site) == told
+    assert commands_to_paste.with_site("`ssh other`", replace(site, ssh=load(DEFAULT).ssh)) == "`ssh other`"
+
+
 def test_a_refusal_names_the_site_file_in_its_fix() -> None:
     """Each event of a run whose failure has a command is completed before anybody sees it."""
     seen: list[Event] = []
@@ -61,6 +73,36 @@ def test_a_refusal_names_the_site_file_in_its_fix() -> None:
     commands_to_paste.completing(site, seen.append)(Done("m", "a", "b", "refused", 0.0, 0.0, failures=(failure,)))
     assert [event.failures[0].fix for event in seen if isinstance(event, Done)] == [
         "run `invoke install --hosts /etc/site.yaml`"
+    ]
+
+
+def test_a_command_is_of_the_program_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dws-on-csm works from any folder, where invoke and fab find no commands."""
+    site, path = load(DEFAULT), "/etc/site.yaml"
+    other = replace(site, path=Path(path))
+    monkeypatch.setattr(sys, "argv", ["/opt/x/bin/dws-on-csm", "doctor"])
+    assert commands_to_paste.with_site("run `invoke verify`", site) == "run `dws-on-csm verify`"
+    text = "`fab -H c1 repair access`, `fab -H c1 repair access --site b`, `kubectl get pods`"
+    repaired = (
+        f"`dws-on-csm repair c1 access --hosts {path}`, `dws-on-csm repair c1 access --hosts b`, `kubectl get pods`"
+    )
+    assert commands_to_paste.with_site(text, other) == repaired
+    assert commands_to_paste.repair(other, "c1", "access") == f"dws-on-csm repair c1 access --hosts {path}"
+    assert commands_to_paste.again(Options("install"), other) == f"dws-on-csm install --hosts {path}"
+    for shown in (repaired, "run `dws-on-csm verify`"):
+        assert commands_to_paste.with_site(shown, other) == shown
+
+
+def test_notes_and_the_end_of_a_run_name_the_site_file() -> None:
+    """Not its failures alone."""
+    seen: list[Any] = []
+    site = replace(load(DEFAULT), path=Path("/etc/site.yaml"))
+    emit = commands_to_paste.completing(site, seen.append)
+    emit(Done("m", "a", "b", "ok", 0.0, 0.0, note="`invoke certs.rotate`"))
+    emit(Summary("1", 1, {}, 1, 1, 1, 1.0, message="`invoke doctor` looks"))
+    assert [seen[0].note, seen[1].message] == [
+        "`invoke certs.rotate --hosts /etc/site.yaml`",
+        "`invoke doctor --hosts /etc/site.yaml` looks",
     ]
 
 

@@ -86,6 +86,7 @@ WRITERS = {
     "master/lock_leave.sh": "it renames and removes alone",
     "master/clone.sh": "a clone is made aside and renamed once git has checked it out",
     "lib/detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
+    "lib/slurm_start.sh": "a text in memory that does not fit is not tried",
     "controller/follow.sh": "what came is compared with its checksum before an activation begins",
     "pod/pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
     "pod/pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",

@@ -220,7 +220,7 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
     reach = SimpleNamespace(guard=lambda: None)
     made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
     end = Summary("1", 0, {}, 1, 1, 1, 0.0)
-    said = run._leave_record(made, "install", SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
+    said = run._leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -31,9 +32,22 @@ def test_it_runs_once_a_run_or_once_a_host(tmp_path: Path) -> None:
     program.chmod(0o755)
     same, each = (sudo_password.password(f"{program} {words}") for words in ("%u", "%u %h"))
     hosts = [Question("host1", "me"), Question("host2", "me")]
-    assert [same.get(host).reveal() for host in (*hosts, *hosts)] == [b"p me"] * 4
+    first = same.get(hosts[0])
+    same.accepted(hosts[0], first)
+    assert first.reveal() == b"p me" and all(same.get(host) is first for host in hosts)
     assert [each.get(host).reveal() for host in (*hosts, *hosts)] == [b"p me host1", b"p me host2"] * 2
     assert (tmp_path / "log").read_text().splitlines() == ["me", "me host1", "me host2"]
+
+
+@pytest.mark.parametrize("user", ["x; touch {0}; echo y", "../other", "-v", "a b", "$(touch {0})", "x" * 300, "ü"])
+def test_a_host_gets_nothing_but_an_account_into_the_command(tmp_path: Path, user: str) -> None:
+    """What asks there may be something else than sudo."""
+    question = Question("host1", user.format(tmp_path / "reached"))
+    with pytest.raises(SudoRefused, match="no account's name"):
+        printed("sh -c 'echo %u'", question)
+    assert not (tmp_path / "reached").exists()
+    assert printed("echo %u", Question("host1", "svc.admin$")) == b"svc.admin$"
+    assert printed("echo secret", question) == b"secret"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +66,27 @@ def test_a_command_that_prints_no_password_is_named(command: str, why: str) -> N
     assert caught.value.text.startswith("sudo on host1 asks for the password of me, and ssh.sudo_password_command ")
     assert why in caught.value.text and "hidden" not in caught.value.text
     assert "must print the password" in caught.value.fix
+
+
+def test_what_the_command_leaves_behind_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The agent of a password manager, or a message bus, is left with the command's output open; the password is there."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    began = time.monotonic()
+    try:
+        assert printed(f"sh -c 'setsid cat {fifo} & echo x'") == b"x"
+        assert time.monotonic() - began < sudo_password.SECONDS / 2
+    finally:
+        os.close(os.open(fifo, os.O_WRONLY))  # ends what is left
+
+
+def test_a_command_that_prints_without_end_is_ended() -> None:
+    """Its output fills no memory, and its complaints keep it from nothing."""
+    began = time.monotonic()
+    with pytest.raises(SudoRefused, match="printed more than one line, or too much"):
+        printed("yes")
+    assert time.monotonic() - began < sudo_password.SECONDS / 2
+    assert printed("sh -c 'head -c 1000000 /dev/zero >&2; echo x'") == b"x"
 
 
 def test_it_is_bounded_with_all_that_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,6 @@ from dws_on_csm.model.actions import Apply, Delete, Remove, RunScript
 from dws_on_csm.model.events import Event
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages import jobs, undeploy
-from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
     in_use,
@@ -41,7 +40,7 @@ from dws_on_csm.stages.dws import (
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Job, Jobs
-from dws_on_csm.stages.slurm import close_dws, deactivate
+from dws_on_csm.stages.slurm import close_dws, deactivate, slurmctld, start
 from tests.unit import steps
 from tests.unit.conftest import LocalHost
 
@@ -83,6 +82,8 @@ def a_workflow(name: str = "bb12", **more: Any) -> Workflow:
         "created": NOW - 600,
         "deleting": False,
         "finalizers": [],
+        "since": NOW - 300,
+        "drivers": [],
     }
     return made | more  # type: ignore[return-value]
 
@@ -739,6 +740,28 @@ def test_only_our_burst_buffer_is_taken_out_of_slurm_conf(text: str, without: st
     assert steps.step(deactivate.SLURM, "conf").want(a_place(conf(text), host=CONTROLLER)) == without
 
 
+@pytest.mark.parametrize(
+    ("text", "daemon", "told"),
+    [
+        ("BurstBufferType=burst_buffer/lua\n", {"main": "7"}, True),
+        ("A=1\n", {"main": "7", "loaded": True}, True),
+        ("A=1\n", {"main": "7", "pings": [["here", "UP"]]}, False),
+        ("A=1\n", {}, False),
+        ("Include bb.conf\n", {"main": "7", "pings": [["here", "UP"]]}, False),
+    ],
+)
+def test_what_keeps_slurmctld_from_starting_is_told_before_its_restart(
+    text: str, daemon: dict[str, Any], told: bool
+) -> None:
+    """Where an undeploy would restart it; elsewhere it is no business of an undeploy."""
+    found = conf(text) | {"slurm.daemon": {**slurmctld.parse(b""), **daemon}}
+    (check,) = [item for item in undeploy.stages(slurm=True)[0].steps if item.name == "start"]
+    assert isinstance(check, Check)
+    findings = check.judge(a_place(found, host=CONTROLLER), start.parse(b"unparsed=error: bad\n"))
+    assert [finding.name for finding in findings] == ["slurm-conf-unparsable"] * told
+    assert not [item for item in undeploy.stages()[0].steps if item.name == "start"]
+
+
 def test_a_burst_buffer_in_an_included_file_is_refused_by_name() -> None:
     """Files that slurm.conf includes are not written: the refusal says which one it is."""
     with pytest.raises(Refused, match=r"/etc/slurm/bb\.conf"):
@@ -765,7 +788,7 @@ def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None
         and "undeploy" in stages["access"].needs
     )
     *checks, files = stages["plugin"].steps
-    assert [one.name for one in checks] == ["workflows", "jobs", "lua", "conf"]
+    assert [one.name for one in checks] == ["workflows", "jobs", "lua", "conf", "templates"]
     assert not isinstance(files, Check) and files.change is not None
     place = a_place({})
     assert files.read is not None
@@ -821,7 +844,7 @@ class Recorder:
         self.done: list[str] = []
 
     def path(self, manifest: Mapping[str, Any]) -> str:
-        return f"{rbac.RBAC}/clusterrolebindings/{manifest['metadata']['name']}"
+        return f"{names.RBAC}/clusterrolebindings/{manifest['metadata']['name']}"
 
     def get(self, path: str) -> None:
         return None
@@ -830,7 +853,7 @@ class Recorder:
         self.done.append(f"delete {path.rpartition('/')[2]}")
 
     def apply(self, manifest: Mapping[str, Any]) -> None:
-        self.done.append(f"apply {manifest['roleRef']['name']}")
+        self.done.append(f"apply {manifest['metadata']['name']} {manifest['roleRef']['name']}")
 
 
 @pytest.mark.parametrize(
@@ -840,17 +863,22 @@ class Recorder:
 def test_a_binding_to_the_other_role_is_recreated_and_the_gap_reported(
     local_host: LocalHost, before: str, dws: str, role: str
 ) -> None:
-    """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""
+    """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured. Another one gives
+    the same rights meanwhile."""
     (step,) = (one for one in ACCESS.steps if one.name == "binding" and not isinstance(one, Check))
     place = a_place({}, dws=dws)
     want = step.want(place)
     assert want["role"] == role and step.change is not None
     actions = step.change(place, {**want, "role": before}, want)
-    assert [type(one) for one in actions] == [Delete, Apply]
+    first, _, second, _ = actions
+    assert isinstance(first, Apply) and isinstance(second, Apply)
+    assert all(first.manifest[key] == second.manifest[key] for key in ("roleRef", "subjects"))
     cluster, events = Recorder(), list[Event]()
     at = StepReporter("run-1", MASTER, "access", "binding", events.append)
     perform(Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
-    assert cluster.done == ["delete slurm-dws-viewer", f"apply {role}"]
+    interim = "slurm-dws-viewer-interim"
+    usual = ["delete slurm-dws-viewer", f"apply slurm-dws-viewer {role}"]
+    assert cluster.done == [f"apply {interim} {role}", *usual, f"delete {interim}"]
     (note,) = at.notes
     gap = re.fullmatch(r"ClusterRoleBinding slurm-dws-viewer was recreated: missing for (\d+\.\d\d) s at most", note)
     assert gap and float(gap[1]) < 60

@@ -81,7 +81,7 @@ def other_confs(host: Path, main: int, unit: bool = False, shows: str = "", wher
     (host / "bin/systemctl").write_text(SYSTEMCTL.replace("HERE", str(host)))
     (host / "bin/systemctl").chmod(0o755)
     stubs = f"""
-main_pid() {{ echo {main or ""}; }}
+main={main or ""}
 systemd() {{ {str(unit).lower()}; }}
 pings() {{ echo {where}; }}
 running_setting() {{ echo {shows}; }}
@@ -169,3 +169,23 @@ def test_slurms_programs_read_the_same_file(tmp_path: Path) -> None:
     assert told() == "\n"
     (tmp_path / "slurm.conf").write_text("ClusterName=x\n")
     assert told() == f"{tmp_path}/slurm.conf\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_slurms_programs_do_not_wait_a_minute_for_an_included_file(there: bool, tmp_path: Path) -> None:
+    """Each of them would look for a missing file once a second: all looks at the controller would end at their deadline, without a
+    cause. What reads no slurm.conf runs."""
+    (tmp_path / "slurm.conf").write_text("ClusterName=lab\nInclude extra.conf\n")
+    if there:
+        (tmp_path / "extra.conf").write_text("\n")
+    body = """
+as() { shift; case $3 in scontrol) echo asked ;; *) "$@" ;; esac; }
+choose_runner() { runner=slurm; }
+slurm_uid=64030
+slurm timeout 5 scontrol ping 2>&1
+slurm timeout 5 echo other
+"""
+    script = render.script("lib/slurmctld.sh", folder=str(tmp_path), unit="x") + body
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30)
+    refused = f"error: cannot stat file {tmp_path}/extra.conf: it does not exist"
+    assert done.stdout.splitlines() == ["asked" if there else refused, "other"], done.stderr

@@ -194,15 +194,16 @@ def test_a_link_where_root_would_write_is_never_followed(hostile_host: Host, she
 def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
     """sbatch has a clean environment and no lock to pass on; SlurmUser's links harm no file of root's, though root writes."""
     hostile_host.program("kubectl", f'case "$*" in *--watch*) sleep 30 ;; esac\n{LINKS}')
-    hostile_host.program("scancel", "true")
-    hostile_host.program("scontrol", "true")
+    for name in ("scancel", "squeue", "scontrol"):
+        hostile_host.program(name, "true")
     hostile_host.program(
         "sbatch", f'env >"{hostile_host.open}/env"; ls /proc/self/fd >"{hostile_host.open}/fd"; exit 1'
     )
     settings = {
         "kubeconfig": "/nowhere", "workflows": "workflows.x", "namespace": "default", "options": "", "allowed": "1",
         "state_folder": str(hostile_host.top), "slurm_user": SLURM_USER, "user": USER, "job_folder": "/tmp",
-        "folder": str(hostile_host.etc), "unit": "no-such-unit",
+        "folder": str(hostile_host.etc), "unit": "no-such-unit", "name": "some", "RUN": "r1", "submitted": "", "user_number": "",
+        "bbstat": "",
     }  # fmt: skip
     locks = f"exec 8>>{hostile_host.top}/entry 9>>{hostile_host.top}/busy\n"
     script = (
@@ -381,10 +382,10 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
     assert steps.parse(plugin.STAGE, "lua", hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
 
 
-@pytest.mark.parametrize("template", ["controller/logs.sh", "host/support.sh"])
+@pytest.mark.parametrize("template", ["controller/logs.sh", "controller/doctor_teardown.sh", "host/support.sh"])
 def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, template: str) -> None:
     """SlurmctldLogFile is SlurmUser's word: the log is read with SlurmUser's rights, for the support archive too."""
-    wanted = "[2030-01-01T00:00:00.000] burst_buffer/lua: "
+    wanted = "[2030-01-01T00:00:00.000] error: lua: slurm_bb_job_teardown(), workflow=bb1: x: DWS driver error(s): "
     hostile_host.secret.write_text(f"{wanted}{SECRET}")
     log = hostile_host.owned(hostile_host.etc / "log", f"{wanted}their own\n")
     settings = {
@@ -394,6 +395,9 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
         "since": "1",
         "follow": "",
         "past": "60",
+        "days": "3",
+        "reported": "20",
+        "in_pod": "",
     }
     script = render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings)
     for named, seen in ((hostile_host.secret, False), (log, True)):

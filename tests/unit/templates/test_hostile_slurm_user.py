@@ -441,6 +441,7 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
         "slow": "1",
     }
     given |= {"workflows": "w", "namespace": "n", "user": USER, "job_folder": "/", "allowed": "1", "options": ""}
+    given |= {"name": "dws-on-csm-test", "RUN": "r1", "submitted": "", "user_number": "", "bbstat": ""}
     given |= {"state_folder": str(hostile_host.top)}
     library = render.script("lib/temporary.sh", "lib/slurmctld.sh", **given)
     assert verify_cancel._LOOK_ACTIVE in verify_cancel._look_active(place).script
@@ -464,7 +465,7 @@ def test_no_other_user_runs_what_slurm_user_put_beside_its_process(hostile_host:
     trap.mkdir()
     hostile_host.owned(trap / "sbatch", "#!/bin/sh\nid -un\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    body = f"""program() {{ echo {hostile_host.etc}/sbin/slurmctld; }}
+    body = f"""program_of() {{ echo {hostile_host.etc}/sbin/slurmctld; }}
 slurm_path
 as_user nobody sh -c 'echo "$PATH"'
 slurm sh -c 'echo "$PATH"'

@@ -18,7 +18,7 @@ import yaml
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.kube import proxy
 from dws_on_csm.model import render
-from dws_on_csm.stages.dws import dependents, manifests, open_dws, remove
+from dws_on_csm.stages.dws import closing, dependents, manifests, open_dws, remove
 from dws_on_csm.stages.slurm import close_dws
 
 ROOT = Path(names.__file__).parents[2]
@@ -31,7 +31,7 @@ PROGRAMS = {
     "domain/dws_objects.py": Path(dws_objects.__file__).read_text(),
     "stages/dws/manifests._TRIM": manifests._TRIM,
     "stages/dws/remove._WITHOUT_NAMESPACE": remove._WITHOUT_NAMESPACE,
-    "stages/slurm/close_dws": close_dws._command(),
+    "stages/slurm/close_dws": close_dws._command(closing.CONFIGURATION),
     "stages/dws/dependents": f"{dependents.program()}\nlook_for_owned(False)",
     "stages/dws/remove": f"{open_dws.PROGRAM}{DEPENDENTS}{LAST_LOOK}",
     **{str(path.relative_to(render.TEMPLATES)): path.read_text() for path in render.TEMPLATES.rglob("*.py")},

@@ -17,9 +17,9 @@ import pytest
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 
-KEYS = ("SlurmUser", "PluginDir", "SlurmctldLogFile", "BurstBufferType")
+KEYS = ("SlurmUser", "PluginDir", "SlurmctldLogFile", "BurstBufferType", "ClusterName")
 LEADS = ["", "", "", " ", "\t", "\x0b", "#", "# "]
-NAMES = [*KEYS, "slurmuser", "SLURMUSER", "plugindir", "ClusterName", "NodeName", "Slurm\\User"]
+NAMES = [*KEYS, "slurmuser", "SLURMUSER", "plugindir", "NodeName", "Slurm\\User"]
 EQUALS = ["=", "=", " = ", "\t=\t", "+=", " *= ", "\x0b=\x0c", "==", " + ="]
 VALUES = [
     *(

@@ -72,6 +72,7 @@ APART = {
     "master/lock_renew.sh": STATE_ALONE,
     "master/lock_take.sh": STATE_ALONE,
     "pod/pod_activate.sh": CLUSTER,
+    "pod/pod_candidate.sh": "runs in the container of a pod, by the functions of slurm_start.sh",
     "pod/pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
     "pod/pod_edit.py": CLUSTER,
     "pod/pod_follow.sh": STATE_ALONE,
@@ -84,6 +85,10 @@ APART = {
     "lib/proxy.sh": FUNCTIONS,
     "lib/durable.sh": STATE_ALONE,
     "kube/pod_session._EXEC": CLUSTER,
+    "commands/discover/command._NODE": "asks stat for the type of a file system",
+    "commands/discover/hosts._UNIT": "asks systemd and the kernel for units",
+    "commands/discover/master._SCRIPT": "asks whether files of root's are there, and for addresses",
+    "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
     "commands/doctor/probes._AT_WORK": STATE_ALONE,
     "commands/doctor/probes._FREE": "asks df how full file systems are",
     "runner/run_log._LEAVE": STATE_ALONE,
@@ -92,8 +97,8 @@ APART = {
     "runner/run._LAST": STATE_ALONE,
     "engine/before_images._APPEND": STATE_ALONE,
     "stages/slurm/transaction._SETTLE": STATE_ALONE,
+    "stages/access/kubeconfig._TRY_TEXT": "makes a new file of root's, without a secret, which SlurmUser only reads",
     "stages/access/signing._LOOK": "reads the CA's certificates and key, which are root's, by openssl",
-    "stages/verify_cancel._LOOK_HOLDS": CLUSTER,
     "stages/dws/remove._WITHOUT_NAMESPACE": CLUSTER,
     "stages/slurm/close_dws._ROLLOUT": STATE_ALONE,
     "stages/dws/manifests._RENDERED": CLUSTER,
@@ -107,6 +112,8 @@ APART = {
     "stages/rollback/unchanged._RECORDS": STATE_ALONE,
     "stages/slurm/slurm_user._TRY": "the parts of it are slurm_user._CAN_I's",
     "stages/verify._LOOK_USER": "asks for users, and tests a folder as the user",
+    "stages/verify._CANCEL": "runs only scancel, as the job's user by as.sh",
+    "stages/verify._SUBMIT": "enters the job's folder, and runs only Slurm's commands, as the job's user by as.sh",
     "stages/dws/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
 }
 """Scripts in which nothing of others lies, and why."""
@@ -115,12 +122,19 @@ OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/
 """What a script in APART has no business with: names of files in folders of others, and folders in which all can write."""
 
 EXEMPT = {
+    "commands/discover/command._NODE",
+    "commands/discover/master._SCRIPT",
+    "stages/access/kubeconfig._TRY_TEXT",
     "pod/pod_noted.sh",
     "master/sign.sh",
     "stages/pod/files._UNREAD",
     "stages/verify._LOOK_USER",
+    "stages/verify._SUBMIT",
 }
 """Scripts in APART with such a name, whose reason says what it is there."""
+
+
+MKTEMP = re.compile(r"\bmktemp\b(?! (?:-d )?(?:/dev/shm/|\"\$(?:STATE|state)/|\"\./))")
 
 
 def embedded() -> Iterator[tuple[str, str]]:
@@ -147,6 +161,11 @@ def scripts() -> dict[str, str]:
         if one.suffix in (".sh", ".py", ".lua")
     }
     return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
+
+
+def test_no_new_file_or_folder_is_made_in_tmp() -> None:
+    """Where /tmp is not sticky others could put their own there: it is made beside our records or the file, or in memory."""
+    assert [name for name, text in scripts().items() if MKTEMP.search(re.sub(r"(?m)^\s*#.*$", "", text))] == []
 
 
 NO_SCRIPT = {"commands/doctor/archive.README", "redaction/secret_forms.FORMS"}
@@ -192,9 +211,9 @@ def chain(file: Path) -> str:
 
 
 def looked_at(file: Path) -> str:
-    user = render.script("lib/slurm_conf.sh", folder=str(file.parent))
-    script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
-    return render.script("lib/safe_file.sh", "lib/key_fits.sh") + script
+    nothing = {"can_i": "can_i() { :; }", "token": "/nowhere", "service": "localhost"}
+    script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, **nothing)
+    return render.script("lib/safe_file.sh", "lib/slurm_conf.sh", "lib/key_fits.sh", folder=str(file.parent)) + script
 
 
 def restored(file: Path) -> str:

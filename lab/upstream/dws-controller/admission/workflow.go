@@ -114,7 +114,7 @@ func unchanged(old, spec api.WorkflowSpec) error {
 }
 
 // drivers checks that only entries of the present state change, that no finished driver takes it back, and that none joins
-// later than at the Workflow's creation: at such an entry the true webhook breaks off. Only the lab's own may.
+// later than at the Workflow's creation: at such an entry the true webhook breaks off.
 func drivers(old api.WorkflowStatus, now []api.DriverStatus) error {
 	for index, driver := range now {
 		path := field.NewPath("Status", "Drivers").Index(index)
@@ -124,7 +124,7 @@ func drivers(old api.WorkflowStatus, now []api.DriverStatus) error {
 			if isNew || !reflect.DeepEqual(driver, old.Drivers[index]) {
 				return field.InternalError(path, fmt.Errorf("only a driver of the state %s can change now", old.State))
 			}
-		case isNew && !driver.Completed && driver.DriverID != api.Holder:
+		case isNew && !driver.Completed:
 			return field.InternalError(path, fmt.Errorf("a driver takes part from the Workflow's creation on, by a rule"))
 		case driver.Completed && (driver.Status != api.Completed || driver.Error != ""):
 			return field.InternalError(path, fmt.Errorf("completed wants the status Completed and no error"))

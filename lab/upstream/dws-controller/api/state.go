@@ -21,9 +21,6 @@ const (
 // States are all of them, in their order.
 var States = []State{Proposal, Setup, DataIn, PreRun, PostRun, DataOut, Teardown}
 
-// Holder is the driver by which the lab's controller keeps a Workflow in a state.
-const Holder = "lab-hold"
-
 // Place is the state's place in the order; -1 for none, as a new Workflow has.
 func (s State) Place() int {
 	return slices.Index(States, s)

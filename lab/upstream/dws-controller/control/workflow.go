@@ -1,7 +1,7 @@
 // Package control is the controller's part: it takes Workflows through their states.
 //
 // This is a fake DataWorkflowServices, written for the lab. No storage is behind it; drivers take part as they do
-// in the true one, by their entries in status.drivers, and the lab has a driver of its own (see hold.go).
+// in the true one, by their entries in status.drivers.
 package control
 
 import (
@@ -13,16 +13,12 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"lab/dws/api"
 )
@@ -44,35 +40,15 @@ type Workflows struct {
 	Log logr.Logger
 }
 
-// SetupWithManager has Reconcile called when a Workflow, its Computes or the hold changes.
+// SetupWithManager has Reconcile called when a Workflow or its Computes change.
 func (w *Workflows) SetupWithManager(manager ctrl.Manager) error {
-	isHold := predicate.NewPredicateFuncs(func(object client.Object) bool {
-		return client.ObjectKeyFromObject(object) == holdKey
-	})
-	return ctrl.NewControllerManagedBy(manager).
-		For(&api.Workflow{}).
-		Owns(&api.Computes{}).
-		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.all), builder.WithPredicates(isHold)).
-		Complete(w)
-}
-
-func (w *Workflows) all(ctx context.Context, _ client.Object) []ctrl.Request {
-	var workflows api.WorkflowList
-	if err := w.List(ctx, &workflows); err != nil {
-		w.Log.Error(err, "Workflows can't be listed")
-		return nil
-	}
-	var requests []ctrl.Request
-	for index := range workflows.Items {
-		requests = append(requests, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&workflows.Items[index])})
-	}
-	return requests
+	return ctrl.NewControllerManagedBy(manager).For(&api.Workflow{}).Owns(&api.Computes{}).Complete(w)
 }
 
 // Reconcile takes one Workflow one step on; each write of it causes the next call.
 func (w *Workflows) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	log := w.Log.WithValues("Workflow", request.NamespacedName)
-	log.Info("Looking at the Workflow")
+	log.Info("Reconciling Workflow")
 	reconciles.Inc()
 	workflow := &api.Workflow{}
 	if err := w.Get(ctx, request.NamespacedName, workflow); err != nil {
@@ -104,9 +80,6 @@ func (w *Workflows) advance(ctx context.Context, workflow *api.Workflow, log log
 		return w.addComputes(ctx, workflow, log)
 	case status.Ready:
 		return nil
-	}
-	if err := w.hold(ctx, workflow); err != nil {
-		return err
 	}
 	settle(status)
 	if status.Ready {

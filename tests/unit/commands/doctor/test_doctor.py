@@ -126,6 +126,25 @@ def test_a_certificate_of_another_ca_is_reported_where_the_ca_is_known() -> None
     assert told(rules_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
 
 
+def test_a_kubeconfig_with_one_of_two_certificates_of_the_ca_is_not_said_to_fail() -> None:
+    """While a CA is being renewed, its file has two certificates: kubectl still trusts the API server."""
+    from base64 import b64decode, b64encode
+
+    old, new, foreign = (b64decode(certificate(name)).decode() for name in ("kubernetes", "kubernetes", "other"))
+
+    def texts(trusts: str) -> list[str]:
+        data = b64encode(trusts.encode()).decode()
+        found = {**GOOD, "client-certificate-data": certificate(), "certificate-authority-data": data}
+        cluster = {"ca": old + new, "server": "https://m:6443", "trusts": old + new}
+        findings = rules_access.file(StepContext(SITE, Facts({"access.cluster": {MASTER: cluster}}), HOST), found)
+        return [one.text for one in findings if one.name == "kubeconfig-ca"]
+
+    assert texts(old + new) == []
+    (few,), (many,), (other,) = texts(old), texts(old + new + foreign), texts(foreign)
+    assert "not all certificates of the cluster's CA: once the API server" in few
+    assert "another CA besides the cluster's" in many and "kubectl does not trust the API server" in other
+
+
 # --- role and binding
 
 
@@ -273,6 +292,8 @@ def workflow(job: str, age: float) -> dict[str, Any]:
     return {
         "namespace": "default", "name": f"bb{job}", "id": job, "job": job, "uid": 1, "desired": "Proposal", "state": "Proposal",
         "ready": True, "status": "Completed", "created": NOW - age, "deleting": False, "finalizers": [],
+        "since": NOW,
+        "drivers": [],
     }  # fmt: skip
 
 
@@ -573,7 +594,7 @@ def shown(verbose: bool, *findings: tuple[str, str]) -> tuple[list[str], list[di
     """What `invoke doctor` prints of these findings (host, name): its lines, and its JSON."""
     every = with_causes([HostFinding(host, Finding(name, f"{name} text", f"{name} fix")) for host, name in findings])
     diagnosis = Diagnosis(findings=every, accepted=(), unseen=(), notes=(), checks=9)
-    reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list))
+    reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list), run=SimpleNamespace(site=load(DEFAULT)))
     return [style.text(row) for row in _rows(reading, diagnosis, verbose)], list(records(diagnosis))
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import pytest
 from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending, collection
 from dws_on_csm.commands.verify_cancel.command import _clear, _judge, _run_case
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, describe, rows
-from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
+from dws_on_csm.commands.verify_cancel.own_driver import OwnDriver
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
 from dws_on_csm.display import tables
 from dws_on_csm.display.style import text
@@ -121,6 +122,10 @@ def test_a_log_that_cannot_be_read_leaves_the_cause_open(gone: bool, unlogged: b
     assert ("not known: whether slurmctld killed its own teardown" in more["failures"][0].meaning) == told
 
 
+NO_DRIVER = cast(OwnDriver, SimpleNamespace(release=lambda name: None, release_all=lambda: None, stop=lambda: None))
+"""A driver that has nothing to release."""
+
+
 @dataclass(frozen=True)
 class Scripted(Bench):
     """A bench whose submitter gives these answers, and records the scripts that it was asked for."""
@@ -142,7 +147,7 @@ def test_a_case_that_cannot_start_leaves_its_resources_to_the_others() -> None:
     )
     pending = {"job": "PENDING", "buffer": "staged-in", "reason": "Resources"}
     answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
-    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), None, "/workflows", answers, [])
+    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), NO_DRIVER, "/workflows", answers, [])
     with pytest.raises(CaseFailed, match="never got resources"):
         _run_case(bench, RUNNING)
     assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
@@ -163,7 +168,7 @@ def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyP
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
     with pytest.raises(Unreachable, match=said):
-        _clear(Bench(cast(Run, run), "one", cast(Watch, None), None, "/workflows"))
+        _clear(Bench(cast(Run, run), "one", cast(Watch, None), NO_DRIVER, "/workflows"))
 
 
 class Workflows:
@@ -175,7 +180,7 @@ class Workflows:
 
     def get(self, path: str) -> Any:
         """It as it is at first."""
-        return {"metadata": {"name": path.rpartition("/")[2], "uid": self.now}}
+        return {"metadata": {"name": path.rpartition("/")[2], "uid": self.now}, "spec": {"userID": 1500}}
 
     def delete(self, path: str, deadline: float = 60.0, uid: str = "") -> None:
         """As the API server takes a uid for a condition."""
@@ -184,20 +189,26 @@ class Workflows:
         self.deleted.append((path.rpartition("/")[2], uid))
 
 
-@pytest.mark.parametrize("then", ["a", "b"])
-def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
-    """A later Workflow of the same name stays, and that is no failure."""
+@pytest.mark.parametrize(("then", "user"), [("a", "1500"), ("b", "1500"), ("a", "1600")])
+def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPatch, then: str, user: str) -> None:
+    """A later Workflow of the same name stays, and that is no failure. Another user's, as of another Slurm's job, stays, too."""
     monkeypatch.setattr("dws_on_csm.stages.verify_cancel.script", lambda place, step, run: "true")
     monkeypatch.setattr("dws_on_csm.commands.verify_cancel.command.CLEARED", 0.0)
     api = Workflows("a", then)
-    answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
+    answer = SimpleNamespace(code=0, out=f"id=7\nuser={user}\n".encode(), err=b"")
     reach = Changing(change=lambda host, script, data, deadline: answer, cluster=lambda: api)
     site = SimpleNamespace(access=SimpleNamespace(namespace="default"))
     board = SimpleNamespace(context=lambda host: None)
     run = SimpleNamespace(id="r", reach=reach, board=board, site=site, stopping=threading.Event())
     watch = SimpleNamespace(until=lambda *given: False)
-    _clear(Bench(cast(Run, run), "one", cast(Watch, watch), None, "/workflows"))
-    assert api.deleted == ([("bb7", "a")] if then == "a" else [])
+    foreign = (
+        nullcontext()
+        if user == "1500"
+        else pytest.raises(Unreachable, match=r"is of user 1500, and not of test_job\.user")
+    )
+    with foreign:
+        _clear(Bench(cast(Run, run), "one", cast(Watch, watch), NO_DRIVER, "/workflows"))
+    assert api.deleted == ([("bb7", "a")] if (then, user) == ("a", "1500") else [])
 
 
 @pytest.mark.parametrize(
@@ -206,8 +217,8 @@ def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPat
 def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected: list[str]) -> None:
     """A run cancels its own jobs, and at its beginning those of killed runs; no job of another name, and no later job."""
     jobs = [
-        *("4 dws-on-csm-cancel", "5 dws-on-csm-cancel-20260131T120000Z-a", "6 dws-on-csm-cancelled"),
-        *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
+        *("4 1500 dws-on-csm-cancel", "5 1500 dws-on-csm-cancel-20260131T120000Z-a", "6 1500 dws-on-csm-cancelled"),
+        *("7 1500 dws-on-csm-cancel-20260131T120000Z-ab", "8 1500 my dws-on-csm-cancel", "x 1500 dws-on-csm-cancel"),
     ]
     made = verify_cancel.script(place("slurmctl"), "clear", run)
     body = render.read("controller/cancel.sh")
@@ -222,9 +233,41 @@ slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\
         ["sh", "-euc", f"{settings}{stubs}{body}"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [f"id={one}" for one in expected]
+    assert done.stdout.split() == [word for one in expected for word in (f"id={one}", "user=1500")]
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == ["squeue --noheader --user=joe --format=%A %j", *(f"scancel --hurry --quiet {n}" for n in expected)]
+    assert asked == [
+        "squeue --noheader --user=joe --format=%A %U %j",
+        *(f"scancel --hurry --quiet {n}" for n in expected),
+    ]
+
+
+SUBMITTED = "JobId=4711 JobName=dws-on-csm-cancel-r UserId=joe(1500) JobState=PENDING"
+
+
+@pytest.mark.parametrize(
+    ("shown", "ours"),
+    [
+        (SUBMITTED, True),
+        (SUBMITTED.replace("JobName=dws-on-csm-cancel-r", "JobName=science"), False),
+        (SUBMITTED.replace("joe(1500)", "ann(1600)"), False),
+        ("", False),
+    ],
+    ids=["its own", "another name", "another user", "unknown"],
+)
+def test_the_number_of_another_job_is_no_case(shown: str, ours: bool) -> None:
+    """A program of the user's may print the number of any job: no case is made of it, and nothing of it is cancelled or deleted."""
+    body = render.read("controller/cancel.sh")
+    stubs = f"""
+slurm_path() {{ :; }}
+find_account() {{ as_number=1500; }}
+as_user() {{ echo 4711; }}
+slurm() {{ echo '{shown}'; }}
+"""
+    settings = "name=dws-on-csm-cancel-r step=submit user=joe job_folder=/ how= options= directive=x commands=true\n"
+    script = f"{settings}{render.read('lib/bounded.sh')}{stubs}{body}"
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == ((0, "id=4711\n") if ours else (1, "")), done
+    assert ours or "no job 4711 of joe with the name dws-on-csm-cancel-r. It was not touched" in done.stderr
 
 
 def run_step(folder: Path, step: str, states: str, **given: str) -> dict[str, str]:
@@ -293,7 +336,7 @@ def test_a_log_that_cannot_be_read_is_reported(tmp_path: Path, journal: str, unl
 def test_a_job_that_is_being_expedited_lives(tmp_path: Path) -> None:
     """Slurm 25.11 has states that older ones do not have: only those that mean an end end the wait."""
     states = "JobState=EXPEDITING,BurstBufferState=staging-in JobState=RUNNING,BurstBufferState=running"
-    given = {"release": "", "wanted": "running", "allowed": "9", "job": "7"}
+    given = {"wanted": "running", "allowed": "9", "job": "7"}
     assert run_step(tmp_path, "begin", f"x {states}", **given)["buffer"] == "running"
 
 
@@ -403,26 +446,6 @@ def test_a_watch_that_breaks_is_an_error_for_all_who_wait() -> None:
     feed.events.put(ClusterError(410, "too old"))
     with pytest.raises(ClusterError, match="too old"):
         watch.until("bb1", bool, 60.0, GO_ON)
-
-
-class Store:
-    """An API that records each applied ConfigMap."""
-
-    def __init__(self) -> None:
-        self.kept: list[list[str]] = []
-
-    def apply(self, manifest: Mapping[str, Any]) -> None:
-        self.kept.append(list(manifest["data"]))
-
-
-def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
-    """Proposal is held for all Workflows until the new one's name is known, then for that one alone, without a gap."""
-    store = Store()
-    holds = WorkflowHold(store)
-    with holds.proposals():
-        holds.change(add=["bb1.Proposal"])
-    holds.change(add=["bb2.Setup"], drop=["bb1.Proposal"])
-    assert store.kept == [["Proposal"], ["Proposal", "bb1.Proposal"], ["bb1.Proposal"], ["bb2.Setup"]]
 
 
 @pytest.mark.parametrize("printed", ["x/../../secrets/y", "1 2;3", "1/status", "١٢", "-1", ""])

@@ -101,9 +101,9 @@ def test_the_kubeconfig_trusts_all_of_them(shape: str) -> None:
     assert have["trusts"].encode() == b"".join(trusts) and len(set(trusts)) == len(trusts)
     ctx = StepContext(load(DEFAULT), Facts({"access.cluster": {"m": have}}), "c1")
     file = {**found(NEW.sign("slurm-dws", 10)), "certificate-authority-data": base64_of(ca).decode()}
-    assert kubeconfig.trusted(ctx, file)  # type: ignore[arg-type]
+    assert kubeconfig.trust(ctx, file) == kubeconfig.OF_CLUSTER  # type: ignore[arg-type]
     file["certificate-authority-data"] = base64_of(authority("other").certificate).decode()
-    assert not kubeconfig.trusted(ctx, file)  # type: ignore[arg-type]
+    assert kubeconfig.trust(ctx, file) == kubeconfig.OF_OTHER  # type: ignore[arg-type]
 
 
 def base64_of(content: bytes) -> bytes:

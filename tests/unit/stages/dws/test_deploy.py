@@ -32,7 +32,7 @@ WORKFLOW = {
     "desired": "DataOut",
     "ready": False,
     "status": "",
-} | {"created": 1.0, "deleting": False, "uid": 1, "state": ""}
+} | {"created": 1.0, "deleting": False, "uid": 1, "state": "", "since": 1.0, "drivers": []}
 
 
 class Answers:

@@ -48,6 +48,7 @@ def test_an_unconfirmed_image_stays(tmp_path: Path, there: str, known: str, push
     record = tmp_path / "images"
     fakes = f"""
 remove_at_exit() {{ :; }}
+own_folder() {{ mktemp -d {tmp_path}/XXXXXX; }}
 rename_synced() {{ mv "$1" "$2"; }}
 credential() {{ :; }}
 with_proxy() {{ "$@"; }}

@@ -17,6 +17,7 @@ from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import CallApi, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.stages.dws import closing, installed, kept_configuration, persistent_storage, remove
+from dws_on_csm.stages.slurm import close_dws
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 from tests.unit.stages.dws.test_persistent_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
@@ -78,11 +79,16 @@ def made(cluster: Cluster, *objects: dict[str, Any]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def kinds(cluster: Cluster) -> str:
+    """All kinds of DWS, as kubectl takes them."""
+    return ",".join(f"{plural}.{names.GROUP}" for plural in installed.crds(Api(cluster)))  # type: ignore[arg-type]
+
+
 @pytest.fixture(autouse=True)
-def empty(cluster: Cluster) -> Iterator[None]:
+def empty(cluster: Cluster, kinds: str) -> Iterator[None]:
     yield
-    for plural in installed.crds(Api(cluster)):  # type: ignore[arg-type]
-        assert cluster.kubectl("delete", f"{plural}.{names.GROUP}", "--all", "-A", "--timeout=60s").returncode == 0
+    assert cluster.kubectl("delete", kinds, "--all", "-A", "--timeout=60s").returncode == 0
     cluster.kubectl("delete", "validatingwebhookconfiguration", closing.NAME, "--ignore-not-found")
 
 
@@ -115,6 +121,33 @@ def test_while_dws_goes_a_new_job_is_refused_with_words(cluster: Cluster, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dws-is-being-removed.submit-again-later" in (tmp_path / "said").read_text()
     assert submitted(cluster, "bb2") == ""
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_dws_that_stays_is_closed_to_one_slurm_alone(cluster: Cluster, labelled: bool) -> None:
+    """Flux's Workflows have no label of the plugin, another Slurm's are in another namespace: both go on. Where the API server
+    labels no namespaces, as before Kubernetes 1.21, other Slurms wait, too, and this one is closed all the same."""
+    cluster.kubectl("create", "namespace", "slurm-b")
+    key = "kubernetes.io/metadata.name" if labelled else "never-there"
+    closed = json.dumps(closing.of_slurm({"origin": "burst_buffer.lua"}, ["default"])).replace(
+        "kubernetes.io/metadata.name", key
+    )
+    environment = {"PATH": f"{cluster.folder}/bin:/usr/bin:/bin", "KUBECONFIG": str(cluster.folder / "admin")}
+    command = close_dws._command(json.loads(closed))
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment, cwd=cluster.folder, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    plugin = "namespace: default, labels: {{origin: burst_buffer.lua}}"
+
+    def said(name: str, meta: str) -> str:
+        workflow = WORKFLOW.replace("namespace: default", meta).format(name=name)
+        return cluster.kubectl("create", "-f", "-", stdin=workflow).stderr
+
+    assert 'failed calling webhook "burst-buffer-is-being-removed.submit-again-later' in said("bb1", plugin)
+    assert said("flux", "namespace: default") == ""
+    assert (said("bb2", plugin.replace("default", "slurm-b")) == "") == labelled
+    assert closing.covers(Api(cluster).get(closing.PATH), json.loads(closed))
 
 
 def test_what_users_have_stored_stops_it_and_is_named(cluster: Cluster, tmp_path: Path) -> None:

@@ -71,6 +71,27 @@ def test_a_proof_needs_the_controller_and_an_answering_webhook(controller: int, 
     assert (step.read(place, have) == step.want(place)) == serves
 
 
+@pytest.mark.parametrize(
+    ("controller", "webhook", "unscheduled", "name"),
+    [
+        ("1 of 1", "2 of 3", 1, "workers-few"),
+        ("1 of 1", "1 of 3", 2, "workers-few"),
+        ("1 of 1", "1 of 3", 1, ""),  # another pod is still starting
+        ("1 of 1", "0 of 3", 3, ""),
+        ("1 of 1", "missing", 0, ""),
+        ("0 of 1", "2 of 3", 1, ""),
+        ("1 of 1", "2 of 3", 0, ""),
+    ],
+)
+def test_pods_that_find_no_worker_can_be_accepted(controller: str, webhook: str, unscheduled: int, name: str) -> None:
+    """Only where every pod that lacks waits for a worker, and the rest serves."""
+    state = {"unscheduled": unscheduled, "stuck": [], "answers": True}
+    place = StepContext(load(DEFAULT), Facts({"deploy.available": {"ncn-m001": state}}), "ncn-m001")
+    have = {names.CONTROLLER: controller, names.WEBHOOK: webhook, "because": "x: not scheduled: 1 node is cordoned"}
+    want = {names.CONTROLLER: "1 of 1", names.WEBHOOK: "3 of 3", "because": ""}
+    assert readiness.accepted_available(place, have, want) == name
+
+
 def test_pods_that_cannot_be_created_are_told_with_the_cause() -> None:
     """A quota, or a policy that rejects pods: no pod exists that could say why it waits."""
     webhook = a_deployment(3)
@@ -78,6 +99,28 @@ def test_pods_that_cannot_be_created_are_told_with_the_cause() -> None:
     webhook["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": why}]
     found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook))  # type: ignore[arg-type, union-attr]
     assert found["because"] == f"pods cannot be created: {why}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "why"),
+    [
+        (
+            {"paused": True},
+            {},
+            "its rollout is paused: run `kubectl -n dws-system rollout resume deployment/dws-webhook`",
+        ),
+        ({}, {"observedGeneration": 0}, "kube-controller-manager has not processed its last change yet"),
+        ({}, {"replicas": 2}, "some pods have not been created yet, or are being deleted"),
+        ({}, {"replicas": 3}, "the rollout has not finished"),
+    ],
+)
+def test_pods_that_lack_without_a_word_have_a_reason(spec: dict[str, Any], status: dict[str, int], why: str) -> None:
+    """No pod waits and none was rejected: the Deployment says what it can."""
+    webhook = a_deployment(3, **status)
+    webhook["spec"] |= spec
+    webhook["metadata"]["name"] = names.WEBHOOK
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook))  # type: ignore[arg-type, union-attr]
+    assert found["because"].startswith(why)
 
 
 def test_a_number_of_pods_that_admission_made_is_the_wanted_one(monkeypatch: pytest.MonkeyPatch) -> None:

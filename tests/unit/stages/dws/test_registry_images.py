@@ -152,6 +152,14 @@ def test_a_server_that_is_no_registry_is_a_finding(
     assert (told.get("problem", ""), problem in told.get("text", "")) == ("unreachable" if problem else "", True)
 
 
+def test_an_answer_that_is_no_http_is_one_line_of_text(registry: Registry, host: RegistryHost) -> None:
+    """It becomes no line of its own, and says what came."""
+    registry.answers["/v2/dws/manifests/1"] = (0, IMAGE, b"{}", ())
+    name = name_of(registry)
+    told = host.run(name, f"ask_registry images {name}/dws:1").stdout.splitlines()
+    assert told == [f"image {name}/dws:1 not readable: it does not answer as a registry: it sends HTTP/1.0 0"]
+
+
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
 def test_a_registry_that_gives_no_manifest_is_not_readable(registry: Registry, host: RegistryHost, status: int) -> None:
     """If the user has no rights, or the server fails, the image may exist: it is not readable, not absent."""

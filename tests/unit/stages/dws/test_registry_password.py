@@ -14,6 +14,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.stages.dws import images
 from dws_on_csm.stages.preflight import endpoints
 from tests.unit.registry_host import BASIC, PASSWORD, RegistryHost
 from tests.unit.registry_server import Registry, name_of, serving
@@ -262,6 +263,9 @@ def test_tls_is_not_verified_where_podman_would_not(
     if tls_is == "refused":
         assert (told["tls"], told["problem"]) == ("verified", "unreachable")
         assert "its certificate is not trusted" in told["text"]
+        site = load(DEFAULT)
+        assert "/etc/containers/certs.d/registry.local/ca.crt on the master" in images.registry_fix(site, told["text"])
+        assert "certs.d" not in images.registry_fix(site, "Connection refused")
         assert registry.seen == []
     else:
         assert told == {"tls": "unverified"}

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from dws_on_csm.config.load import load
+from dws_on_csm.domain import managers
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, NotYetKnown, StepContext
-from dws_on_csm.stages.pod import discover, mount, rollout
-from dws_on_csm.stages.slurm import pod_checks
+from dws_on_csm.model.step import Facts, Finding, NotYetKnown, StepContext
+from dws_on_csm.stages.pod import discover, host_kubectl, mount, rollout
+from dws_on_csm.stages.slurm import controller, pod_checks
 from tests.unit.site_files import write
 
 NAME = "slurmctld"
@@ -135,9 +136,12 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": OWNED, "data": DATA}), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": DATA, "immutable": True}), ["pod-immutable"]),
-        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES, ["pod-generated"]),
-        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config", "other"), []),
-        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config-import", "slurm-config-templates"), []),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES, []),
+        (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}) | TEMPLATES, []),
+        (objects(deployment(CONFIG_VOLUME, **HELM)) | TEMPLATES, ["pod-kept"]),
+        (objects(deployment(BOTH, **HELM)) | TEMPLATES, []),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config", "other"), ["pod-generated"]),
+        (objects(deployment(CONFIG_VOLUME)) | TEMPLATES | jobs("slurm-config-import", "slurm-config-templates"), ["pod-generated"]),
         (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
     ],
 )  # fmt: skip
@@ -224,7 +228,7 @@ def test_what_would_lose_all_jobs_is_refused(
 )  # fmt: skip
 def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper: str) -> None:
     """Helm, Flux and Argo CD each have their own, with the name under which the change is to be made."""
-    assert discover.managed_by(meta) == keeper
+    assert managers.managed_by(meta) == keeper
 
 
 @pytest.mark.parametrize(
@@ -389,3 +393,110 @@ def test_a_write_that_fails_takes_the_ones_before_it_back(edit: Any) -> None:
     edits = [{"object": name, "at": ["data", "k"], "seen": "1", "value": "2"} for name in there]
     code, after = edit(there, edits)
     assert (code, after["configmap/a"]["data"]) == (1, {"k": "1"})
+
+
+# --- the worker's kubectl
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/bin"
+LACKS = {"kubectl": "", "path": PATH}
+
+
+def agreed(place: StepContext, tmp_path: Path, kubectl: str = "hostPath") -> StepContext:
+    """The same place where the site file allows the mount."""
+    site = load(write(tmp_path, f"master: {{host: m}}\ncontrollers: [{{pod: {{kubectl: {kubectl}}}}}]\n"))
+    return replace(place, site=site)
+
+
+def known(place: StepContext, made: dict[str, Any], lacks: dict[str, Any] | None = None) -> StepContext:
+    """The place with what the first looks found of this Deployment's pod."""
+    facts: Any = {
+        "preflight.pod": {NAME: seen(place, objects(made))},
+        "preflight.controller": {NAME: LACKS if lacks is None else lacks},
+        "preflight.cluster": {"m": {"kubernetes": "v1.33.1+x"}},
+        "access.kubeconfig": {NAME: {"slurm_uid": "1", "slurm_group": "1"}},
+    }
+    return replace(place, facts=Facts(facts))
+
+
+def missing(place: StepContext) -> Sequence[Finding]:
+    """The findings about kubectl."""
+    return controller._kubectl_findings(place, controller.state(place))
+
+
+def edited(made: dict[str, Any], edits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The Deployment after these edits, as the program on the master makes them."""
+    program: dict[str, Any] = {}
+    exec(render.read("pod/pod_edit.py").removesuffix("main(*sys.argv[1:])\n"), program)  # noqa: S102 - ours
+    after: dict[str, Any] = json.loads(json.dumps(made))
+    for edit in edits:
+        program["change"](after, edit)
+    return after
+
+
+def changed(place: StepContext, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
+    """What the step `mount` does with it: its title, and the Deployment that results."""
+    done: list[tuple[str, Any]] = []
+    monkeypatch.setattr(rollout, "action", lambda ctx, title, edits: done.append((title, edits)))
+    mount._change_mount(place, None, None)
+    ((title, edits),) = done
+    return title, edited(made, edits)
+
+
+def test_the_workers_kubectl_is_mounted_read_only_where_the_image_has_none(
+    place: StepContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file, in a folder of slurmctld's PATH, in one rollout with the Secret; then nothing differs any more, and an undeploy
+    takes it away and leaves everything else."""
+    made = deployment(CONFIG_VOLUME)
+    here = known(agreed(place, tmp_path), made)
+    assert missing(here) == ()
+    title, after = changed(here, made, monkeypatch)
+    assert title.startswith("mount the worker's kubectl as /usr/local/bin/kubectl, and Secret slurmctld-slurm-dws")
+    spec = after["spec"]["template"]["spec"]
+    volume = {"name": "dws-on-csm-kubectl", "hostPath": {"path": "/usr/bin/kubectl", "type": "File"}}
+    assert [entry["name"] for entry in spec["volumes"]] == ["conf", volume["name"]] and volume in spec["volumes"]
+    mounted = {"name": "dws-on-csm-kubectl", "mountPath": "/usr/local/bin/kubectl", "readOnly": True}
+    assert spec["containers"][0]["volumeMounts"] == [{"name": "conf", "mountPath": "/etc/slurm"}, mounted]
+    later = known(here, after)
+    assert mount.STEP.want(later) == mount._read_mount(later, discover.state(later))  # also if the key goes
+    without = known(agreed(place, tmp_path, "image"), after)
+    assert mount.STEP.want(without) == mount._read_mount(without, discover.state(without))
+    state = discover.state(later)
+    back = edited(after, host_kubectl.edits(later, state, ""))["spec"]["template"]["spec"]
+    assert back["containers"] == made["spec"]["template"]["spec"]["containers"]
+    assert [entry["name"] for entry in back["volumes"]] == ["conf"]
+
+
+def test_undoing_the_mount_leaves_what_others_added_meanwhile(place: StepContext, tmp_path: Path) -> None:
+    """A rollout that failed is undone while a colleague has added a volume, its mount, and a container."""
+    made = deployment(CONFIG_VOLUME)
+    here = known(agreed(place, tmp_path), made)
+    edits = host_kubectl.edits(here, discover.state(here), "/usr/bin/kubectl")
+    after = edited(made, edits)
+    spec = after["spec"]["template"]["spec"]
+    spec["volumes"].append({"name": "state"})
+    spec["containers"][0]["volumeMounts"].append({"name": "state", "mountPath": "/state"})
+    spec["containers"].append({"name": "beside", "volumeMounts": [{"name": "state", "mountPath": "/s"}]})
+    theirs = json.loads(json.dumps(spec))
+    back = edited(after, [rollout._reversed_edit(edit, "x") for edit in edits])["spec"]["template"]["spec"]
+    mine = "dws-on-csm-kubectl"
+    theirs["volumes"] = [entry for entry in theirs["volumes"] if entry["name"] != mine]
+    mounts = theirs["containers"][0]["volumeMounts"]
+    theirs["containers"][0]["volumeMounts"] = [entry for entry in mounts if entry["name"] != mine]
+    assert back == theirs
+
+
+def test_where_the_workers_kubectl_is_not_mounted(place: StepContext, tmp_path: Path) -> None:
+    """Without the key, in a template that others manage, and where the image has one; the finding has the image's missing line."""
+    made = deployment(CONFIG_VOLUME)
+    line = "ADD --chmod=0755 https://dl.k8s.io/release/v1.33.1/bin/linux/amd64/kubectl /usr/local/bin/kubectl"
+    (finding,) = missing(known(place, made))
+    assert finding.name == "kubectl-missing" and line in finding.fix and "set kubectl: hostPath" in finding.fix
+    managed = known(agreed(place, tmp_path), deployment(CONFIG_VOLUME, **HELM))
+    (finding,) = missing(managed)
+    assert "hostPath has no effect here: Deployment slurmctld is managed by Helm release slurm" in finding.text
+    assert line in finding.fix and "hostPath" not in finding.fix
+    assert host_kubectl.wanted(managed) == ""
+    assert (
+        host_kubectl.wanted(known(agreed(place, tmp_path), made, {"kubectl": "/usr/bin/kubectl", "path": PATH})) == ""
+    )

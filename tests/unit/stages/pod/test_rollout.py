@@ -6,6 +6,7 @@ impatient. Shells, signals, locks and pod_edit.py are real.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import signal
@@ -25,12 +26,24 @@ KUBECTL = """#!{python}
 import json, os, pathlib, sys, time
 words, folder = sys.argv[1:], pathlib.Path({folder!r})
 hangs = (folder / "hangs").read_text().split()
-if hangs and all(one in words for one in hangs):
+if hangs and all(one in words for one in hangs) and ("candidate" in hangs or "candidate" not in words):
     with (folder / "hung").open("a") as log:
         log.write(f"{{os.getpid()}}\\n")
     time.sleep(600)
 if "get" in words and "pods" in words:
     print("slurmctld-1 0")
+elif "get" in words and "configmap" in words:
+    print(json.loads((folder / "configmap_c").read_text())["data"]["slurm.conf"])
+    sys.exit((folder / "cut").exists())
+elif "candidate" in words:
+    script = sys.stdin.read()
+    with (folder / "candidates").open("a") as log:
+        log.write(script.partition("\\n")[0] + "\\n")
+    if (folder / "floods").exists():
+        sys.stdout.write("x" * 20_000_000)
+    if (folder / "unreadable").exists():
+        print("error: Parsing error")
+        sys.exit(9)
 elif "get" in words:
     print((folder / words[words.index("get") + 1].replace("/", "_")).read_text())
 elif "replace" in words:
@@ -117,7 +130,8 @@ class Rollout:
             "selector": "a=b",
         }
         settings |= {"container": "slurmctld", "workload": "deployment/slurmctld", "context": "", "deadline": "4"}
-        settings |= {"edit": render.read("pod/pod_edit.py"), "answers": "exit 0"}
+        settings |= {"edit": render.read("pod/pod_edit.py"), "edit_limit": "300", "answers": "exit 0"}
+        settings |= {"config": "c", "candidate": ": whether Slurm can read it"}
         (self.work / "activate").write_text(render.script("pod/pod_activate.sh", **settings))
 
     def hang(self, words: str) -> None:
@@ -151,14 +165,36 @@ def test_a_good_one(rollout: Rollout) -> None:
     assert (rollout.text(), (rollout.work / "done").exists()) == ("new", True)
 
 
-@pytest.mark.parametrize("words", ["get pods", "rollout", "exec", "get configmap/c", "replace"])
+@pytest.mark.parametrize("text", ["new", ""])
+def test_a_text_that_slurm_cannot_read_is_not_rolled_out(rollout: Rollout, text: str) -> None:
+    """It is tried in the pod that runs, as the edits make it, else as the ConfigMap has it for the next pod."""
+    if text:
+        (rollout.work / "text").write_text(text)
+    (rollout.folder / "unreadable").touch()
+    assert rollout.begin().wait(60) == 1
+    tried = (rollout.folder / "candidates").read_text()
+    assert base64.b64decode(tried.removeprefix("text_=")).decode().strip() == (text or "old")
+    assert "Slurm cannot read the text of slurm.conf: error: Parsing error" in rollout.told()
+    assert "nothing was changed" in rollout.told() and rollout.text() == "old"
+    assert not (rollout.folder / "writes").exists() and (rollout.work / "done").exists()
+
+
+def test_a_part_of_a_text_is_not_tried(rollout: Rollout) -> None:
+    """Slurm would find a mistake in it that the text has not: where kubectl could not write all of it, nothing is known."""
+    (rollout.folder / "cut").touch()
+    (rollout.folder / "unreadable").touch()
+    assert rollout.begin().wait(60) == 0
+    assert not (rollout.folder / "candidates").exists() and rollout.text() == "new"
+
+
+@pytest.mark.parametrize("words", ["get pods", "rollout", "exec", "candidate", "get configmap/c", "replace"])
 def test_what_never_answers(rollout: Rollout, words: str) -> None:
     """No call of kubectl is waited for for ever: the rollout ends, its lock is free, and what it changed is put back."""
     rollout.hang(words)
     code = rollout.begin().wait(120)
     assert (rollout.work / "done").exists() and (rollout.folder / "hung").exists()
     assert subprocess.call(["flock", "-n", str(rollout.folder / "state/activation-pod.lock"), "true"]) == 0
-    assert code == 1 or (words, code) == ("get pods", 0)  # which are only told of
+    assert code == 1 or (code == 0 and words in ("get pods", "candidate"))  # without which less is known
     assert rollout.text() == ("new" if code == 0 else "old")
 
 

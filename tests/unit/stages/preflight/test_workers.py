@@ -24,7 +24,7 @@ def few(*nodes: dict[str, Any]) -> Finding | None:
     """The finding about workers in a cluster of these nodes."""
     answers = {"/version": {"gitVersion": "v1.30.0"}, "/api/v1/nodes": {"items": [*nodes]}}
     api = cast(Cluster, type("Api", (), {"get": lambda self, path: answers.get(path)})())
-    found = master.CLUSTER_CHECK.judge(StepContext(load(DEFAULT), Facts({}), "m"), master._read_cluster(api))
+    found = master.CLUSTER_CHECK.judge(StepContext(load(DEFAULT), Facts({}), "m"), master.read_cluster(api))
     return next((finding for finding in found if finding.name == "workers-few"), None)
 
 

@@ -21,13 +21,13 @@ from dws_on_csm.commands.history import journal as past_runs
 from dws_on_csm.commands.history.former_state import FormerState
 from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.commands.history.rollback import half_removed_text, own_lines
-from dws_on_csm.config.load import load
+from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.perform import _in_cluster
-from dws_on_csm.engine.reach import Reach, StepReporter
+from dws_on_csm.engine.reach import Alone, Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot
@@ -42,6 +42,7 @@ from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import closing, installed
 from dws_on_csm.stages.rollback import files, objects, procedure, unchanged
+from dws_on_csm.stages.slurm import slurmctld, start
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 
@@ -108,7 +109,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         narrowed = replace(site, limit=None if limit is None else frozenset(limit))
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles)
-        assert runner_run._change(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
+        assert runner_run._change(made, Options("rollback", undoes="r"), Display(lambda event: None), Alone()) == ""
         told = runner_past_runs.from_records(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )
@@ -333,17 +334,19 @@ def test_a_deleted_orphan_is_not_restored(dws: Dws) -> None:
     assert made == [] and [line.partition(":")[0] for line in said] == ["Workflow bb10 is not recreated"]
 
 
-def test_revoked_names_are_not_restored() -> None:
-    """The binding is restored with its former role, for the present name, without revoked names; their record stays."""
+@pytest.mark.parametrize("path", [former_state.BINDING, former_state.INTERIM_BINDING])
+def test_revoked_names_are_not_restored(path: str) -> None:
+    """The binding is restored with its former role, for the present name, without revoked names; their record stays. So is what an
+    interrupted run had left in place of it."""
     old = {"kind": "x", "metadata": {}, "roleRef": {"name": "then"}, "subjects": [{"name": "old"}, {"name": "both"}]}
     now = {"roleRef": {"name": "now"}, "subjects": [{"name": "new"}, {"name": "both"}]}
     records = [
-        {"path": former_state.BINDING, "step": "access.binding", "before": old},
+        {"path": path, "step": "access.binding", "before": old},
         {"path": revoked_names.PATH, "step": "access.recorded", "before": None},
     ]
     found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
     (made,), said = former_state.object_targets(found, FormerState(), "leave", now, frozenset({"old"}))
-    assert made.before and made.before["roleRef"] == {"name": "then"}
+    assert made.path == path and made.before and made.before["roleRef"] == {"name": "then"}
     assert former_state.subjects(made.before) == {"both", "new"}
     assert "is restored without old" in said[0] and "stay revoked" in said[1]
 
@@ -359,11 +362,16 @@ def test_revoked_names_are_not_restored() -> None:
     ],
 )
 def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
-    """DWS is removed where it was not installed, installed in its former version, and left alone where it is the same."""
+    """DWS is removed where it was not installed, installed in its former version, and left alone where it is the same, or
+    where somebody else deploys it."""
     tag, traces = was
     then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
     found = {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}
     assert former_state.dws_action(former_state.before_run(then, [then], "m", found), found) == what
+    site = load(DEFAULT)
+    assert former_state.dws_action(rollback_target.former_dws(site, then, [then], found), found) == what
+    theirs = rollback_target.former_dws(replace(site, dws="external"), then, [then], found)
+    assert former_state.dws_action(theirs, found) == "leave"
 
 
 @pytest.mark.parametrize(
@@ -730,6 +738,22 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.parametrize("seen", ["A=1\n", "B=2\n"])
+def test_a_slurmctld_that_would_not_start_is_told_before_its_restart(site: Site, seen: str) -> None:
+    """Where slurm.conf is to be another; a rollback that leaves Slurm alone does not ask."""
+    known = FileSnapshot(CONF, "1", "644", "root:root", _sum("A=1\n"), frozenset(), b"A=1\n", CONF)
+    goal = RollbackTarget("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
+    (check,) = [item for item in procedure.stages(goal, CONF)[0].steps if item.name == "start"]
+    assert isinstance(check, Check)
+    daemon = {**slurmctld.parse(b""), "main": "7", "pings": [["here", "UP"]]}
+    facts = Facts({"slurm.conf": {"c": {"id": "1", "text": seen}}, "slurm.daemon": {"c": daemon}})
+    findings = check.judge(StepContext(site, facts, "c"), start.parse(b"unparsed=error: bad\n"))
+    assert [finding.name for finding in findings] == ["slurm-conf-unparsable"] * (seen != "A=1\n")
+    for dws in ("leave", "install"):
+        alone = RollbackTarget("1", dws, {}, (), {"c": True}, version="0.0.20")
+        assert "start" not in [item.name for item in procedure.stages(alone, CONF)[0].steps]
+
+
 @pytest.mark.parametrize("text", ["enabled\n", "enabled\nby hand\n", None])
 def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text: str | None) -> None:
     """A change between the check of all files and this controller's turn is not overwritten."""
@@ -847,3 +871,16 @@ def test_a_changing_status_stops_no_deletion(site: Site) -> None:
     cluster = Changing(LEFT_SO, LEFT_SO, busy)
     objects_back(ObjectSnapshot(ROLE, None, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
     assert cluster.deleted == [("u", "1"), ("u", "2")]
+
+
+def test_an_answer_covers_what_the_undeploy_before_leaves_of_the_objects(site: Site) -> None:
+    """The step's list is shorter then than it was in the question; one more object was not in it."""
+    things = [ObjectSnapshot(path, None, frozenset()) for path in (ROLE, CRD)]
+    step, place = objects.step(things, "objects", "1"), StepContext(site, Facts({}), "m")
+
+    def removed(*present: ObjectSnapshot) -> frozenset[str]:
+        have = {known.label: objects.THERE if known in present else ABSENT for known in things}
+        return frozenset(thing for removal in step.removals(place, have, {}) for thing in removal.confirmed)
+
+    assert removed(things[0]) < removed(*things) and not removed()
+    assert not removed(*things) <= removed(things[0])

@@ -303,7 +303,7 @@ def node(
     host = Host("nid1", "compute", "root", False)
     site = replace(SITE, computes=(ComputeGroup((host,), mode, 0),))
     first = site.controllers[0].name
-    found = {"mode": "640", "owner": "root:slurm", "text": text} if text is not None else None
+    found = {"mode": "640", "owner": "root:slurm", "acl": False, "text": text} if text is not None else None
     facts = place(controllers + more, host=first).facts
     controller = facts.found["preflight.controller"][first] | {"host": first, "user": "slurm", "uid": "64030"}
     facts.found["preflight.controller"][first] = controller
@@ -328,7 +328,8 @@ def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
         here = node("check", text, controllers)
         found = computes.judge(here, here.facts.all(computes.COMPARED)["nid1"])
         assert [one.name for one in found] == names
-        assert all("(- present, + expected): " in one.text for one in found)
+        told = "(- present, + expected): " if text else "/etc/slurm/slurm.conf is missing on nid1"
+        assert all(told in one.text for one in found)
 
 
 def test_a_nodes_file_costs_no_more_than_its_length() -> None:
@@ -424,6 +425,18 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     assert steps.present(computes.parse(told))["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
     assert gzip.decompress(base64.b64decode(told.split()[-1])).decode() == TEXT * 200
+    subprocess.run(["setfacl", "-m", "u:daemon:r", str(file)], check=True)
+    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
+    assert steps.present(computes.parse(told))["acl"]
+
+
+def test_a_nodes_file_with_an_acl_is_not_replaced() -> None:
+    """The new file would not have it: whom it let in could not read slurm.conf any more, or its mode would let others in."""
+    here = node("edit", TEXT.replace("lab", "other"))
+    here.facts.found["computes.conf"]["nid1"]["acl"] = True
+    with pytest.raises(Refused) as raised:
+        steps.change(computes.STAGE, "conf", here, "x\n", TEXT)
+    assert raised.value.findings[0].name == "slurm-conf-acl"
 
 
 # --- what a slurmctld has read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
@@ -98,7 +99,8 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     """Slurm reads its slurm.conf and what that includes, munge works, and SlurmUser can write the state."""
     have = controller.look(MUNGE)
     assert have == {
-        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/trial/state", "closed": "", "holder": "", "user": "slurm",
+        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/trial/state", "closed": "",
+        "cluster": "lab", "recorded": "", "holder": "", "user": "slurm",
     }  # fmt: skip
     assert start.judge(place({}), have) == []
 
@@ -128,6 +130,30 @@ def test_munge_and_the_state_folder(controller: Controller) -> None:
     assert controller.look("rmdir /trial/state; chown slurm /trial")["closed"] == ""
 
 
+@pytest.mark.parametrize(
+    ("recorded", "line", "said"),
+    [
+        ("lab|77", "", ""),
+        ("lab", "", ""),
+        ("lab|77\nanything", "", ""),
+        ("LAB|77", "", "has the name LAB"),
+        ("old|77", "", "has the name old"),
+        ("labs", "", "has the name labs"),
+        ("lab\n", "", "has the name lab, and a line break behind it"),
+        ("", "", "has no name"),
+        ("|77", "", "has no name"),
+        ("lab|77", "ClusterName=New", "has the name lab"),
+        ("new|77", "ClusterName=New", ""),
+    ],
+)
+def test_the_state_of_another_cluster(controller: Controller, recorded: str, line: str, said: str) -> None:
+    """As slurmctld compares it; a missing file is written by slurmctld itself."""
+    (controller.work / "state/clustername").write_text(recorded)
+    with (controller.work / "slurm.conf").open("a") as conf:
+        conf.write(f"{line}\n")
+    assert controller.look("chown slurm /trial/state")["recorded"] == said
+
+
 def test_another_process_on_slurmctlds_port(tmp_path: Path) -> None:
     """It is named with its number; a port that nobody has is nobody's."""
     script = render.script(*start.LIBRARY, folder=str(tmp_path), unit="no-such-unit") + "\nport_holder\n"
@@ -143,15 +169,33 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
     """From memory, with the files beside slurm.conf; slurm.conf itself stays as it was, and nothing is left."""
     (controller.work / "next").write_text(f"{TEXT}BurstBufferType=burst_buffer/lua\n")
     (controller.work / "typo").write_text(f"{TEXT}BurstBufferTyp=burst_buffer/lua\n")
-    activate = render.read("controller/activate.sh")
-    (body,) = (activate[at:].partition("\n) ")[0] + "\n)\n" for at in [activate.index("candidate_problem() (")])
     fixed = render.script(*start.LIBRARY, folder="/trial", unit="slurmctld", state="/trial")
-    script = f"{fixed}\nslurm_path\nconf=/trial/slurm.conf\n{body}\n"
-    assert controller.run(f"{script}candidate_problem /trial/next; ls /dev/shm | grep dws-on-csm || true") == ""
-    assert "BurstBufferTyp" in controller.run(
-        f"{script}candidate_problem /trial/typo; ls /dev/shm | grep dws-on-csm || true"
+    said = {
+        name: controller.run(
+            f"{fixed}\nslurm_path\nstart_problem /trial/{name}; ls /dev/shm | grep dws-on-csm || true", MUNGE
+        )
+        for name in ("next", "typo", "slurm.conf")
+    }
+    assert said["next"] == said["slurm.conf"] == ""
+    assert "BurstBufferTyp" in said["typo"]
+    (controller.work / "state/clustername").write_text("old|1")
+    assert "old, but slurm.conf has ClusterName=lab" in controller.run(
+        f"{fixed}\nslurm_path\nstart_problem /trial/next", MUNGE
     )
     assert (controller.work / "slurm.conf").read_text() == TEXT
+
+
+def test_a_pod_says_what_slurm_cannot_read(controller: Controller) -> None:
+    """The script for a container gets the text in itself, ends with 9 where it cannot be read, and leaves nothing."""
+    fixed = render.script(*start.LIBRARY, "pod/pod_candidate.sh", folder="/trial", unit="slurmctld", state="/trial")
+
+    def tried(line: str) -> str:
+        text = base64.b64encode(f"{TEXT}{line}\n".encode()).decode()
+        return controller.run(f"(text_={text}\n{fixed}); echo $?; ls /dev/shm | grep dws-on-csm || true")
+
+    assert tried("BurstBufferType=burst_buffer/lua") == "0\n"
+    assert "unrecognized key: BurstBufferTyp\n" in (said := tried("BurstBufferTyp=burst_buffer/lua"))
+    assert said.endswith("\n9\n")
 
 
 # --- the judge
@@ -181,6 +225,11 @@ def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:
         ({"closed": "closed"}, "state-folder-unusable", "chown slurm /var/state && chmod u+rwx /var/state"),
         ({"closed": "read-only"}, "state-folder-unusable", "findmnt -T /var/state"),
         ({"closed": "silent"}, "state-folder-unusable", "timeout 10 ls /var/state"),
+        (
+            {"cluster": "new", "recorded": "has the name old"},
+            "cluster-name-mismatch",
+            "rm /var/state/clustername",
+        ),
         ({"holder": "6817 77 nc"}, "slurmctld-port-used", "kill 77"),
     ],
 )

@@ -122,7 +122,7 @@ local function await(workflow)
 		end
 		if state.status == "Error" then
 			local errors, problem = errors_of(workflow, state.desired)
-			return false, errors and "drivers failed: " .. errors or problem
+			return false, errors and "DWS driver error(s):\n" .. errors or problem
 		end
 		os.execute("sleep 1")
 	end

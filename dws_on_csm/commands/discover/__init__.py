@@ -1,0 +1,1 @@
+"""`invoke discover`: looks at a site through its master, and writes the site file."""

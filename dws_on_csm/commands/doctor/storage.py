@@ -1,0 +1,107 @@
+"""Findings about storage drivers: one that fails or is slow, and storage that a deleted Workflow may have left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+from dws_on_csm.commands.doctor import rules_cluster
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import all_values, parse_pairs
+from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, StepContext, Value
+from dws_on_csm.stages import verify_cancel
+from dws_on_csm.stages.dws import storage_drivers, workflows
+from dws_on_csm.stages.dws.workflows import Workflow
+
+DAYS = 3
+"""Days of slurmctld's log that are searched: storage that was left is no fault that somebody can see to be gone."""
+
+MOST = 20
+"""Workflows of the log that are reported."""
+
+
+# --- drivers that keep a Workflow waiting
+
+
+def drivers(ctx: StepContext, existing: Sequence[Workflow], now: float) -> Iterator[Finding]:
+    """The Workflows of this site that a storage driver fails or keeps waiting. `now`: the time, 0 if unknown."""
+    for workflow in existing:
+        if workflow["namespace"] != ctx.site.access.namespace:
+            continue
+        waited = now - workflow["since"] if now else 0.0
+        awaited = list(zip(workflows.awaited(workflow), workflows.wait_texts(workflow, now), strict=True))
+        failed = [text for driver, text in awaited if storage_drivers.failed(driver)]
+        slow = [text for driver, text in awaited if waited > storage_drivers.patience(driver)]
+        text = f"Workflow {workflows.label(workflow)} {'; it '.join(failed or slow)}"
+        if failed:
+            yield Finding("driver-error", text, workflows.ask(workflow))
+        elif slow:
+            yield Finding("driver-slow", text, workflows.ask(workflow))
+
+
+# --- storage of Workflows that are gone
+
+
+class Left(TypedDict):
+    """A Workflow that the plugin deleted before its storage was freed; `error`: the driver's, "" where Teardown was skipped."""
+
+    workflow: str
+    at: str
+    error: str
+
+
+WORKFLOWS: Fact[list[Workflow]] = Fact("doctor", "workflows")
+LEFT: Fact[list[Left]] = Fact("doctor", "teardown")
+
+
+def _look(ctx: StepContext) -> ShellLook:
+    slurm = ctx.site.slurm
+    settings = {"folder": slurm.folder, "unit": slurm.service, "days": str(DAYS), "reported": str(MOST)}
+    settings |= {"in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", "controller/doctor_teardown.sh", **settings)
+    return LEFT.shell(script, parse)
+
+
+def parse(out: bytes) -> list[Left]:
+    """The look's lines. Others write slurmctld's log: a line of another form counts as none."""
+    values = all_values(parse_pairs(out, "replace"), "left")
+    matches = (re.fullmatch(r"(bb\d+) (\d{4}-\d\d-\d\dT\S+) ?(.*)", value, re.ASCII | re.DOTALL) for value in values)
+    found: list[Left] = [{"workflow": match[1], "at": match[2], "error": match[3]} for match in matches if match]
+    return found
+
+
+def _judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    # the plugin's deletion may have failed, too: then the Workflow has findings of its own
+    listed = {workflow["name"] for workflow in ctx.facts.one_or_none(WORKFLOWS) or ()}
+    return [_left(left) for left in found if left["workflow"] not in listed]
+
+
+def _left(left: Left) -> Finding:
+    number = left["workflow"].removeprefix("bb")
+    error = left["error"].replace("`", "'")[: storage_drivers.LONGEST]
+    why = f"although its Teardown has failed ({error})" if error else "before any storage driver ran its Teardown"
+    text = (
+        f"the plugin deleted Workflow {left['workflow']} (job {number}) at {left['at']}, {why}: its storage may be left"
+    )
+    fix = f"run `invoke logs --job {number} --since {DAYS}d`, which names the storage driver that failed, and ask those who run it "
+    fix += "whether storage of this job is left"
+    return Finding("storage-left", text, fix)
+
+
+# --- our own rule
+
+
+def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
+    if not exists or ctx.facts.one(rules_cluster.AT_WORK):
+        return ()
+    text = f"a run of `invoke verify --cancel --all` was killed: its DWDirectiveRule {verify_cancel.DRIVER} is left in "
+    text += f"{names.NAMESPACE}, and Workflows of its jobs may wait for ever"
+    return (Finding("test-rule-left", text, "run `invoke verify --cancel`, which first removes what such a run left"),)
+
+
+RULE = Check(
+    "test-rule", "master", lambda ctx: ApiLook(lambda cluster: verify_cancel.rule_exists(cluster)), _judge_rule
+)
+CHECK = Check(LEFT.step, "controller", _look, _judge)
