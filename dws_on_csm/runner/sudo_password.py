@@ -80,7 +80,11 @@ def ask_terminal(question: sudo.Question) -> str:
         raise SudoRefused(question.host, f"{asks}, and there is no terminal to ask on", fix)
     if question.refused_by:
         console.note(f"sudo on {question.refused_by} did not accept the password. Try again.")
-    return console.password(f"{asks} (used for all hosts of this run): ")
+    for _ in range(sudo.TRIES):
+        # nothing typed is never a password that is tried: sudo would count it as a wrong one
+        if answer := console.password(f"{asks} (used for all hosts of this run): "):
+            return answer
+    raise SudoRefused(question.host, f"{asks}, and nothing was typed", f"answer it, {_WITHOUT_QUESTION}")
 
 
 def _asks(question: sudo.Question) -> str:

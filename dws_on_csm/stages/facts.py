@@ -19,6 +19,14 @@ class ClusterState(TypedDict):
     away: NotRequired[dict[str, str]]
 
 
+class RegistryAnswer(TypedDict):
+    """How the registry answered the master. `tls`, `problem`: words of templates/master/registry.py; `text`: what was wrong."""
+
+    tls: str
+    problem: str
+    text: str
+
+
 class ApiServer(TypedDict):
     """The cluster in the administrator's kubeconfig: its name, and its server's URL.
 
@@ -153,6 +161,7 @@ def owned(stage: str) -> Fact[Owned]:
 
 CONTROLLER: Fact[Controller] = Fact("preflight", "controller")
 CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
+REGISTRY_ANSWER: Fact[RegistryAnswer] = Fact("preflight", "registry")
 API_SERVER: Fact[ApiServer] = Fact("access", "cluster")
 AUTHORITY: Fact[ApiServer] = Fact("preflight", "authority")
 """The same as API_SERVER, read before the preflight is judged."""

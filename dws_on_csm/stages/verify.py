@@ -207,7 +207,7 @@ NAME = "dws-on-csm-test"
 # controller can delete it.
 _SUBMIT = r"""
 slurm_path
-find_account "$user" || { printf 'user %s does not exist on this host\n' "$user" >&2; exit 1; }
+find_account "$user" || { printf 'user %s %s\n' "$user" "$as_lacks" >&2; exit 1; }
 printf 'user %s\n' "$as_number"
 cd "$job_folder"
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |

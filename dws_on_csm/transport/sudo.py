@@ -243,6 +243,8 @@ Answer = Callable[[str, str], Secret]
 PAUSE = 5.0
 """Seconds for which sudo has written nothing after a line without end: that line is a question."""
 _PASSWORD = re.compile(rb"password|passphrase", re.IGNORECASE)
+_CODE = re.compile(rb"one[- ]?time|\botp\b|\bcode\b|\btoken\b", re.IGNORECASE)
+"""What a PAM module asks for that is right only once, as pam_oath's "One-time password (OATH) for `me':"."""
 
 
 class Dialog:
@@ -282,7 +284,7 @@ class Dialog:
         if not line or time.monotonic() - self._since < PAUSE:
             return None
         self._handled, text = handled, line.decode(errors="replace")
-        if not self.asked and _PASSWORD.search(line):
+        if not self.asked and _PASSWORD.search(line) and not _CODE.search(line):
             return self._answered("", text)
         self.refused = text == self.asked
         self.question = "" if self.refused else text

@@ -155,7 +155,7 @@ if [ -n "$submitted" ]; then
     is_ours "$submitted" || not_ours "$submitted"
     job=$submitted
 else
-    find_account "$user" || failed "user $user does not exist on this host"
+    find_account "$user" || failed "user $user $as_lacks"
     user_number=$as_number
 fi
 clear_jobs "$name" || true

@@ -4,14 +4,25 @@
 me=$(id -u) # the number of whoever runs this script; "" where that is unknown
 known_number='' known_account=''
 # know_account NUMBER: find_account finds it without asking again, which a script does for each command that SlurmUser runs
-know_account() { known_number=$1 known_account=$(getent passwd "$1" 2>/dev/null); }
+know_account() { known_number=$1 known_account=$(account_line "$1"); }
+# account_line WHO: print its line of passwd. A directory server that does not respond would keep getent for ever.
+account_line() { timeout --foreground -k 1 20 getent passwd "$1" 2>/dev/null; }
 # find_account WHO: look up an account by its name, or its number in digits: sets $as_name $as_number $as_group $as_home. Returns 1
-# if there is none, or if WHO is neither a name nor digits. (Other programs accept "+0", " 0" and "0x0" as root.)
+# if there is none, or if WHO is neither a name nor digits, and $as_lacks says why. (Other programs accept "+0", " 0" and "0x0" as
+# root.)
 find_account() {
+    as_lacks='does not exist on this host'
     case $1 in
     '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.-]*) return 1 ;; esac ;;
     esac
-    if [ -n "$known_account" ] && [ "$1" = "$known_number" ]; then as_line=$known_account; else as_line=$(getent passwd "$1" 2>/dev/null) || return 1; fi
+    if [ -n "$known_account" ] && [ "$1" = "$known_number" ]; then
+        as_line=$known_account
+    else
+        as_line=$(account_line "$1") || {
+            [ "$?" != 124 ] || as_lacks='cannot be looked up: getent has waited 20 s for the name service (nsswitch.conf)'
+            return 1
+        }
+    fi
     as_name=${as_line%%:*}
     as_line=${as_line#*:*:}
     as_number=${as_line%%:*}
@@ -44,7 +55,7 @@ exec_as() {
     # in a container, a user other than root cannot become anybody else
     if [ "$who" = root ] && [ "$me" != 0 ]; then who=$me; fi
     if ! find_account "$who"; then
-        printf 'account %s does not exist: nothing was run\n' "$who" >&2
+        printf 'account %s %s: nothing was run\n' "$who" "$as_lacks" >&2
         exit 77
     fi
     if [ "$as_number" = 0 ] && [ "$who" != root ]; then

@@ -126,7 +126,7 @@ find_slurm_user() {
         esac
     elif ! find_account "${slurm_name:-root}"; then
         slurm_lacks=unknown
-        slurm_why="SlurmUser=$slurm_name is not a user of this host"
+        slurm_why="SlurmUser=$slurm_name $as_lacks"
     elif as_root && ! is_trusted "$as_number"; then
         slurm_lacks=open
         open=$(is_closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"

@@ -24,6 +24,7 @@ from dws_on_csm.model.step import (
     Value,
 )
 from dws_on_csm.stages.dws import manifests
+from dws_on_csm.stages.facts import REGISTRY_ANSWER
 
 
 class Image(TypedDict):
@@ -92,7 +93,15 @@ def _want_pushed(ctx: StepContext) -> Value:
     return {name: {"registry": digest, "pushed": digest} for name, digest in digests.items()}
 
 
+def is_known_unusable(ctx: StepContext) -> bool:
+    """Whether the preflight reports already why the registry cannot be used."""
+    answer = ctx.facts.one_or_none(REGISTRY_ANSWER)
+    return answer is not None and bool(answer["problem"])
+
+
 def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    if is_known_unusable(ctx):
+        raise NotYetKnown(REGISTRY_ANSWER.stage)
     unreadable = [image["registry"] for image in have.values() if image["registry"].startswith("not readable")]
     if unreadable:
         why = unreadable[0].removeprefix("not readable: ")

@@ -10,7 +10,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import images
-from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG
+from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG, REGISTRY_ANSWER, RegistryAnswer
 
 # --- the registry
 
@@ -20,8 +20,8 @@ def _look_registry(ctx: StepContext) -> ShellLook:
     return ShellLook(script, _parse_registry)
 
 
-def _parse_registry(out: bytes) -> dict[str, str]:
-    """How TLS is, and what is wrong, as templates/master/registry.py says it. Raises ValueError, KeyError."""
+def _parse_registry(out: bytes) -> RegistryAnswer:
+    """Raises ValueError, KeyError."""
     answer = json.loads(out)
     return {"tls": answer["tls"], "problem": answer.get("problem", ""), "text": answer.get("text", "")}
 
@@ -100,5 +100,5 @@ def _judge_api(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return (Finding("api-unreachable", text, fix),)
 
 
-REGISTRY = Check("registry", "master", _look_registry, _judge_registry, note=_note_registry)
+REGISTRY = Check(REGISTRY_ANSWER.step, "master", _look_registry, _judge_registry, note=_note_registry)
 API = Check("api", "controller", _look_api, _judge_api)

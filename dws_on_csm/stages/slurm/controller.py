@@ -187,7 +187,7 @@ def _user_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """Nothing runs as a SlurmUser that slurm.conf may name wrongly: it could be any account."""
     if have["uid"]:
         return ()
-    why = f"on {ctx.host}: {have['why'] or 'SlurmUser=' + have['user'] + ' is not a user of this host'}"
+    why = f"on {ctx.host}: {have['why'] or 'SlurmUser=' + have['user'] + ' does not exist on this host'}"
     if have["lacks"] == "open":
         folder = ctx.site.slurm.folder
         fix = f"make root or SlurmUser the owner and only writer of {folder} and of all files that slurm.conf includes "

@@ -1,4 +1,4 @@
-"""Ctrl-C while a person is asked for a password: a process of its own on a terminal."""
+"""What a person does who is asked for a password, and types none: a process of its own on a terminal."""
 
 from __future__ import annotations
 
@@ -50,6 +50,44 @@ def test_one_is_enough_while_a_password_is_asked_for() -> None:
     assert len(lines) == 2 and all("got no answer" in line for line in lines), (lines, said)
     os.close(theirs)
     assert b"asks" not in rest(ours)
+
+
+NOTHING_TYPED = """
+from dws_on_csm.runner.sudo_password import password
+from dws_on_csm.transport.sudo import Question
+for _ in range(2):
+    try:
+        print(password("").get(Question("one", "root")).reveal())
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_nothing_typed_is_never_tried() -> None:
+    """The person is asked again, as often as after a wrong password: sudo would count an empty one as wrong."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOTHING_TYPED],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    try:
+        for typed in (b"", b"right", b"", b"", b""):
+            said = b""
+            while b"of this run): " not in said:
+                said += os.read(ours, 4096)
+            os.write(ours, typed + b"\n")
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(theirs)
+        os.close(ours)
+    right, nothing = out.decode().splitlines()
+    assert right == "b'right'"
+    assert nothing.startswith("one: sudo on one asks for the password of root, and nothing was typed"), nothing
 
 
 def rest(terminal: int) -> bytes:

@@ -134,6 +134,27 @@ def test_reading_a_silent_file_times_out(hostile_host: Host, shell: str) -> None
     assert hostile_host.run(script, shell.split()[0], seconds=SOON).stdout == "124\n"
 
 
+@SHELLS
+def test_a_name_service_that_does_not_respond(tmp_path: Path, shell: str) -> None:
+    """A directory server that is down keeps getent for ever: nothing is run, and the reason is not that the account is missing."""
+    for name, body in (
+        ("getent", f"exec sleep {LONG}"),
+        ("timeout", 'while [ "$1" != getent ]; do shift; done\nexec /usr/bin/timeout -k 1 1 "$@"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    script = "as joe echo ran"
+    done = subprocess.run(
+        [*shell.split(), "-c", render.script("lib/bounded.sh", "lib/as.sh") + script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+    )
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr.startswith("account joe cannot be looked up: ") and done.stderr.endswith(": nothing was run\n")
+
+
 # --- numbers
 
 RUN = "a[$(touch {})]"

@@ -82,6 +82,19 @@ def test_a_password_that_a_module_asks_for_is_answered_once(clock: list[float]) 
     assert talk.question == "New password:"
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [b"One-time password (OATH) for `me': ", b"One time password: ", b"Your OTP password: ", b"Token password: "],
+)
+def test_a_one_time_password_is_a_code(clock: list[float], prompt: bytes) -> None:
+    """Words of PAM modules for what is right only once, on one host: it is not asked for as if it served all hosts."""
+    talk = dialog()
+    talk.feed(prompt)
+    clock[0] += PAUSE + 1
+    assert answer(talk.feed(prompt)) == b""
+    assert (talk.asked, talk.question) == ("", prompt.decode().strip())
+
+
 def test_each_question_is_asked_once_a_run() -> None:
     """Accounts have passwords of their own, and each is asked for once, whichever hosts want it."""
     asked: list[str] = []

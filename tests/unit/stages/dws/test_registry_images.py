@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from dws_on_csm.commands.doctor import rules_cluster
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.engine.looks import LookFailed
+from dws_on_csm.model.step import Facts, NotYetKnown, Refused, Step, StepContext
 from dws_on_csm.stages.dws import images
+from dws_on_csm.stages.facts import REGISTRY_ANSWER
 from tests.unit.registry_host import RegistryHost
 from tests.unit.registry_server import Registry, name_of
 
@@ -172,3 +177,21 @@ def test_a_registry_that_is_gone_is_said_of_each_image(host: RegistryHost) -> No
     done = host.run("127.0.0.1:1", "ask_registry images 127.0.0.1:1/a:1 127.0.0.1:1/b:1")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [f"image 127.0.0.1:1/{one}:1 not readable: Connection refused" for one in "ab"]
+
+
+@pytest.mark.parametrize("problem", ["credential", "unreachable", ""])
+def test_a_registry_that_cannot_be_used_is_reported_once(problem: str) -> None:
+    """By the preflight: what the registry says of each image is a finding of its own only where nothing else was reported."""
+    said = {"reg/dws:1": images.Image(registry="not readable: HTTP 401", pushed="never by this tool")}
+    facts = Facts({REGISTRY_ANSWER.name: {"ncn-m001": {"tls": "", "problem": problem, "text": "HTTP 401"}}})
+    context = StepContext(load(DEFAULT), facts, "ncn-m001")
+    pushed = next(step for step in images.STAGE.steps if isinstance(step, Step) and step.name == images.PUSHED.step)
+    assert pushed.change
+    with pytest.raises(NotYetKnown if problem else Refused):
+        pushed.change(context, said, {})
+    reported = rules_cluster.images(context, said, {})
+    if problem:
+        assert not list(reported)
+    else:
+        with pytest.raises(LookFailed, match="HTTP 401"):
+            list(reported)
