@@ -49,8 +49,7 @@ class Board:
     """What is known of each step on each host, and since when.
 
     seen     the version at which a look was made
-    failed   why a look failed
-    fixes    what to do about it, where that is known
+    failed   why a look failed, and what to do about it ("": unknown)
     waits    the stage that must run before a look can be made
     changed  the version at which a stage last changed something
     version  the number of changes so far; a look is stale once a stage that it builds on has changed something since
@@ -59,8 +58,7 @@ class Board:
     site: Site
     facts: Facts = field(default_factory=Facts)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
-    failed: dict[tuple[str, str], str] = field(default_factory=dict)
-    fixes: dict[tuple[str, str], str] = field(default_factory=dict)
+    failed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
@@ -79,7 +77,7 @@ class Board:
     def have(self, key: str, host: str) -> object:
         """What the look of `STAGE.STEP` returned on `host`. Raises NotYetKnown if it was not made, LookFailed if it failed."""
         if (key, host) in self.failed:
-            raise LookFailed(self.failed[key, host], self.fixes.get((key, host), ""))
+            raise LookFailed(*self.failed[key, host])
         if (key, host) not in self.seen:
             raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
@@ -103,8 +101,7 @@ class Board:
 
     def fail(self, key: str, host: str, text: str, fix: str = "") -> None:
         """Record why a look failed, and what to do about it."""
-        self.failed[key, host] = text
-        self.fixes[key, host] = fix
+        self.failed[key, host] = text, fix
         self.seen[key, host] = self.version
 
 

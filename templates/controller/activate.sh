@@ -2,7 +2,8 @@
 # both unless slurmctld comes up. Where slurmctld could not start, whatever burst buffer it has, nothing is changed and it is not
 # stopped. Exit code 0 only if slurmctld responds with the new text. Prints nothing: $work/progress has its
 # messages. Goes after safe_file.sh, slurmctld.sh and slurm_start.sh. Set before: $work (its own folder: next, back, progress), $state, $folder,
-# $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (the folder of this host's own systemd units).
+# $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (the folder of this host's own systemd units),
+# $burst_buffer (whether `next` has it in place of a text without: "added"; the reverse: "removed"; or "").
 #   next   slurm.conf's new text; absent for a restart alone
 #   back   slurm.conf's text if slurmctld does not come up; absent where slurm.conf must stay
 # For a restart alone, `back` is slurm.conf without the burst buffer, and this script writes there:
@@ -307,4 +308,9 @@ code=$?
 [ "$code" = 0 ] || undo_failed
 took=$(($(clock) - began))
 seconds=$((took / 10)).$((took % 10))
+# how often our line had to be added: once is an install, twice means that something removes it, and doctor says so
+case $burst_buffer in
+added) date '+%F %T' >>"$state/added" || say "it could not be recorded that the burst buffer was added" ;;
+removed) rm -f -- "$state/added" ;;
+esac
 finish 0 activated "slurmctld responds after $seconds s"

@@ -17,6 +17,7 @@ start_files | while IFS= read -r file; do
     read_so "$file" || stat -L -c 'changed=%.2Z %n' -- "$file"
 done
 [ ! -e "$state/activation" ] || sed -n 's/^sum=/activated=/p' "$state/activation"
+[ ! -e "$state/added" ] || tail -n 20 "$state/added" | sed 's/^/added=/'
 # The texts that this process read when it started, if an activation recorded them, and the files' present texts. After
 # `scontrol reconfigure` it may have read more: the texts then differ, and a finding asks.
 if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity "$main")" "$state/activation"; then

@@ -86,6 +86,7 @@ slurm() {
 # PROGRAM would read it: Slurm's programs look for such a file once a second, for a minute, before they give up.
 waits_for_no_include() {
     case $2 in scontrol | squeue | sacct | scancel | sinfo) ;; *) return 0 ;; esac
+    case $conf_found in *"${newline}file "*) ;; *) return 0 ;; esac # slurm.conf is the first file, and includes none
     gone=$(conf_files | while IFS= read -r file; do
         if [ "$file" = "$folder/slurm.conf" ] || [ -e "$file" ]; then continue; fi
         as "$1" timeout 5 test -e "$file" </dev/null || { printf '%s\n' "$file"; break; } # a file server may hide it from root

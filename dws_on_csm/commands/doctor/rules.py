@@ -7,7 +7,7 @@ from functools import partial
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster, rules_slurmctld
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
-from dws_on_csm.domain import names
+from dws_on_csm.domain import managed_file, names
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
@@ -56,7 +56,16 @@ def _file(name: str, prefix: str, effect: str, ctx: StepContext, have: Value, wa
 def _slurm_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     text = f"slurm.conf on {ctx.host} does not set BurstBufferType={slurmctld.TYPE}: "
     text += "Slurm ignores #DW lines, and jobs run without their storage"
-    yield Finding("burst-buffer-off", text, repair_fix(ctx, "slurm"))
+    fix, daemon = repair_fix(ctx, "slurm"), ctx.facts.known(slurmctld.FACT).get(ctx.host)
+    added = daemon.get("added", []) if daemon else []
+    managed = managed_file.comment(have or "")
+    if added and (managed or len(added) > 1):
+        times = f"{len(added)} times, last on" if len(added) > 1 else "on"
+        text += f". This tool added that line {times} {added[-1]}, and something has removed it since"
+        text += f": a comment there says '{managed}'" if managed else ", as configuration management does"
+        source = f"to what slurm.conf on {ctx.host} is made from (a template of Ansible, CFS or Puppet)"
+        fix = f"add the line `BurstBufferType={slurmctld.TYPE}` {source}; then {fix}"
+    yield Finding("burst-buffer-off", text, fix)
 
 
 def _node_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:

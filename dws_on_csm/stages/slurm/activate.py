@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict
 
-from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain import managed_file, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, RunScript
 from dws_on_csm.model.step import (
@@ -289,6 +289,9 @@ def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
 def _conf_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     known = templates.source(ctx)
     source = f"edits the template in ConfigMap {known['templates']}; Job {known['job']} renders it; " if known else ""
+    managed = managed_file.comment(have or "")
+    if managed and not discover.pod_of(ctx):
+        source = f"a comment there says '{managed}': add {KEY} to the source of that file, too, or it will be removed; "
     return source + _restart_side_effect(ctx, have, want)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
@@ -26,6 +26,7 @@ class Daemon(TypedDict):
     was, now        path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
                     they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
+    added           when activations of ours added the burst buffer, since it was last removed by us ("2026-11-30 12:00:00")
     """
 
     main: str
@@ -39,6 +40,7 @@ class Daemon(TypedDict):
     now: dict[str, str]
     same: bool
     activated: str
+    added: NotRequired[list[str]]
 
 
 FACT: Fact[Daemon] = Fact("slurm", "daemon")
@@ -74,6 +76,7 @@ def parse(out: bytes) -> Daemon:
         "now": _texts(all_values(pairs, "is")),
         "same": single.get("same") == "yes",
         "activated": single.get("activated", ""),
+        "added": all_values(pairs, "added"),
     }
 
 

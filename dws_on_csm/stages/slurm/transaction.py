@@ -32,6 +32,7 @@ def action(
     texts = [content(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
     fixed |= {"deadline": str(int(deadline)), "log": _log_path(ctx, seen), "units": UNITS}
+    fixed |= {"burst_buffer": _change_of_setting(seen, following)}
     settings = {
         "longest": str(int(longest(ctx.site))),
         "state": STATE,
@@ -44,6 +45,16 @@ def action(
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
     script = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
     return RunScript(title, script, longest(ctx.site) + 30.0, b"".join(texts))
+
+
+def _change_of_setting(before: str, after: str | None) -> str:
+    """Whether `after` sets the burst buffer, and `before` does not ("added"), or the reverse ("removed"); "" for neither."""
+    had, has = (
+        text is not None and slurm_conf.value(text, slurm_conf.BURST_BUFFER) is not None for text in (before, after)
+    )
+    if after is None or had == has:
+        return ""
+    return "added" if has else "removed"
 
 
 def longest(site: Site) -> float:
