@@ -410,6 +410,37 @@ def test_a_backup_is_not_old_because_its_primary_is_ill(pings: str, type_: str, 
     assert bool(slurmctld.stale(SITE, daemon)) is stale
 
 
+TIMES = ["2026-01-01 10:00:00", "2026-01-02 10:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "words", "source"),
+    [
+        ("ClusterName=a\n", [], "", False),
+        ("ClusterName=a\n", TIMES[:1], "", False),
+        (
+            "ClusterName=a\n",
+            TIMES,
+            f"added that line 2 times, last on {TIMES[1]}, .* as configuration management does",
+            True,
+        ),
+        (
+            "# Ansible managed\n",
+            TIMES[:1],
+            f"added that line on {TIMES[0]}, .* a comment there says 'Ansible managed'",
+            True,
+        ),
+        ("# Ansible managed\n", [], "", False),
+    ],
+)
+def test_a_line_that_something_removes_again(text: str, added: list[str], words: str, source: bool) -> None:
+    """By the second time, or by the file's own comment, the fix is to add the line where slurm.conf comes from."""
+    (finding,) = rules.RULES["slurm.conf"](place(slurm_daemon={"added": added}), text, text + "BurstBufferType=x\n")
+    assert finding.name == "burst-buffer-off" and re.search(words or "without their storage$", finding.text)
+    assert ("add the line `BurstBufferType=burst_buffer/lua` to what slurm.conf" in finding.fix) == source
+    assert finding.fix.endswith(f"`fab -H {HOST} repair slurm`")
+
+
 @pytest.mark.parametrize(("line", "expected"), [("", []), ("BurstBufferType=burst_buffer/lua\n", ["slurmctld-stale"])])
 def test_a_slurmctld_that_has_read_a_slurm_conf_without_the_burst_buffer(line: str, expected: list[str]) -> None:
     """There is a finding only where slurm.conf sets what slurmctld does not have."""

@@ -93,7 +93,8 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         following: str | None, back: str | None, seen: str = OLD, cut: int = 0, deadline: int = 30
     ) -> subprocess.CompletedProcess[str]:
         fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
-        fixed |= {"units": f"{host}/units"}
+        had, has = ("BurstBufferType" in text for text in (seen, seen if following is None else following))
+        fixed |= {"units": f"{host}/units", "burst_buffer": "" if had == has else "added" if has else "removed"}
         fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "120"}
         settings |= {
@@ -149,6 +150,18 @@ def test_a_good_one(host: Path, activate: Activate) -> None:
     assert (host / "etc/slurm.conf").stat().st_mode & 0o777 == 0o640
     assert (host / "restarts").read_text() == "x\n"
     assert (host / f"state/before/test{host}/etc/slurm.conf").read_text() == OLD
+
+
+def test_each_addition_of_the_burst_buffer_is_recorded(host: Path, activate: Activate) -> None:
+    """A line for each, until this tool itself removes it: by several of them doctor knows that something else removes it."""
+    record = host / "state/added"
+    for count in (1, 2):
+        (host / "etc/slurm.conf").write_text(OLD)
+        assert activate(NEW, OLD).returncode == 0
+        assert len(record.read_text().splitlines()) == count
+    assert activate(None, OLD, seen=NEW).returncode == 0 and len(record.read_text().splitlines()) == 2
+    assert activate(OLD, NEW, seen=NEW).returncode == 0 and not record.exists()
+    assert activate(NEW + "BROKEN\n", OLD).returncode != 0 and not record.exists()
 
 
 def test_one_that_ends(host: Path, activate: Activate) -> None:

@@ -72,6 +72,7 @@ class Host(Hostile):
         """The activation's script, with `body` in place of activate.sh."""
         fixed = {"state": f"{self.top}/state", "folder": f"{self.top}/etc", "unit": "slurmctld", "deadline": "30"}
         fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.top}/units", "work": str(self.work)}
+        fixed |= {"burst_buffer": "added"}
         (self.work / "activate").write_text(
             render.script("lib/durable.sh", "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", **fixed)
             + SYSTEMD
