@@ -45,7 +45,7 @@ def meet(lab: Lab, announce: Announce) -> None:
     if os.geteuid() != 0:
         raise NeedsError("a lab needs root: run this as root")
     problems = list(_install(_missing(), announce))
-    problems += [problem for check in (_inotify, _overlay, _cgroups, _go) if (problem := check())]
+    problems += [problem for check in (why_few_inotify, _overlay, _cgroups, _go) if (problem := check())]
     problems += _network() + _upper(lab) + _room(lab) + _path(lab)
     if problems:
         raise _lacking(problems)
@@ -74,7 +74,8 @@ def _install(packages: list[str], announce: Announce) -> Iterable[str]:
         yield f"apt-get could not install {' '.join(packages)}: {done.stderr.strip()}"
 
 
-def _inotify() -> str:
+def why_few_inotify() -> str:
+    """Why the kernel allows too few inotify instances, and could not be told to allow more; "" where it allows enough."""
     # At the kernel's 128 only a part of the hosts boots, and no error says so.
     if int(INSTANCES.read_text()) >= INSTANCES_WANTED:
         return ""

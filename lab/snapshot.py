@@ -28,7 +28,7 @@ def take(lab: Lab) -> None:
         for host in lab.hosts:
             (aside / host.name).mkdir()
             copy(lab.folder(host) / "upper", aside / host.name / "upper")
-            _copy_stores(lab.folder(host) / "data", aside / host.name / "data")
+            copy_stores(lab.folder(host) / "data", aside / host.name / "data")
         copy(lab.state / "shared", aside / "shared")
     finally:
         cgroups.freeze(groups, on=False)
@@ -44,7 +44,7 @@ def restore(lab: Lab, host: Host) -> None:
     """Makes a host that is not running what it was when the snapshot was taken, or new when none was."""
     machine.forget(lab, host)
     if taken(lab):
-        _copy_stores(lab.state / "pristine" / host.name / "data", lab.folder(host) / "data")
+        copy_stores(lab.state / "pristine" / host.name / "data", lab.folder(host) / "data")
     elif "containerd" in machine.STORES.get(host.role, ()):
         store.copy(layers.images(lab, host, lambda text: None), lab.folder(host) / "data/containerd")
 
@@ -65,6 +65,7 @@ def copy(source: Path, target: Path) -> None:
         subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True, timeout=300)
 
 
-def _copy_stores(source: Path, target: Path) -> None:
+def copy_stores(source: Path, target: Path) -> None:
+    """Copy each store in `source` to the store of the same name in `target`."""
     for folder in sorted(source.iterdir()) if source.is_dir() else []:
         (store.copy if folder.name == "containerd" else copy)(folder, target / folder.name)

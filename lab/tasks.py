@@ -41,7 +41,7 @@ def up(
     from lab import lifecycle, registry, requirements
     from lab.model import Options
 
-    roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
+    roots = _path(dws_repo), _path(plugin_repo), image_files(image or []), _path(slurm_root)
     with errors("lab.up"):
         requirements.programs_of_packages(announce := clock())
         lab = registry.create(name, Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod)))
@@ -149,7 +149,8 @@ def _csm(given: str | bool, slurmctld_pod: bool) -> Csm:
     return cast(Csm, flavour)
 
 
-def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
+def image_files(given: list[str]) -> tuple[tuple[str, Path], ...]:
+    """Name and archive of each --image NAME:TAG=ARCHIVE. Raises Exit."""
     pairs = [option.partition("=") for option in given]
     for name, equals, archive in pairs:
         if not equals or ":" not in name.rpartition("/")[2] or not Path(archive).is_file():

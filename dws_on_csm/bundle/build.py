@@ -110,7 +110,7 @@ def _check_proxy(context: BuildContext) -> None:
         raise Refused(Finding("kube-rbac-proxy-version", text, f"set versions.kube_rbac_proxy to {min(tags)}"))
 
 
-def _first(sources: Sequence[str], name: str, take: Callable[[str], T]) -> T:
+def first_that_works(sources: Sequence[str], name: str, take: Callable[[str], T]) -> T:
     """What the first working source gives; Refused with the errors of all sources."""
     errors = []
     for source in sources:
@@ -146,7 +146,7 @@ def repository(context: BuildContext, name: str, file: str) -> Part:
         progress(size, size)
         return source
 
-    source = _first(sources, name, take)
+    source = first_that_works(sources, name, take)
     commit = git.text(["-C", str(bare), "rev-parse", f"{ref}^{{commit}}"], deadline).strip()
     if (pin := context.site.versions.commit(name)) not in ("", commit):
         text = f"v{version} of {source} is commit {commit}, but the site file pins {pin}"
@@ -181,7 +181,7 @@ def image(context: BuildContext, name: str, file: str) -> Part:
         deadline_at = time.monotonic() + context.site.deadlines.image
         return source, oci.pull(oci.remote(base), digest or tag, f"{base}:{tag}", target, deadline_at, progress)
 
-    source, digest = _first(getattr(context.site.sources, name), name, take)
+    source, digest = first_that_works(getattr(context.site.sources, name), name, take)
     return replace(archive.part(target, source), id=digest)
 
 
@@ -205,7 +205,7 @@ def _kustomize(context: BuildContext, version: str) -> Part:
 
     def take(source: str) -> str:
         progress = context.begin(f"kustomize {version} from {source}")
-        digest = given.sha256 if given else _published_sum(release, source.rpartition("/")[2])
+        digest = given.sha256 if given else published_sum(release, source.rpartition("/")[2])
         if source.startswith("/"):
             _copy(Path(source), target, progress)
             _check_sum(target, digest)
@@ -213,10 +213,11 @@ def _kustomize(context: BuildContext, version: str) -> Part:
             download.save(source, target, digest, time.monotonic() + context.site.deadlines.image, progress)
         return source
 
-    return archive.part(target, _first([source], "kustomize", take))
+    return archive.part(target, first_that_works([source], "kustomize", take))
 
 
-def _published_sum(release: str, file: str) -> str:
+def published_sum(release: str, file: str) -> str:
+    """The checksum of a release's file, from the release's own list. Raises SourceError where the list lacks the file."""
     rows = [line.split() for line in lines(download.read(f"{release}checksums.txt")[0])]
     sums = [row[0] for row in rows if row[1:] == [file]]
     if not sums:

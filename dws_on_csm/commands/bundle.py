@@ -17,9 +17,9 @@ from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.select import is_terminal
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.model.printable import escaped_lines
 from dws_on_csm.model.step import Refused
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 
 NO_BUNDLE = (
     "somebody else deploys DWS here (dws: external), and a bundle has DWS in it. For the plugin alone, set sources.plugin to a "
@@ -49,7 +49,7 @@ def make(site: Site, file: str) -> int:
     if not target.absolute().parent.is_dir():
         leave(f"{target.parent} is not a folder. Choose another path for the bundle.")
     try:
-        with _display(sys.stderr) as begin:
+        with download_display(sys.stderr) as begin:
             manifest = build.make(site, target, begin)
     except Refused as refused:
         return _print_findings(refused)
@@ -93,10 +93,10 @@ def _list(path: Path, manifest: Manifest) -> None:
 
 
 @contextmanager
-def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
+def download_display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
     """Progress bars on a terminal; elsewhere a line for each download that begins or ends."""
     if not is_terminal(stream):
-        yield _lines(stream)
+        yield download_lines(stream)
         return
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
@@ -117,7 +117,8 @@ def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
         yield begin
 
 
-def _lines(stream: TextIO) -> Callable[[str], Progress]:
+def download_lines(stream: TextIO) -> Callable[[str], Progress]:
+    """A line for each download that begins or ends."""
     began, write = time.monotonic(), console.writer(stream)
 
     def say(text: str) -> None:

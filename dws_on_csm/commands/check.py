@@ -9,7 +9,7 @@ from dws_on_csm.config.yaml_file import relative
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import plural
-from dws_on_csm.runner.exit_codes import CONVERGED
+from dws_on_csm.model.exit_codes import CONVERGED
 
 
 def show(site: Site) -> int:

@@ -72,7 +72,7 @@ def add_exit_codes(commands: Collection) -> None:
 
 def leave(text: object) -> NoReturn:
     """Print what is wrong with the command line or the site file, and exit with code 2."""
-    from dws_on_csm.runner.exit_codes import USAGE
+    from dws_on_csm.model.exit_codes import USAGE
 
     console.note(text)
     sys.exit(USAGE)

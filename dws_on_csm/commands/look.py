@@ -15,13 +15,14 @@ from dws_on_csm.engine.looks import LookFailed, keyed
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.event_json import step_record
 from dws_on_csm.model.events import Done
+from dws_on_csm.model.exit_codes import FAILED
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.connections import roles
-from dws_on_csm.runner.exit_codes import FAILED, exit_code
 from dws_on_csm.runner.read_only import Reading, looked
+from dws_on_csm.runner.result import exit_code
 from dws_on_csm.stages.slurm.computes import LEGEND
 
 LONG = 120

@@ -16,12 +16,12 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import unreadable
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Facts, Stage, StepContext
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.connections import Sessions, connect
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, orphan_by_name, storage_drivers, workflows
@@ -49,7 +49,7 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
     with closing(connect(site, (site.master.host, *site.controllers))) as sessions:
         try:
             cluster = sessions.master(site.master.host.name).cluster()
-            return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
+            return print_yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
         except READ_ERRORS as error:
             fix = getattr(error, "fix", "")
             console.note(error_text(error), *([f"Fix: {fix}"] if fix else []))
@@ -59,7 +59,7 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
 # --- as YAML
 
 
-def _yaml(cluster: Cluster, which: str | bool) -> int:
+def print_yaml(cluster: Cluster, which: str | bool) -> int:
     """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME, or all, without the API server's own notes."""
     import yaml
 
@@ -93,9 +93,9 @@ def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int
     fates = [workflows.fate(workflow, seen, bool(crd and crd["deleting"])) for workflow in listed]
     others = namesakes(cluster.names(installed.CRDS))
     if as_json:
-        console.records(_records(listed, seen, fates, others))
+        console.records(workflow_records(listed, seen, fates, others))
     else:
-        printed(_rows(site, listed, seen, fates, others, crd is not None))
+        printed(workflow_rows(site, listed, seen, fates, others, crd is not None))
     return CONVERGED
 
 
@@ -142,9 +142,10 @@ def _cells(workflow: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
     )
 
 
-def _rows(
+def workflow_rows(
     site: Site, listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], has_crd: bool
 ) -> Iterator[Row]:
+    """The table of Workflows, in rows."""
     if listed:
         cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
         head, *body = tables.rows((COLUMNS, *cells), "")
@@ -177,9 +178,10 @@ def waits(workflow: Workflow, now: float) -> Iterator[Row]:
         yield [(f"    {escaped(text)}", "bold red" if storage_drivers.failed(driver) else "yellow")]
 
 
-def _records(
+def workflow_records(
     listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
+    """The Workflows as JSON's own types."""
     for workflow, fate in zip(listed, fates, strict=True):
         job = seen["jobs"].get(workflow["job"])
         yield {"event": "workflow", **workflow, "fate": fate, "slurm": dict(job) if job else None}

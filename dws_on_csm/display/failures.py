@@ -75,12 +75,29 @@ def without_host(text: str, host: str) -> str:
     return re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)", _HOST, text)
 
 
+_LISTED = 8
+"""So many hosts are listed in a loop; more are written as bash's braces, which a line has room for."""
+
+
+def _words(hosts: Sequence[str]) -> str:
+    """These hosts as words of a shell; many of them with braces: nid{000001..000004}."""
+    if len(hosts) <= _LISTED or not all(re.fullmatch(r"[\w.-]+", host, re.ASCII) for host in hosts):
+        return shlex.join(hosts)
+    separate = re.sub(r",(?![^\[]*\])", " ", fold(hosts))
+    return re.sub(r"\[([^\]]*)\]", _braces, separate)
+
+
+def _braces(ranges: re.Match[str]) -> str:
+    parts = [re.sub(r"(\d+)-(\d+)", r"{\1..\2}", part) for part in ranges[1].split(",")]
+    return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
+
+
 def for_each(text: str, hosts: Sequence[str]) -> str:
     """A text of `without_host` for these hosts. For several, a command between backticks becomes a loop of the shell over them, so
     that it can be pasted."""
     if len(hosts) == 1:
         return text.replace(_HOST, hosts[0])
-    loop = f"for host in {shlex.join(hosts)}; do"
+    loop = f"for host in {_words(hosts)}; do"
 
     def repeated(command: re.Match[str]) -> str:
         words = command[1].replace(_HOST, "$host")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from dws_on_csm.model.events import OUTCOMES, Outcome
+from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, DEGRADED, REFUSED, UNPROVEN
 
 Span = tuple[str, str]
 """A piece of text and its style in rich's words ("bold red"; "" for none)."""
@@ -38,11 +39,11 @@ STYLES: Mapping[Outcome, str] = {
 }
 
 _RESULTS: Mapping[int, tuple[Outcome, str]] = {
-    0: ("ok", "done"),
-    3: ("refused", "refused"),
-    4: ("would change", "has changes"),
-    5: ("refused", "installed, not verified"),
-    6: ("refused", "degraded"),
+    CONVERGED: ("ok", "done"),
+    REFUSED: ("refused", "refused"),
+    CHANGES: ("would change", "has changes"),
+    UNPROVEN: ("refused", "installed, not verified"),
+    DEGRADED: ("refused", "degraded"),
 }
 """The outcomes whose sign and colour a run's result has by its exit code, and the result in words; all others failed."""
 

@@ -77,7 +77,7 @@ class Lease(Renewed, Alone):
         self._retry = 0.0
 
     def keep_records(self, controllers: Collection[str]) -> None:
-        self._marks = {_key(name): f"{self._run} {self._identity} {name}" for name in controllers}
+        self._marks = {record_key(name): f"{self._run} {self._identity} {name}" for name in controllers}
         self._claim()
 
     def _claim(self) -> None:
@@ -155,12 +155,12 @@ class Lease(Renewed, Alone):
         """Seconds until this run may take the Lease; 0 where that is now."""
         if lease.get("spec", {}).get("holderIdentity") in (None, "", self._identity):
             return 0  # the lock on that master keeps its runs apart
-        renewed = [_time(entry["time"]) for entry in lease["metadata"].get("managedFields", []) if "time" in entry]
+        renewed = [parse_time(entry["time"]) for entry in lease["metadata"].get("managedFields", []) if "time" in entry]
         if not renewed:
             return 0
         trial = self._body()
         trial["metadata"] = {"generateName": f"{NAME}-", "namespace": "kube-system"}
-        now = _time(self._cluster.create(LEASES, trial, dryRun="All")["metadata"]["creationTimestamp"])
+        now = parse_time(self._cluster.create(LEASES, trial, dryRun="All")["metadata"]["creationTimestamp"])
         return max(0, round(EXPIRED - (now - max(renewed)).total_seconds()))
 
     def _holder(self, lease: dict[str, Any], left: int) -> Holder:
@@ -228,7 +228,7 @@ def records_on(cluster: Cluster, controllers: Collection[str]) -> Records | None
     """Which master has the records of the runs of the site with these controllers; None where no run has left any. Raises
     ClusterError."""
     notes = _annotations(cluster.get(PATH))
-    every = [_records(notes[key], True) for key in map(_key, controllers) if key in notes]
+    every = [_records(notes[key], True) for key in map(record_key, controllers) if key in notes]
     if unsaid := _unsaid(notes):
         every.append(_records(unsaid, False))
     return max(every, default=None)
@@ -238,7 +238,8 @@ def _annotations(lease: Mapping[str, Any] | None) -> Mapping[str, str]:
     return ((lease or {}).get("metadata") or {}).get("annotations") or {}
 
 
-def _key(controller: str) -> str:
+def record_key(controller: str) -> str:
+    """The annotation's key for a controller, whose name may have characters that a key may not."""
     return RECORDS + hashlib.sha256(controller.encode()).hexdigest()[:16]
 
 
@@ -277,5 +278,6 @@ def _version(lease: dict[str, Any]) -> str:
     return str(lease["metadata"]["resourceVersion"])
 
 
-def _time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
+    """A time of Kubernetes. Raises ValueError."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -59,7 +59,7 @@ def perform(
             left = _on_host(reach, board, reporter, group, proof if last else {})
             looked = last
         elif kind == "cluster":
-            _in_cluster(reach, reporter, group)
+            perform_in_cluster(reach, reporter, group)
         else:
             for ask in group:
                 assert isinstance(ask, RunElsewhere | CallApi)
@@ -87,7 +87,7 @@ def _on_host(
     script, data = compile_actions(group, reporter.run, mark, f"{reporter.stage}.{reporter.step}")
     looks, left = engine_looks.snippets(board, proof, reporter.host)
     deadline = total_deadline(group) + (board.site.deadlines.look if looks else 0.0)
-    watch = _Progress(reporter, group, mark)
+    watch = ScriptProgress(reporter, group, mark)
     answer = reach.change(
         reporter.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line
     )
@@ -99,7 +99,7 @@ def _on_host(
     return left
 
 
-class _Progress:
+class ScriptProgress:
     """Follows the output of a script: which action runs, and its last lines."""
 
     def __init__(self, reporter: StepReporter, group: Sequence[Action], mark: str) -> None:
@@ -130,7 +130,8 @@ class _Progress:
         return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
-def _in_cluster(reach: Reach, reporter: StepReporter, group: Sequence[Action]) -> None:
+def perform_in_cluster(reach: Reach, reporter: StepReporter, group: Sequence[Action]) -> None:
+    """Perform the actions of `group` through the Kubernetes API. Raises ActionFailed."""
     deleted: dict[str, float] = {}
     for number, action in enumerate(group):
         if number:

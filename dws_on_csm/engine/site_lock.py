@@ -98,7 +98,7 @@ def identity() -> tuple[str, ...]:
         parts = (machine, BOOT.read_text(), str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         return ()
-    started = _started(os.getpid())
+    started = process_started(os.getpid())
     # a digest, as machine-id(5) asks for: the id itself must not be shown on another machine
     digest = hashlib.sha256("\n".join(("dws-on-csm", *parts)).encode()).hexdigest()
     return (digest[:32], started) if started else ()
@@ -115,11 +115,11 @@ def gone(holder: Holder) -> bool:
         return True
     except (PermissionError, OverflowError):  # another user's process; or a number that no process has
         pass
-    started = _started(holder.process)
+    started = process_started(holder.process)
     return started is not None and started != holder.identity[1]
 
 
-def _started(process: int) -> str | None:
+def process_started(process: int) -> str | None:
     """When a process started, in the kernel's ticks since boot; "" if it has ended, None where that is unknown."""
     with suppress(OSError, IndexError):  # hidden from us, or ended meanwhile
         state, *rest = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -195,7 +195,7 @@ def connect_all(
         routes = _within_limit(hosts, resolved_routes, limit, connecting)
         password = sudo.Password(ask) if ask else sudo_password.password(site.ssh.sudo_password_command, paused)
         unopened = [
-            _either(host, partial(_session, site, host, route, password, sessions))
+            _either(host, partial(session_of, site, host, route, password, sessions))
             for host, route in zip(hosts, routes, strict=True)
         ]
         opening = [pool.submit(opened, session) for session in unopened]
@@ -222,9 +222,10 @@ def _notes(sessions: Sessions, routes: Sequence[Route | Unreachable]) -> dict[st
     return notes
 
 
-def _session(
+def session_of(
     site: Site, host: Host, route: Route | Unreachable, password: sudo.Password, sessions: Sessions
 ) -> Session:
+    """The session of `host` over `route`. Raises Unreachable where there is none."""
     if isinstance(route, Unreachable):
         raise route
     links, environment, password_ = _links(route, sessions), _environment(site, host), password if host.sudo else None

@@ -29,16 +29,17 @@ from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
+from dws_on_csm.model.exit_codes import CONVERGED
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import commands_to_paste, masters, run_log
 from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
 from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
-from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.result import summary, summary_at_once
 
 UNRECORDED = (
     "This process ended before the run's record was on all hosts and its journal on the master. If the run still held the "
@@ -53,7 +54,7 @@ def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
     with select.consumer(
         options.shown, json=options.json, terminal=terminal, diff=options.diff, verbose=options.verbose
     ) as display:
-        return _run(site, stages, options, display)
+        return run_procedure(site, stages, options, display)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class _Request:
     began: float
 
 
-def _run(site: Site, stages: Sequence[Stage], options: Options, display: select.Display) -> int:
+def run_procedure(site: Site, stages: Sequence[Stage], options: Options, display: select.Display) -> int:
+    """Run `stages` on the site, from the first connection to the summary; returns the exit code."""
     began = time.time()
     request = _Request(
         site,
@@ -195,11 +197,11 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
         return _with_lock(run, options, partial(_instead, options.work, run), holding)
     pending = engine_pending.pending(run)
     if pending.changes or options.verify:
-        if why := _records_elsewhere(run, options):
+        if why := why_records_elsewhere(run, options):
             return why
         if not confirm_early(run, display, pending):
             return not_confirmed(run, pending)
-        return _with_lock(run, options, partial(_change, run, options, display), holding)
+        return _with_lock(run, options, partial(change_site, run, options, display), holding)
     apply.install(run)
     apply.finish(run)
     return ""
@@ -241,7 +243,7 @@ def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: 
             alone.check()
 
         run.reach = replace(run.reach, guard=guard)
-        if why := _records_elsewhere(run, options):  # another run may have moved them
+        if why := why_records_elsewhere(run, options):  # another run may have moved them
             return why
         if lock.former or alone.former:
             _shut_out(run)
@@ -258,7 +260,7 @@ def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: 
         return ""  # Ctrl-C ended the script that takes the lock
 
 
-def _records_elsewhere(run: Run, options: Options) -> str:
+def why_records_elsewhere(run: Run, options: Options) -> str:
     """Why this run may not work through its master, or "": see masters.records_elsewhere()."""
     if options.proves or not run.site.master.several:
         return ""
@@ -294,7 +296,7 @@ def _shut_out(run: Run) -> None:
     on_all(run, [("", host) for host in lasting(run)], tell)
 
 
-def _change(run: Run, options: Options, display: select.Display, alone: Alone) -> str:
+def change_site(run: Run, options: Options, display: select.Display, alone: Alone) -> str:
     """Change what differs, holding the lock. Returns why nothing was changed, if something was not confirmed; else "".
 
     What will be removed or restarted by the state that was read with the lock, and was not shown before, is confirmed as well.
@@ -342,7 +344,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
     journal, shown = request.journal, end
     try:
         with holding:
-            shown = redact_event(replace(end, lacking=tuple(_leave_record(run, request.options, journal, end))))
+            shown = redact_event(replace(end, lacking=tuple(leave_record(run, request.options, journal, end))))
     finally:
         written = journal.report(
             lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
@@ -352,7 +354,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
         run.shown = True
 
 
-def _leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
+def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
     """Leave a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
 
     Old runs are removed only where this run ended well: after a failure their before-images may still be needed.

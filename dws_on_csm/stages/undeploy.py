@@ -90,7 +90,7 @@ def of_external(orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, .
     limit = in_use.limit(lambda ctx: "the plugin's rights have to be removed")
     deleting: tuple[Check | Step, ...] = ()
     if orphans:
-        deleting = (*in_use.checks("access", due, terms), _orphans("access"))
+        deleting = (*in_use.checks("access", due, terms), orphans_step("access"))
     every = (
         _preflight(True, (kubeconfig.NAME, rbac_stage.AUTHORITY_CHECK, *of_jobs, limit)),
         *_slurm_side(due, terms),
@@ -163,7 +163,7 @@ def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequ
 
 
 def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
-    deleting = (_orphans("undeploy"),) if orphans else ()
+    deleting = (orphans_step("undeploy"),) if orphans else ()
     return Stage(
         "undeploy",
         needs,
@@ -173,13 +173,13 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
             dependents.check(version),
             persistent_storage.step("undeploy", version),
             stuck_crds.step("undeploy"),
-            remove.removed_step(version, "workarea", _removal_text),
+            remove.removed_step(version, "workarea", removal_text),
             kept_configuration.told_step(version),
         ),
     )
 
 
-def _orphans(stage: str) -> Step:
+def orphans_step(stage: str) -> Step:
     """The step `orphans`: there is no Workflow whose job is gone.
 
     Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
@@ -229,7 +229,8 @@ def _since(description: str) -> Finding:
     )
 
 
-def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
+def removal_text(ctx: StepContext, have: Value, want: Value) -> str:
+    """What an undeploy removes together with DWS, for the confirmation."""
     every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved first, and not restored: {', '.join(every)}" if every else ""
     saved += "".join(f"; {text}" for text in dependents.describe_unasked(ctx))

@@ -20,7 +20,7 @@ from dws_on_csm.stages.pod import discover, files
 
 # --- what a test job needs
 
-_LOOK_USER = r"""
+LOOK_USER = r"""
 slurm_path
 find_account "$user" || { echo unknown; exit 0; }
 [ "$as_number" != 0 ] || { echo root; exit 0; }
@@ -42,7 +42,7 @@ AS_USER = 'slurm() { as_user "$user" "$@"; }\n'
 
 
 def _look_user(ctx: StepContext) -> ShellLook:
-    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + _LOOK_USER, lines)
+    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + LOOK_USER, lines)
 
 
 def is_login(ctx: StepContext) -> bool:
@@ -186,11 +186,12 @@ def _want(ctx: StepContext) -> Value:
     return _read(ctx, ctx.facts.all(JOB)[ctx.host]) or "proven by a test job"
 
 
-def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def submit_actions(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    """The actions that run a test job and follow its Workflow."""
     job = ctx.site.test_job
     submit: Action = _follow(ctx, f"submit a test job as {job.user} and follow its Workflow")
     if job.host and job.host.name != ctx.host:
-        title, submission = f"submit a test job as {job.user} on {job.host.name}, held", AS_USER + _SUBMIT
+        title, submission = f"submit a test job as {job.user} on {job.host.name}, held", AS_USER + SUBMIT
         then, abandon = partial(_then_follow, ctx), partial(_abandon, ctx)
         submit = RunElsewhere(
             title, "login", script(ctx, submission, name=NAME), then, 300.0, show_output=True, abandon=abandon
@@ -205,7 +206,7 @@ NAME = "dws-on-csm-test"
 # On the login host: submit the job, held until the controller watches its Workflow, and ask bbstat. Prints "user NUMBER",
 # "job NUMBER" and "bbstat ANSWER". It cancels nothing here: of a held job that is cancelled the Workflow stays, and only the
 # controller can delete it.
-_SUBMIT = r"""
+SUBMIT = r"""
 slurm_path
 find_account "$user" || { printf 'user %s %s\n' "$user" "$as_lacks" >&2; exit 1; }
 printf 'user %s\n' "$as_number"
@@ -300,7 +301,7 @@ STAGE = Stage(
             "submitter",
             _look,
             _want,
-            _change,
+            submit_actions,
             read=_read,
             status_text=lambda have: str(have or "no proof yet"),
             table=_table,

@@ -21,7 +21,7 @@ JOB = "dws-on-csm-cancel"
 DRIVER = "dws-on-csm-test"
 """Our storage driver, and its DWDirectiveRule: Workflows of jobs that ask for it stay in a state until the run releases them."""
 
-_LOOK_ACTIVE = """
+LOOK_ACTIVE = """
 slurm_path
 cd /
 fact type "$(running_setting 60 BurstBufferType)"
@@ -37,8 +37,9 @@ fi
 """
 
 
-def _look_active(ctx: StepContext) -> ShellLook:
-    return verify.shell_look(ctx, _LOOK_ACTIVE, answers)
+def look_active(ctx: StepContext) -> ShellLook:
+    """The look for the BurstBufferType that slurmctld runs with, and whether SlurmUser can list Workflows."""
+    return verify.shell_look(ctx, LOOK_ACTIVE, answers)
 
 
 def answers(out: bytes) -> dict[str, str]:
@@ -61,7 +62,8 @@ def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
     return ids
 
 
-def _judge_active(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+def judge_active(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+    """That the slurmctld in charge has the burst buffer."""
     seen = []
     if not slurmctld.is_lua(answer.get("type", "")):
         text = f"slurmctld on {ctx.host} does not respond"
@@ -100,7 +102,7 @@ STAGE = Stage(
     (),
     (
         verify.USER_OF_CONTROLLER,
-        Check("active", "submitter", _look_active, _judge_active),
+        Check("active", "submitter", look_active, judge_active),
         Check("rule", "master", _look_rule, lambda ctx, exists: ()),  # the API has to respond
     ),
     proves=True,

@@ -107,9 +107,9 @@ def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadlin
     """
     writer = _InputFeeder(channel, request.stay)
     try:
-        exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
+        exchange.whole = read_until(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
         if exchange.out.started and not exchange.given_up:
-            exchange.whole = _read(channel, exchange, time.monotonic() + deadline, lambda: True)
+            exchange.whole = read_until(channel, exchange, time.monotonic() + deadline, lambda: True)
     finally:
         _finish(channel, exchange, writer)
         exchange.seconds = time.monotonic() - exchange.began
@@ -122,10 +122,10 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
     """
     writer = _InputFeeder(channel, request.stay)
     try:
-        exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
+        exchange.whole = read_until(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
         if exchange.out.started and not exchange.given_up:
             waits = time.monotonic() + deadline
-            exchange.whole = _read(channel, exchange, waits, lambda: ready_line(exchange, ready) is None)
+            exchange.whole = read_until(channel, exchange, waits, lambda: ready_line(exchange, ready) is None)
     finally:
         exchange.seconds = time.monotonic() - exchange.began
         if ready_line(exchange, ready) is None:
@@ -138,7 +138,7 @@ def probe(channel: Channel, exchange: Exchange, seconds: float) -> None:
     writer.end()
     began = time.monotonic()
     try:
-        exchange.whole = _read(channel, exchange, began + seconds, lambda: not exchange.reached)
+        exchange.whole = read_until(channel, exchange, began + seconds, lambda: not exchange.reached)
     finally:
         exchange.seconds = time.monotonic() - exchange.began
         _finish(channel, exchange, writer)
@@ -238,7 +238,7 @@ class _Start:
         return "login" if waited > self._request.login else ""
 
 
-def _read(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callable[[], bool]) -> bool:
+def read_until(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callable[[], bool]) -> bool:
     """Reads until both streams or the script end, or `feed` returns False. Returns False when `deadline_at` (of time.monotonic)
     came first.
     """

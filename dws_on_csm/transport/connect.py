@@ -188,11 +188,11 @@ def _stream(to: Destination, deadline_at: float, jumps: Jumps) -> ByteStream:
 
 def _arguments(to: Destination, stream: ByteStream, seconds: float, waiting: Waiting) -> dict[str, Any]:
     waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
-    fixed = {"sock": stream, "auth_strategy": Login(to, seconds, waiting), "transport_factory": _transport(to)}
+    fixed = {"sock": stream, "auth_strategy": Login(to, seconds, waiting), "transport_factory": transport_for(to)}
     return fixed | dict.fromkeys(waits, seconds)
 
 
-def _transport(to: Destination) -> Callable[..., Transport]:
+def transport_for(to: Destination) -> Callable[..., Transport]:
     """Makes transports that use the algorithms of ssh_config, and prefer host keys of known_hosts."""
 
     def make(sock: ByteStream, **more: Any) -> Transport:

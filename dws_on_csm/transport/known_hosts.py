@@ -161,7 +161,7 @@ class HostKeys(MissingHostKeyPolicy):
         if self._to.strict == "ask":
             self._refuse_unknown(key)
         try:
-            _remember(self._to, key)
+            remember(self._to, key)
         except OSError as error:  # ssh warns and logs in, too
             file = next(iter(self._to.known_hosts), "known_hosts")
             text = f"its new host key could not be added to {file} ({error.strerror}): {_print(key)} is trusted for this run"
@@ -219,7 +219,7 @@ def _list(lines: Iterable[Line]) -> str:
     return ", ".join(str(line) for line in lines)
 
 
-def _remember(to: Destination, key: PKey) -> None:
+def remember(to: Destination, key: PKey) -> None:
     """Adds a key that StrictHostKeyChecking accepts to the user's first known_hosts: the complete line, or nothing."""
     file = next(iter(to.known_hosts), Path("/dev/null"))
     name = ParamikoHostKeys.hash_host(to.key_names[0]) if to.hash_names else to.key_names[0]

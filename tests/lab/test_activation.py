@@ -76,7 +76,7 @@ class Controllers:
         looks = {
             CONTROLLER.name: controller.look,
             slurmctld.FACT.name: slurmctld.look,
-            activate.SLURM_CONF.name: activate._look_conf,
+            activate.SLURM_CONF.name: activate.look_conf,
         }
         for key, look in looks.items():
             made = look(StepContext(self.site, facts, host))

@@ -120,7 +120,7 @@ def test_an_expired_lease_is_taken_and_its_run_stops(
     def later(path: str, body: Any, **query: str) -> dict[str, Any]:
         """The API server's answers, from a time in which the Lease has expired."""
         answer = create(path, body, **query)
-        stamp = cluster_lease._time(answer["metadata"]["creationTimestamp"]).timestamp() + EXPIRED + 2
+        stamp = cluster_lease.parse_time(answer["metadata"]["creationTimestamp"]).timestamp() + EXPIRED + 2
         answer["metadata"]["creationTimestamp"] = datetime.fromtimestamp(stamp, UTC).isoformat()
         return answer
 

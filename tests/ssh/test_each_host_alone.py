@@ -62,7 +62,7 @@ def _resolve(patch: pytest.MonkeyPatch) -> None:
 
 
 def _session(patch: pytest.MonkeyPatch) -> None:
-    make = connections._session
+    make = connections.session_of
 
     def session(site: object, host: Host, *more: object) -> object:
         if host.name in BAD:

@@ -48,9 +48,9 @@ def records(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         look.record(None, DONE, "h"),  # type: ignore[arg-type]
         *diagnosis.records(seen),
         *discover.records([Value("k")], 0, "", "", [], ""),
-        *workflows._records([workflow], jobs, ["live"], []),
+        *workflows.workflow_records([workflow], jobs, ["live"], []),
         *certificates.records([certificates.Status("h")], 0),
-        journal._record(PastRun("r")),
+        journal.run_record(PastRun("r")),
     ]
     headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     assert len(headings) == len(every)

@@ -27,9 +27,9 @@ from dws_on_csm.display import console
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.style import Row, changed, plural
 from dws_on_csm.model.errors import READ_ERRORS, error_text
+from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 from dws_on_csm.model.step import Refused
 from dws_on_csm.runner.connections import pod_session
-from dws_on_csm.runner.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 
 MASTER = "ncn-m001"
 """The master of a site whose name is not given: CSM's name for the first one."""
@@ -62,7 +62,7 @@ def discover(options: Options) -> int:
     """Look at the site and write its file, or compare it with one. The exit code."""
     try:
         path = _path(options)
-        login = Login(_config(options, path), options.user, options.sudo)
+        login = Login(config_value(options, path), options.user, options.sudo)
         extra = expand(options.controllers) if options.controllers else ()
     except ValueError as error:
         console.note(error)
@@ -102,7 +102,7 @@ def _path(options: Options) -> Path:
     return path
 
 
-def _config(options: Options, path: Path) -> str:
+def config_value(options: Options, path: Path) -> str:
     """ssh.config for the site file: relative to it where it is beside or below it. ValueError where there is none."""
     if not options.ssh_config:
         return ""
@@ -133,15 +133,15 @@ def _look(options: Options, path: Path, login: Login, extra: Sequence[str]) -> S
         kube = reached.sessions.master(host).cluster()
         whole = cluster.read(kube)
         if whole.slurms and not extra:
-            chosen = _choose(options, whole.slurms)
+            chosen = choose_slurm(options, whole.slurms)
             others = tuple(one.name for one in whole.slurms if one is not chosen)
             return _in_pods(Seen(host, reached.login, reached.account, view, whole, chosen, others), site, reached)
         names = _names(view, extra, reached, site)
         search = hosts.Search(path, host, reached.login, names, lambda one: _say(f"{one}: slurmctld"))
         found = search.slurms()
-        on_hosts = _choose(options, found) if found else None
+        on_hosts = choose_slurm(options, found) if found else None
         others = tuple(one.name for one in found if one is not on_hosts)
-        return _on_hosts(
+        return seen_on_hosts(
             Seen(host, reached.login, reached.account, view, whole, on_hosts, others, silent=tuple(search.silent)), path
         )
 
@@ -155,7 +155,7 @@ def _names(view: master.MasterView, extra: Sequence[str], reached: Reached, site
     return {**dict.fromkeys(named, f"SlurmctldHost in {site.slurm.conf} of {site.master.host.name}"), **view.names}
 
 
-def _choose(options: Options, slurms: Sequence[Any]) -> Any:
+def choose_slurm(options: Options, slurms: Sequence[Any]) -> Any:
     """The Slurm that --cluster names, or the only one; a person is asked on a terminal. Raises Several."""
     names = [one.name for one in slurms]
     if options.cluster or len(slurms) == 1:
@@ -220,7 +220,7 @@ def _in_pods(seen: Seen, site: Site, reached: Reached) -> Seen:
     return _replaced(seen, conf_why=why)
 
 
-def _on_hosts(seen: Seen, path: Path) -> Seen:
+def seen_on_hosts(seen: Seen, path: Path) -> Seen:
     """What the chosen Slurm's controllers showed."""
     if not isinstance(seen.slurm, HostSlurm):
         return seen

@@ -20,7 +20,7 @@ USUAL = ("slurmctl", "slurmctld", "slurm", "slurmctl1", "slurm1")
 """Names that sites give to the host of slurmctld."""
 
 # A name that no server knows may take the resolver seconds: all are asked at once. Nothing is stored here.
-_SCRIPT = r"""
+SCRIPT = r"""
 fact host "$(uname -n)"
 for one in "$kubeconfig" /root/.kube/config; do
     if [ -r "$one" ]; then fact kubeconfig "$one"; break; fi
@@ -68,7 +68,7 @@ class MasterView:
 def look(session: RemoteShell, site: Site) -> MasterView:
     """The look at the master, as root. Raises RemoteError."""
     given = {"kubeconfig": site.master.kubeconfig, "pki": site.master.pki, "registry": REGISTRY, "source": SOURCE}
-    script = render.script("lib/as.sh", usual=" ".join(USUAL), **given) + _SCRIPT
+    script = render.script("lib/as.sh", usual=" ".join(USUAL), **given) + SCRIPT
     return parse(session.run(script, deadline=site.deadlines.look).out)
 
 

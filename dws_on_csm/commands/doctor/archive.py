@@ -192,12 +192,13 @@ def _cluster(reading: Reading) -> Iterator[Member]:
     }
     paths |= {label.replace(" ", "-"): path for label, path in installed.TRACES.items() if "Webhook" in label}
     for name, path in paths.items():
-        yield f"cluster/{name}.json", _object(reading, path)
+        yield f"cluster/{name}.json", object_text(reading, path)
     yield "cluster/secrets.txt", _secrets(reading)
     yield from _dws_objects(reading)
 
 
-def _object(reading: Reading, path: str) -> str:
+def object_text(reading: Reading, path: str) -> str:
+    """What the API has at this path, as JSON; or why it cannot be read."""
     try:
         return _dumped(_trimmed(reading.run.reach.cluster().get(path)))
     except READ_ERRORS as error:
@@ -243,7 +244,7 @@ def _logs(reading: Reading) -> str:
     """The newest entries of all logs, in order of time."""
     site = reading.run.site
     with sources(site, time.time() - BACK, follow=False) as logs:
-        newest = _newest(merge.past(logs))
+        newest = newest_entries(merge.past(logs))
         cut = "".join(f"{log.cut}\n" for log in logs.hosts if log.cut)
     stamped = (
         f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(entry.at))} {entry.source} {entry.text}"
@@ -252,7 +253,7 @@ def _logs(reading: Reading) -> str:
     return cut + "\n".join(stamped) + "\n"
 
 
-def _newest(entries: Iterable[Entry]) -> deque[Entry]:
+def newest_entries(entries: Iterable[Entry]) -> deque[Entry]:
     """The last entries, at most LINES and CHARACTERS of them."""
     newest, size = deque[Entry](), 0
     for entry in entries:

@@ -47,7 +47,7 @@ def _read(cluster: Cluster) -> State:
     return {
         "deployments": {item["metadata"]["name"]: _pods(item) for item in deployments},
         "refuses": _refusal(cluster, at, served["preferredVersion"]["groupVersion"]),
-        "conditions": [text for kind, item in found.items() if item and (text := _not_ready(kind, item))],
+        "conditions": [text for kind, item in found.items() if item and (text := not_ready(kind, item))],
         "until": str(((found["Certificate"] or {}).get("status") or {}).get("notAfter", "")),
     }
 
@@ -70,7 +70,7 @@ def _refusal(cluster: Cluster, at: str, version: str) -> str:
     return ""
 
 
-def _not_ready(kind: str, item: Mapping[str, Any]) -> str:
+def not_ready(kind: str, item: Mapping[str, Any]) -> str:
     """What the condition Ready of an object says; "" if it is True."""
     conditions = (item.get("status") or {}).get("conditions") or []
     ready = next((condition for condition in conditions if condition.get("type") == "Ready"), None)

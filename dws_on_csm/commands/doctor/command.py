@@ -19,10 +19,10 @@ from dws_on_csm.display.failures import for_each, without_host
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Finding
 from dws_on_csm.runner import commands_to_paste
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.runner.read_only import Reading, looked
 
 PATIENCE = 200.0
@@ -37,7 +37,7 @@ def doctor(
     verbose   findings that follow from another one are shown with their texts and fixes, not by their names alone
     """
     archive = Path(archive_path).expanduser() if archive_path else None
-    if archive and (why := _unwritable(archive)):
+    if archive and (why := why_unwritable(archive)):
         console.note(why)
         return USAGE
     file = Path(metrics_path).expanduser() if metrics_path else None
@@ -51,7 +51,7 @@ def doctor(
         if as_json:
             console.records(records(diagnosis))
         else:
-            printed(_rows(reading, diagnosis, verbose))
+            printed(finding_rows(reading, diagnosis, verbose))
         written = archive is None or _written(archive, reading, diagnosis)
         if file:
             now = time.time()
@@ -59,7 +59,7 @@ def doctor(
     return FAILED if diagnosis.findings or not written else CONVERGED
 
 
-def _unwritable(archive: Path) -> str:
+def why_unwritable(archive: Path) -> str:
     """Why the archive cannot be written there, before any host is checked; "" if it can."""
     if archive.exists():
         return f"{archive} already exists. Choose another file name."
@@ -94,14 +94,15 @@ def _exported(file: Path, text: str) -> bool:
 # --- for people
 
 
-def _rows(reading: Reading, diagnosis: Diagnosis, verbose: bool) -> Iterator[Row]:
+def finding_rows(reading: Reading, diagnosis: Diagnosis, verbose: bool) -> Iterator[Row]:
+    """The findings as rows of a terminal."""
     for host, groups in groupby(_groups(diagnosis.causes), key=lambda group: group[0].host):
         yield [(host, "bold")]
         for at, same in groups:
             yield from _finding(at.finding)
             yield from _following(at.host, [each for each in diagnosis.findings if each.follows_from in same], verbose)
         yield []
-    yield from _unseen(diagnosis.unseen)
+    yield from unseen_rows(diagnosis.unseen)
     for at in diagnosis.accepted:
         yield [(f"accepted by the site file: {at.host}: {at.finding.name}: {escaped(at.finding.text)}", "dim")]
     for note in diagnosis.notes:
@@ -117,7 +118,7 @@ def _finding(finding: Finding) -> Iterator[Row]:
 
 def _following(host: str, followers: list[HostFinding], verbose: bool) -> Iterator[Row]:
     """The findings that follow from one of `host`: their names in one line, or each with its text and fix."""
-    folded = _folded(followers)
+    folded = folded_findings(followers)
     names = [at.finding.name if at.host == host else f"{at.finding.name} ({at.host})" for at in folded]
     if verbose:
         for name, at in zip(names, folded, strict=True):
@@ -141,13 +142,13 @@ def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
     return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]
 
 
-def _folded(findings: Sequence[HostFinding]) -> list[HostFinding]:
+def folded_findings(findings: Sequence[HostFinding]) -> list[HostFinding]:
     """The findings, and those that several hosts have in the same words once, under the hosts' folded names."""
     return [at for at, _ in _groups(findings)]
 
 
 def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[HostFinding]]]:
-    """As `_folded`, each with the findings for which it stands."""
+    """As `folded_findings`, each with the findings for which it stands."""
     groups: dict[tuple[str, str, str], list[HostFinding]] = {}
     for at in findings:
         text, fix = (without_host(words, at.host) for words in (at.finding.text, at.finding.fix))
@@ -165,7 +166,7 @@ def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:
     return HostFinding(fold(hosts), words) if len(same) > 1 else same[0]
 
 
-def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
+def unseen_rows(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
     """The checks that could not be made, those of a host with the same reason in one line."""
     groups: dict[tuple[str, str], list[str]] = {}
     for check in unseen:

@@ -53,10 +53,10 @@ def _look_reach(ctx: StepContext) -> ShellLook:
     slurm = ctx.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
     parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh")
-    return ShellLook(render.script(*parts, **settings), _parse_reach)
+    return ShellLook(render.script(*parts, **settings), parse_reach)
 
 
-def _parse_reach(out: bytes) -> Value:
+def parse_reach(out: bytes) -> Value:
     """The probe's lines as a dict; `token`: each file with a token that kubectl may use besides the certificate."""
     answers = parse_pairs(out, "replace")
     single = first_values(answers)
@@ -64,7 +64,8 @@ def _parse_reach(out: bytes) -> Value:
     return single | took | {"token": all_values(answers, "token")}
 
 
-def _judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+def judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+    """What keeps the plugin's kubectl from the API server."""
     host, file = ctx.host, names.KUBECONFIG
     kubeconfig = ctx.facts.known(KUBECONFIG).get(host)
     by_account = bool(kubeconfig and service_account.in_file(kubeconfig))
@@ -73,7 +74,7 @@ def _judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
         text = f"{answer['user']} cannot read {file} on {host}; the plugin runs as {answer['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
     if "code" in answer and controller.state(ctx)["kubectl"]:
-        findings += _answered(ctx, answer)
+        findings += kubectl_findings(ctx, answer)
     return findings
 
 
@@ -93,7 +94,7 @@ def _server(ctx: StepContext) -> str:
     return (kubeconfig and kubeconfig.get("server")) or "the server in its kubeconfig"
 
 
-def _answered(ctx: StepContext, answer: Value) -> Iterator[Finding]:
+def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
     host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
     output = answer.get("said", "")
@@ -139,7 +140,8 @@ said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-Lu
 """
 
 
-def _judge_loads(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+def judge_loads(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+    """A plugin that Lua does not load."""
     if not answer["said"]:
         return ()
     text = f"{names.PLUGIN_LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
@@ -156,7 +158,8 @@ def _look_jobs(ctx: StepContext) -> Look:
     return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(storage.WORKFLOWS)))
 
 
-def _judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
+def judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
+    """Orphans, and storage drivers that are slow or failed. Raises NotYetKnown where Slurm's jobs are unknown."""
     seen = _jobs(ctx)
     if seen is None:
         if existing:
@@ -188,7 +191,8 @@ def _jobs(ctx: StepContext) -> Jobs | None:
 # --- slurm.conf from one controller to the next
 
 
-def _judge_alike(ctx: StepContext) -> Iterator[Finding]:
+def judge_alike(ctx: StepContext) -> Iterator[Finding]:
+    """Controllers whose slurm.confs differ."""
     first = ctx.site.controllers[0].name
     mine, theirs = controller.state(ctx), ctx.facts.all(CONTROLLER).get(first)
     if ctx.host == first or theirs is None:
@@ -236,7 +240,7 @@ def _bare(text: str | None) -> str:
 
 # --- what is running on the master
 
-_AT_WORK = f"""
+AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
 {render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
 count
@@ -246,7 +250,8 @@ if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
 """
 
 
-def _parse_at_work(out: bytes) -> str:
+def parse_at_work(out: bytes) -> str:
+    """What runs on the master, in words; "" for nothing."""
     return ", ".join(out.decode(errors="replace").split("\n")).rstrip(", ")
 
 
@@ -257,15 +262,15 @@ PROBES = Stage(
     (),
     (
         Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, have: ()),
-        Check("at-work", "master", lambda ctx: ShellLook(_AT_WORK, _parse_at_work), lambda ctx, have: ()),
+        Check("at-work", "master", lambda ctx: ShellLook(AT_WORK, parse_at_work), lambda ctx, have: ()),
         cert_manager.CHECK,
-        Check("workflows", "master", lambda ctx: ApiLook(workflows.read), _judge_workflows),
+        Check("workflows", "master", lambda ctx: ApiLook(workflows.read), judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),
-        Check("reach", "controller", _look_reach, _judge_reach),
-        Check("loads", "controller", _look_loads, _judge_loads),
+        Check("reach", "controller", _look_reach, judge_reach),
+        Check("loads", "controller", _look_loads, judge_loads),
         storage.CHECK,
         storage.RULE,
-        Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(_judge_alike(ctx))),
+        Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(judge_alike(ctx))),
     ),
 )
 

@@ -72,7 +72,8 @@ def parse(out: bytes) -> list[Left]:
     return found
 
 
-def _judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge_left(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    """Storage that may be left: the plugin deleted its Workflow before it was freed."""
     # the plugin's deletion may have failed, too: then the Workflow has findings of its own
     listed = {workflow["name"] for workflow in ctx.facts.one_or_none(WORKFLOWS) or ()}
     return [_left(left) for left in found if left["workflow"] not in listed]
@@ -104,4 +105,4 @@ def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
 RULE = Check(
     "test-rule", "master", lambda ctx: ApiLook(lambda cluster: verify_cancel.rule_exists(cluster)), _judge_rule
 )
-CHECK = Check(LEFT.step, "controller", _look, _judge)
+CHECK = Check(LEFT.step, "controller", _look, judge_left)

@@ -11,9 +11,9 @@ from dws_on_csm.display import console
 from dws_on_csm.display.progress import fold
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import current
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner import journal, past_runs
 from dws_on_csm.runner.commands_to_paste import with_site
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.past_runs import PastRun
 
@@ -31,16 +31,17 @@ def show(site: Site, name: str, as_json: bool) -> int:
         console.note(with_site(f"There is no run {name}. `invoke journal` lists the runs.", site))
         return REFUSED
     if as_json:
-        console.records(map(_record, runs))
+        console.records(map(run_record, runs))
     else:
-        console.say(*(with_site(line, site) for line in _lines(runs, name)))
+        console.say(*(with_site(line, site) for line in journal_lines(runs, name)))
     return CONVERGED
 
 
-def _lines(runs: list[PastRun], name: str) -> Iterator[str]:
+def journal_lines(runs: list[PastRun], name: str) -> Iterator[str]:
+    """The journal as `invoke journal` prints it; of run NAME alone, where it is given."""
     if not runs:
         yield "No run has changed anything on this site yet."
-    yield from _text(runs)
+    yield from runs_text(runs)
     if not name:
         return
     run = runs[0]
@@ -62,7 +63,7 @@ def _diffs(run: PastRun) -> Iterator[str]:
             yield from (f"    ! {failure['meaning'] or failure['command']}" for failure in record["failures"])
 
 
-def _text(runs: list[PastRun]) -> Iterator[str]:
+def runs_text(runs: list[PastRun]) -> Iterator[str]:
     """The runs as lines for people."""
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
@@ -90,7 +91,7 @@ def _result(run: PastRun) -> str:
     return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
 
 
-def _record(run: PastRun) -> dict[str, Any]:
+def run_record(run: PastRun) -> dict[str, Any]:
     """The run as JSON's own types."""
     return {
         "event": "run",

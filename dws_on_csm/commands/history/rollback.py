@@ -15,10 +15,10 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
+from dws_on_csm.model.exit_codes import FAILED, REFUSED
 from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.runner import commands_to_paste, masters, past_runs
 from dws_on_csm.runner.connections import Sessions, connect_all, roles
-from dws_on_csm.runner.exit_codes import FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
@@ -66,8 +66,8 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
         # before all else: the rollback compares this with the hosts again, and so notices a run that starts from now on
         fingerprints = _fingerprints(site, sessions, hosts)
         runs = past_runs.joined({}, past_runs.on_hosts(site, sessions))
-        wanted = _choose(runs, name, site)
-        _refuse_other_sites(runs, wanted, site)
+        wanted = choose_run(runs, name, site)
+        refuse_other_sites(runs, wanted, site)
         records = _host_records(site, sessions, hosts, wanted.id)
         unreadable = unreadable_records(runs, records, wanted.id)
         now = installed.read(master.cluster())
@@ -140,7 +140,7 @@ def unreadable_records(runs: Sequence[PastRun], records: Mapping[str, HostRecord
     return [f"A record of run {run} cannot be read, but is not needed: {name}." for run, name in sorted(unreadable)]
 
 
-def _choose(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
+def choose_run(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
     """The run `name`, or the last that changed something and is not yet undone. Raises CannotRollBack."""
     by_id = {run.id: run for run in runs}
     if not name:
@@ -172,7 +172,7 @@ def _choose(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
     return by_id[name]
 
 
-def _refuse_other_sites(runs: Sequence[PastRun], wanted: PastRun, site: Site) -> None:
+def refuse_other_sites(runs: Sequence[PastRun], wanted: PastRun, site: Site) -> None:
     """Raises CannotRollBack where one of the runs that would be undone was of another Slurm's site file: on the master its changes
     would be undone, too, and on its controllers not."""
     own = {host.name for host in site.controllers}

@@ -66,7 +66,9 @@ def target(
     slurm = any(
         path in (conf, f"{site.slurm.folder}/{names.PLUGIN_CONF}") for targets in files.values() for path in targets
     )
-    off = any(not on and _enables(records[host].conf or "") for host, on in enabled.items() if host in records)
+    off = any(
+        not on and enables_burst_buffer(records[host].conf or "") for host, on in enabled.items() if host in records
+    )
     renew = any(needs_new for _, _, needs_new in of_hosts.values())
     renew = renew or any(enabled[name] for name in pods_without_kubeconfig(site, master))
     # the present kubeconfig may be for a name that loses its rights
@@ -74,7 +76,7 @@ def target(
     if renew and (own := site.access.common_name) not in access.revoked:
         objects = former_state.with_subject(objects, own)
     namespaces = {
-        host: _namespaces(site, records[host], files[host], renew and on)
+        host: kubeconfig_namespaces(site, records[host], files[host], renew and on)
         for host, on in enabled.items()
         if host in records
     }
@@ -95,7 +97,9 @@ def former_dws(
     return former_state.before_run(wanted, runs, site.master.host.name, now)
 
 
-def _namespaces(site: Site, record: HostRecord, targets: Mapping[str, FileSnapshot], renewed: bool) -> tuple[str, str]:
+def kubeconfig_namespaces(
+    site: Site, record: HostRecord, targets: Mapping[str, FileSnapshot], renewed: bool
+) -> tuple[str, str]:
     """The namespace in a controller's kubeconfig, now and after the rollback; "" where there is no kubeconfig."""
     restored = targets.get(names.KUBECONFIG)
     if restored is not None:
@@ -103,7 +107,7 @@ def _namespaces(site: Site, record: HostRecord, targets: Mapping[str, FileSnapsh
     return record.namespace, site.access.namespace if renewed else record.namespace
 
 
-def _enables(text: str) -> bool:
+def enables_burst_buffer(text: str) -> bool:
     """Whether a slurm.conf enables the burst buffer."""
     setting = slurm_conf.value(text, activate.KEY)
     return bool(setting and slurmctld.is_lua(setting.value))
@@ -132,9 +136,11 @@ def _enabled(record: HostRecord | None, conf: str, in_pods: Sequence[ObjectSnaps
         return True
     for target in in_pods:
         if target.before and "slurm.conf" in target.before.get("data", {}):
-            return _enables(target.before["data"]["slurm.conf"])
+            return enables_burst_buffer(target.before["data"]["slurm.conf"])
     was = record.files.get(conf)
-    return _enables(was.text.decode(errors="surrogateescape") if was and was.text is not None else record.conf or "")
+    return enables_burst_buffer(
+        was.text.decode(errors="surrogateescape") if was and was.text is not None else record.conf or ""
+    )
 
 
 def file_targets(

@@ -15,10 +15,10 @@ from dws_on_csm.display import console
 from dws_on_csm.display.paint import painter, printed
 from dws_on_csm.display.style import Row
 from dws_on_csm.model.errors import READ_ERRORS, error_text
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.model.printable import escaped, plain_line
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner import commands_to_paste
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.stages.dws import workflows
 
 
@@ -28,7 +28,7 @@ def logs(site: Site, job: str | None, back: str, follow: bool, every: bool = Fal
     every   also the entries that say nothing
     """
     try:
-        since, wanted = _request(site, job, back)
+        since, wanted = request(site, job, back)
     except ValueError as error:
         console.note(error)
         return USAGE
@@ -37,7 +37,7 @@ def logs(site: Site, job: str | None, back: str, follow: bool, every: bool = Fal
         try:
             shown = [show(entry) for entry in filter(wanted, past(opened))]
             if not any(shown):
-                opened.note(_nothing_found(since, job, follow))
+                opened.note(nothing_found(since, job, follow))
             if folded := shown.count(False):
                 opened.note(f"{folded} x `Reconciling Workflow` of DWS's controller: not shown; --all shows them")
             printed(_present(site, opened, job))
@@ -49,7 +49,7 @@ def logs(site: Site, job: str | None, back: str, follow: bool, every: bool = Fal
     return FAILED if opened.missing else CONVERGED
 
 
-def _request(site: Site, job: str | None, back: str) -> tuple[float, Callable[[Entry], bool]]:
+def request(site: Site, job: str | None, back: str) -> tuple[float, Callable[[Entry], bool]]:
     """The time to start from, and whether an entry is wanted. ValueError says what is wrong with the options."""
     if job and not job.isdigit():
         raise ValueError(
@@ -64,7 +64,7 @@ def _request(site: Site, job: str | None, back: str) -> tuple[float, Callable[[E
     return start_time(back, time.time()), lambda entry: pattern is None or bool(pattern.search(entry.text))
 
 
-def _nothing_found(since: float, job: str | None, follow: bool) -> str:
+def nothing_found(since: float, job: str | None, follow: bool) -> str:
     """That there are no entries, in words."""
     about = f" about job {job}" if job else ""
     then = "new entries will be shown, until Ctrl-C" if follow else "use --since to go further back"
@@ -105,14 +105,15 @@ def _shower(every: bool) -> Callable[[Entry], bool]:
             day[0] = date
             paint([(date, "bold")])
         colour = colours.setdefault(entry.source, _COLOURS[len(colours) % len(_COLOURS)])
-        for row in _rows(entry, colour):
+        for row in entry_rows(entry, colour):
             paint(row)
         return True
 
     return show
 
 
-def _rows(entry: Entry, colour: str) -> Iterator[Row]:
+def entry_rows(entry: Entry, colour: str) -> Iterator[Row]:
+    """An entry's rows on the terminal."""
     stamp = time.strftime("%H:%M:%S", time.localtime(entry.at)) + f".{int(entry.at * 1000) % 1000:03}"
     text = redact.text(entry.text.rstrip("\n"))  # as one text: a private key has several lines
     first, *more = map(plain_line, text.split("\n"))

@@ -113,11 +113,12 @@ def node_clocks(cluster: Cluster, master: float, nodes: Sequence[str]) -> dict[s
     Nothing is run on a node: its kubelet writes the time into its lease, and the API server notes when it did.
     """
     leases = (cluster.get(LEASES) or {"items": []})["items"]
-    ahead = {lease["metadata"]["name"]: _ahead(lease) for lease in leases}
+    ahead = {lease["metadata"]["name"]: clock_ahead(lease) for lease in leases}
     return {node: Clock(round(master + ahead.get(node, 0.0), 3)) for node in nodes}
 
 
-def _ahead(lease: Mapping[str, Any]) -> float:
+def clock_ahead(lease: Mapping[str, Any]) -> float:
+    """Seconds by which the kubelet's clock is ahead of the API server's, by the kubelet's Lease; 0.0 where that is unknown."""
     fields = [
         entry
         for entry in lease["metadata"].get("managedFields", ())

@@ -52,7 +52,7 @@ def work(run: Run, *, every: bool = False) -> None:
     watch = Watch(cluster, path)
     bench = Bench(run, host, watch, OwnDriver(cluster, path), path)
     try:
-        _clear(bench, left=True)
+        clear_case(bench, left=True)
         if every:
             bench.driver.start()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -62,7 +62,7 @@ def work(run: Run, *, every: bool = False) -> None:
             for case in cases:
                 case.result()
     finally:
-        _clear(bench)
+        clear_case(bench)
         watch.close()
     if not every:
         _left_out(bench)
@@ -74,7 +74,7 @@ def _left_out(bench: Bench) -> None:
     bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
 
 
-def _clear(bench: Bench, *, left: bool = False) -> None:
+def clear_case(bench: Bench, *, left: bool = False) -> None:
     """Cancel this run's jobs, release their Workflows until these are gone, and remove our rule. `left`: also other runs' jobs.
 
     Jobs are searched once by name and then cancelled by number: a later job may have the same name.
@@ -111,7 +111,7 @@ def _clear_jobs(bench: Bench, run: str) -> None:
 def _case(bench: Bench, case: Case) -> None:
     began = time.time()
     try:
-        outcome, more = _run_case(bench, case)
+        outcome, more = run_case(bench, case)
     except (CaseFailed, LookFailed, RemoteError) as failed:
         code = getattr(failed, "code", None)
         command = f"submit a job, {case.reached}, {case.command}"  # the failure says at which of these it failed
@@ -126,7 +126,7 @@ def _case(bench: Bench, case: Case) -> None:
 FIX = "check test_job in the site file, with which jobs are submitted; run `invoke logs` to see what the plugin and DWS logged"
 
 
-def _run_case(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
+def run_case(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
     """Run a case: its outcome, and the other fields of its event. Raises CaseFailed."""
     bench.check_stop()
     at = StepReporter(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
@@ -136,13 +136,14 @@ def _run_case(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
         at.began(f"job {job}: {case.reached}")
         reach(bench, case, job)
         at.began(f"{case.command} {job}")
-        return _judge(case, job, cancel_job(bench, case, job))
+        return judge_case(case, job, cancel_job(bench, case, job))
     except CaseFailed:
         abandon(bench, case, job)
         raise
 
 
-def _judge(case: Case, job: str, end: Ending) -> tuple[Outcome, dict[str, Any]]:
+def judge_case(case: Case, job: str, end: Ending) -> tuple[Outcome, dict[str, Any]]:
+    """The outcome of a case, and what was seen, for its event."""
     table = rows(case, end.course, end.seconds)
     if end.killed:
         return "ok", {"table": table, "note": KILLED.format(job=job)}

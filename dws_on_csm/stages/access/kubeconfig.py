@@ -53,7 +53,7 @@ def rights_text(ctx: StepContext, file: Kubeconfig | None = None) -> str:
 
 # The key never leaves the host: of the file only what is public is printed, and whether its key is the certificate's. kubectl, run
 # as SlurmUser, proves the rest.
-_LOOK_KUBECONFIG = """
+LOOK_KUBECONFIG = """
 file={kubeconfig}
 fact slurm_user "$slurm_name"
 fact slurm_uid "$slurm_uid"
@@ -83,7 +83,7 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 def look(ctx: StepContext, can_i: str = "") -> ShellLook:
     """A look at the file, and at what kubectl may do with it as SlurmUser. `can_i`: a shell function in place of that call."""
     can_i = can_i or slurm_user.can_i()
-    script = _LOOK_KUBECONFIG.format(
+    script = LOOK_KUBECONFIG.format(
         kubeconfig=names.KUBECONFIG,
         can_i=can_i,
         token=names.ACCOUNT_TOKEN,
@@ -122,7 +122,7 @@ def read(ctx: StepContext, file: Kubeconfig) -> Value:
         "namespace": file.get("namespace", "default"),
         "context": file.get("current-context", ""),
         "mode": file["mode"],
-        "owner": "SlurmUser" if _slurm_users(file) else file["owner"],
+        "owner": "SlurmUser" if is_slurm_users(file) else file["owner"],
         "SlurmUser": slurm_user.permissions_text(slurm_user.permissions(file["may"])),
     }
     return discover.without_mode_in_pod(ctx, state)
@@ -135,7 +135,7 @@ def _account_text(ctx: StepContext) -> str:
     return f"the token of ServiceAccount {service_account.account(ctx)}"
 
 
-def _slurm_users(file: Kubeconfig) -> bool:
+def is_slurm_users(file: Kubeconfig) -> bool:
     """Whether SlurmUser owns the file, by number: a user may have several names. False where SlurmUser is unknown."""
     return bool(file.get("slurm_uid")) and file["slurm_uid"] == file.get("owner_uid")
 
@@ -271,7 +271,7 @@ def _works(ctx: StepContext) -> bool:
     return bool(file and "mode" in file and rights_text(ctx, file).startswith("may work"))
 
 
-def _token_text(ctx: StepContext) -> str:
+def token_text(ctx: StepContext) -> str:
     """The kubeconfig that names the pod's token."""
     cluster, access = ctx.facts.one(API_SERVER)["name"], ctx.site.access
     return certificates.token_kubeconfig(
@@ -282,7 +282,7 @@ def _token_text(ctx: StepContext) -> str:
 def _naming_the_token(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """The actions for a kubeconfig of the pod's ServiceAccount. A Secret with a key, which may hide it, is removed when it is
     there and was tried."""
-    text = _token_text(ctx)
+    text = token_text(ctx)
     tried = _TRY_TEXT.format(check=slurm_user.try_script(ctx))
     trial = [RunScript("try the new kubeconfig as SlurmUser", tried, 60.0, text.encode())] if _works(ctx) else []
     by_certificate = have is not None and "certificate" in have
@@ -333,7 +333,7 @@ def near_its_end(have: Value) -> str:
 
 def _in_templates(ctx: StepContext) -> Mapping[str, str | None]:
     """The kubeconfig among the templates of a generated slurm.conf: it is there where it names the pod's token."""
-    return {discover.FILE: _token_text(ctx) if service_account.chosen(ctx) else None}
+    return {discover.FILE: token_text(ctx) if service_account.chosen(ctx) else None}
 
 
 TEMPLATES_STEP = templates.step(Fact("access", "templates"), _in_templates, files.config)

@@ -117,7 +117,7 @@ def _look_binding(ctx: StepContext) -> ApiLook:
 
 def read_binding(cluster: Cluster) -> Binding | None:
     """The plugin's binding; with the subjects of the interim one, if an interrupted run left that. Raises ClusterError."""
-    usual, interim = (_bound(cluster.get(f"{BINDINGS}/{name}")) for name in (names.BINDING, names.INTERIM_BINDING))
+    usual, interim = (binding_of(cluster.get(f"{BINDINGS}/{name}")) for name in (names.BINDING, names.INTERIM_BINDING))
     if interim is None:
         return usual
     if usual is None:
@@ -125,16 +125,18 @@ def read_binding(cluster: Cluster) -> Binding | None:
     return {"role": usual["role"], "subjects": sorted({*usual["subjects"], *interim["subjects"]}), "interim": "beside"}
 
 
-def _bound(binding: Mapping[str, Any] | None) -> Binding | None:
+def binding_of(binding: Mapping[str, Any] | None) -> Binding | None:
+    """The role and the subjects in a ClusterRoleBinding's manifest; None where there is none."""
     if binding is None:
         return None
     return {
         "role": binding["roleRef"]["name"],
-        "subjects": sorted(map(_subject, binding.get("subjects") or [])),
+        "subjects": sorted(map(subject_name, binding.get("subjects") or [])),
     }
 
 
-def _subject(subject: Mapping[str, Any]) -> str:
+def subject_name(subject: Mapping[str, Any]) -> str:
+    """A subject of a binding as "User slurm-dws"."""
     name = f"{subject['namespace']}/{subject['name']}" if "namespace" in subject else subject["name"]
     return f"{subject['kind']} {name}"
 

@@ -43,7 +43,7 @@ def rights(gone: Gone) -> Step:
 def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
     def may(verb: str) -> bool:
         attributes = {"group": names.GROUP, "resource": "workflows", "verb": verb, "namespace": namespace}
-        spec = {"user": name, "groups": _groups(name), "resourceAttributes": attributes}
+        spec = {"user": name, "groups": groups_of(name), "resourceAttributes": attributes}
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         return bool(cluster.create(REVIEWS, review)["status"]["allowed"])
 
@@ -51,7 +51,7 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
     return f"may {', '.join(allowed)} Workflows" if allowed else NOTHING
 
 
-def _groups(name: str) -> list[str]:
+def groups_of(name: str) -> list[str]:
     """The groups of a user: a ServiceAccount is also in that of all of them, and in that of its namespace (Kubernetes'
     documentation, "Using RBAC Authorization", "Referring to subjects")."""
     account = name.split(":")
@@ -64,7 +64,7 @@ def _look_kept(ctx: StepContext, call: str) -> ShellLook:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
     settings |= {"namespace": ctx.site.access.namespace, "cluster": _cluster(ctx) if call else ""}
     return SAVED.shell(
-        render.script("lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", **settings), _parse_kept
+        render.script("lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", **settings), parse_kept
     )
 
 
@@ -78,7 +78,8 @@ def _cluster(ctx: StepContext) -> str:
     return json.dumps(values)
 
 
-def _parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
+def parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
+    """Run -> the kubeconfig that it saved. Raises ValueError."""
     rows = [line.split("\t") for line in lines(out, "replace")]
     return {
         run: {"client-certificate-data": data, "key_fits": fits, "may": may, "said": said}

@@ -179,10 +179,11 @@ def _with_v1(ctx: StepContext) -> Sequence[Action]:
 
 def _look_webhook(ctx: StepContext) -> ApiLook:
     version = workflow_version.wanted(ctx)
-    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, ctx.site, version)})
+    return ApiLook(lambda cluster: {"webhook": dry_run(cluster, ctx.site, version)})
 
 
-def _dry_run(cluster: Cluster, site: Site, version: str) -> str:
+def dry_run(cluster: Cluster, site: Site, version: str) -> str:
+    """What the API server answers to a Workflow in a dry run: "" if it accepts it."""
     workflow = {
         "apiVersion": f"{names.GROUP}/{version}",
         "kind": "Workflow",

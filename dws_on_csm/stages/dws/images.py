@@ -66,7 +66,7 @@ def _look_pushed(ctx: StepContext) -> ShellLook:
     except NotYetKnown:
         images = ""
     settings = registry_settings(ctx.site) | {"images": images, "record": RECORD}
-    return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
+    return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), parse_pushed)
 
 
 def _read_pushed(ctx: StepContext, images: dict[str, Image]) -> dict[str, Image]:
@@ -77,7 +77,8 @@ def _read_pushed(ctx: StepContext, images: dict[str, Image]) -> dict[str, Image]
 _NEVER = "never by this tool"
 
 
-def _parse_pushed(out: bytes) -> dict[str, Image]:
+def parse_pushed(out: bytes) -> dict[str, Image]:
+    """Image -> what the registry has, and what this tool pushed."""
     rows = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
     pushed = {name: digest for word, name, digest in rows if word == "pushed"}
     return {
@@ -136,7 +137,7 @@ def _accepted_pushed(ctx: StepContext, have: Value, want: Value) -> str:
     return "image-differs" if len(_pushed_removals(ctx, have, want)) == different else ""
 
 
-def _digests_text(have: Value) -> str:
+def digests_text(have: Value) -> str:
     """The images in the registry by the digests of their configurations, for the journal and the report."""
     return ", ".join(f"{name} {image['registry']}" for name, image in (have or {}).items())
 
@@ -184,7 +185,7 @@ STAGE = Stage(
             _want_pushed,
             _change_pushed,
             read=_read_pushed,
-            status_text=_digests_text,
+            status_text=digests_text,
             removes=_pushed_removals,
             accepted_as=_accepted_pushed,
             hint="check that the registry is neither read-only nor full, and that the master reaches the sources (docs/offline.md)",

@@ -37,7 +37,7 @@ bin/kustomize build config/csm | python3 -c {program}
 
 # CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough. Of Workflows it also prints which
 # fields each version has.
-_TRIM = f"""
+TRIM = f"""
 import json, sys, yaml
 {inspect.getsource(crd_versions)}
 for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -52,12 +52,13 @@ for one in yaml.load_all(sys.stdin.buffer, getattr(yaml, "CSafeLoader", yaml.Saf
 
 
 def look(ctx: StepContext) -> ShellLook:
-    script = _RENDERED.format(clone=shlex.quote(names.clone(ctx.site)), program=shlex.quote(_TRIM))
+    script = _RENDERED.format(clone=shlex.quote(names.clone(ctx.site)), program=shlex.quote(TRIM))
     script = render.script("lib/as.sh", "lib/git.sh") + script
-    return RENDERED.shell(script, _parse)
+    return RENDERED.shell(script, parse)
 
 
-def _parse(out: bytes) -> Rendered:
+def parse(out: bytes) -> Rendered:
+    """The manifests in the output of the look. Raises ValueError."""
     documents = [json.loads(line) for line in lines(out)]
     workflows = [document["workflows"] for document in documents if "workflows" in document]
     objects = [document for document in documents if "workflows" not in document]

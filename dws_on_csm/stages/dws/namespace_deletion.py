@@ -41,7 +41,8 @@ _REMAINS = re.compile(r"([a-z0-9]+)\.([a-z0-9.-]*) has \d+ resource instances")
 """In the condition NamespaceContentRemaining: "configmaps. has 1 resource instances", "issuers.cert-manager.io has 2 ..."."""
 
 
-def _read(cluster: Cluster) -> Deletion:
+def read(cluster: Cluster) -> Deletion:
+    """Whether DWS's namespace is being deleted, and what holds it."""
     space = cluster.get(installed.NAMESPACE)
     since = str(((space or {}).get("metadata") or {}).get("deletionTimestamp", ""))
     if space is None or not since:
@@ -105,4 +106,4 @@ def _clearing(held: Sequence[Held]) -> str:
     return first_few([f"`{shlex.join(command)}`" for command in words])
 
 
-CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(_read), _judge)
+CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), _judge)

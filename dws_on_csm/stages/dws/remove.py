@@ -251,7 +251,7 @@ def undeploy_actions(
         return [_undeploy(ctx, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
     # what was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 is not served there
     folder = cert_manager_overlay.folder(ctx.site)
-    program = shlex.quote(_WITHOUT_NAMESPACE)
+    program = shlex.quote(WITHOUT_NAMESPACE)
     command = (
         f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
     )
@@ -268,7 +268,7 @@ def _own_labels(ctx: StepContext) -> list[str]:
     ]
 
 
-_WITHOUT_NAMESPACE = """
+WITHOUT_NAMESPACE = """
 import sys, yaml
 print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin.buffer) if one["kind"] != "Namespace"))
 """

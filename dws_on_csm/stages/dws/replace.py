@@ -56,7 +56,7 @@ def _on_the_master(ctx: StepContext) -> str:
 # --- the removal in words, for the confirmation
 
 
-def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
+def removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     """Both versions, the CRD versions that are removed and added, and whether the new DWS serves the plugin's Workflows."""
     sentences = [
         f"DWS {have['DWS']} is undeployed, then DWS {ctx.site.versions.dws} is deployed",
@@ -128,7 +128,7 @@ STAGE = Stage(
             for step in (
                 persistent_storage.step("replace", other),
                 stuck_crds.step("replace"),
-                remove.removed_step(other, "replace", _removal_text, confirm_after="workarea", again=True),
+                remove.removed_step(other, "replace", removal_text, confirm_after="workarea", again=True),
             )
         ),
     ),

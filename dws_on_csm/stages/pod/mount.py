@@ -64,7 +64,8 @@ def _plugin(volume: Json, name: str, files: Sequence[str]) -> list[dict[str, Any
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
-def _read_mount(ctx: StepContext, have: PodState) -> Value:
+def read_mount(ctx: StepContext, have: PodState) -> Value:
+    """How the pod's template mounts the kubeconfig now."""
     return {**_describe_volume(have["volume"]), **host_kubectl.describe(have.get("kubectl", ""))}
 
 
@@ -87,7 +88,8 @@ def _octal(item: Json) -> str:
     return f" (mode {item['mode']:04o})" if "mode" in item else ""
 
 
-def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    """The edit of the pod's template that mounts the Secret with the kubeconfig."""
     volume, wanted = state(ctx)["volume"], wanted_volume(ctx)
     assert volume is not None
     edits: list[Json] = []
@@ -123,8 +125,8 @@ STEP = Step(
     "pod",
     look,
     _want,
-    _change_mount,
-    read=_read_mount,
+    change_mount,
+    read=read_mount,
     settle_seconds=lambda site: 30.0,
     side_effect=lambda ctx, have, want: _mount_side_effect(ctx),
     restarts=lambda ctx, have, want: _restart(ctx) if have != want else None,

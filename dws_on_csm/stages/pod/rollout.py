@@ -56,8 +56,8 @@ def action(
     """
     pod, have = pod_of(ctx), discover.workload(ctx)
     assert pod is not None
-    undone = [_reversed_edit(edit, "next") for edit in reversed(edits)] if back is None else list(back)
-    was = [_reversed_edit(edit, "back") for edit in reversed(undone)] if not edits and undone else None
+    undone = [reversed_edit(edit, "next") for edit in reversed(edits)] if back is None else list(back)
+    was = [reversed_edit(edit, "back") for edit in reversed(undone)] if not edits and undone else None
     script = _rollout_script(
         ctx,
         pod,
@@ -108,7 +108,7 @@ ANYTHING = "*"
 """An edit's `seen` that accepts any value."""
 
 
-def _reversed_edit(edit: Json, done: str) -> Json:
+def reversed_edit(edit: Json, done: str) -> Json:
     """The edit that undoes `edit`, one of the edits of the name `done`. The API server adds defaults to all values but texts: those
     are not compared."""
     if "templates" in edit:

@@ -24,7 +24,7 @@ def files(goal: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[S
     return (Stage(stage, ("preflight",), steps),) if steps else ()
 
 
-_LOOK = """
+LOOK = """
 file={path}
 [ -e "$file" ] || exit 0
 stat_file '%a %U:%G' "$file" || exit 1
@@ -33,7 +33,7 @@ printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
 """
 
 # a file that holds a secret now is not shown either, whatever it was before
-_CONTENT = """
+CONTENT = """
 holds_secret "$content" || printf 'text %s\\n' "$content"
 """
 
@@ -48,7 +48,7 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
         known = mine(ctx)
         if known is None:
             return Constant(None)
-        script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
+        script = LOOK.format(path=shlex.quote(path)) + (CONTENT if known.text is not None else "")
         return ShellLook(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
 
     def read(ctx: StepContext, file: Value) -> Value:

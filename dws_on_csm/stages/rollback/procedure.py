@@ -96,8 +96,8 @@ def _preflight(goal: RollbackTarget, conf: str) -> Stage:
     if goal.dws != "leave" or goal.things or goal.pods or goal.templates:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
     if goal.slurm or goal.pods or goal.templates or any(goal.files.values()):
-        judge = deactivate.judge if goal.off else known.get("controller", _CONTROLLER_PLACED).judge  # type: ignore[union-attr]
-        known |= {"pod": pod_checks.KNOWN, "controller": replace(_CONTROLLER_PLACED, judge=judge)}
+        judge = deactivate.judge if goal.off else known.get("controller", CONTROLLER_PLACED).judge  # type: ignore[union-attr]
+        known |= {"pod": pod_checks.KNOWN, "controller": replace(CONTROLLER_PLACED, judge=judge)}
         known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
     if goal.slurm:
         known |= {start.CHECK.name: start.before(_slurm(goal, conf))}
@@ -138,7 +138,7 @@ def _crds(goal: RollbackTarget) -> bool:
     return any(known.before is None and known.path.startswith(installed.CRDS) for known in goal.things)
 
 
-_CONTROLLER_PLACED = Check(controller.CHECK.name, "controller", controller.look, controller.judge_place)
+CONTROLLER_PLACED = Check(controller.CHECK.name, "controller", controller.look, controller.judge_place)
 
 
 def _base(goal: RollbackTarget) -> Stage:

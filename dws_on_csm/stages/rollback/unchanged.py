@@ -13,7 +13,7 @@ from dws_on_csm.model.snapshot import ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.dws import installed
 
-_SUMS = """
+SUMS = """
 for file in {paths}; do
     if [ ! -e "$file" ]; then printf 'absent %s\\n' "$file"; continue; fi
     stat_file %n "$file" >/dev/null || exit 1
@@ -28,7 +28,7 @@ def files(role: str, goal: RollbackTarget) -> Check:
 
     def look(ctx: StepContext) -> Look:
         paths = shlex.join(goal.files.get(ctx.host, {}))
-        return ShellLook(render.read("lib/safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Constant({})
+        return ShellLook(render.read("lib/safe_file.sh") + SUMS.format(paths=paths), _sums) if paths else Constant({})
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         mine = goal.files.get(ctx.host, {})

@@ -49,7 +49,8 @@ SLURM_CONF: Fact[SlurmConf | None] = Fact("slurm", "conf")
 """None where there is no file."""
 
 
-def _look_conf(ctx: StepContext) -> ShellLook:
+def look_conf(ctx: StepContext) -> ShellLook:
+    """The look for slurm.conf's text; `parse_conf` says what it returns."""
     return SLURM_CONF.shell(
         render.script("lib/safe_file.sh", "controller/conf_look.sh", file=ctx.site.slurm.conf), parse_conf
     )
@@ -344,7 +345,7 @@ ACTIVATION = Step(
 CONF = Step(
     SLURM_CONF.step,
     "controller",
-    _look_conf,
+    look_conf,
     _want_conf,
     _change_conf,
     read=lambda ctx, conf: conf["text"] if conf else None,

@@ -52,7 +52,8 @@ def _look(ctx: StepContext) -> Look:
     return ApiLook(lambda cluster: "closed" if closing.covers(cluster.get(closing.PATH), want) else "open")
 
 
-def _command(closed: Mapping[str, Any] = closing.CONFIGURATION) -> str:
+def close_command(closed: Mapping[str, Any] = closing.CONFIGURATION) -> str:
+    """The shell command that applies `closed`, with which the API server rejects new Workflows."""
     program = f"{PROGRAM}\nclose(json.loads(sys.stdin.buffer.read().decode()))\n"
     return f"printf %s {shlex.quote(json.dumps(closed))} | python3 -c {shlex.quote(program)}"
 
@@ -69,7 +70,7 @@ def stage(around: Sequence[str]) -> Stage:
 
 def _close(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     closed = _of_site(ctx) if ctx.site.external else closing.CONFIGURATION
-    return [RunScript("close DWS: its API rejects new Workflows", _command(closed), 300.0)]
+    return [RunScript("close DWS: its API rejects new Workflows", close_command(closed), 300.0)]
 
 
 _CLOSED = Step(

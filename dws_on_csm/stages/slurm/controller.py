@@ -84,8 +84,8 @@ def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
             ),
             *(_user_findings(ctx, have) if have["lacks"] else ()),
         )
-    looked = (*_service_findings(ctx, have), *_plugin_findings(ctx, have), *_conf_findings(ctx, have))
-    return [*looked, *_user_findings(ctx, have), *_kubectl_findings(ctx, have)]
+    looked = (*_service_findings(ctx, have), *plugin_findings(ctx, have), *_conf_findings(ctx, have))
+    return [*looked, *_user_findings(ctx, have), *kubectl_findings(ctx, have)]
 
 
 def judge_place(ctx: StepContext, have: Controller) -> Sequence[Finding]:
@@ -126,7 +126,8 @@ def _burst_buffer_type(ctx: StepContext, have: Controller) -> str:
     return configured.value if configured else ""
 
 
-def _plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+def plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+    """What is wrong with burst_buffer_lua.so on a controller."""
     versions = {"plugin": ctx.site.versions.plugin, "slurm": have["version"], "lua": min(have["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
     if not have["library"]:
@@ -200,7 +201,8 @@ def _user_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+def kubectl_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
+    """What keeps slurmctld from running kubectl."""
     if have["kubectl"]:
         return ()
     text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({have['path']})"

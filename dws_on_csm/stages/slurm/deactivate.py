@@ -36,7 +36,8 @@ def _others_lua(ctx: StepContext) -> bool:
     return f"{ctx.site.slurm.folder}/{names.PLUGIN_LUA}" in other_burst_buffer.paths(ctx)
 
 
-def _want_conf(ctx: StepContext) -> Value:
+def want_conf(ctx: StepContext) -> Value:
+    """slurm.conf without our setting."""
     text = activate.current_text(ctx)
     if _others_lua(ctx):
         return text
@@ -50,7 +51,7 @@ def _want_conf(ctx: StepContext) -> Value:
     return text
 
 
-def _read_daemon(ctx: StepContext, daemon: Value) -> Value:
+def read_daemon(ctx: StepContext, daemon: Value) -> Value:
     """Whether slurmctld responds, and what it has not read; one that does not run reads slurm.conf when it starts."""
     unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, daemon)]
     loaded = ["burst_buffer_lua.so is still loaded"] if daemon["loaded"] and not _others_lua(ctx) else []
@@ -69,13 +70,13 @@ SLURM = Stage(
         activate.ACTIVATION,
         replace(
             activate.CONF,
-            want=_want_conf,
+            want=want_conf,
             change=lambda ctx, have, want: activate.disable(ctx),
             removes=lambda ctx, have, want: activate.setting_removal(ctx),
         ),
         replace(
             activate.DAEMON,
-            read=_read_daemon,
+            read=read_daemon,
             want=lambda ctx: {"answers": True, "not read": []},
             change=_restart,
         ),

@@ -134,9 +134,9 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
     """The line of checksums.txt for exactly that file."""
     lines = b"11  kustomize_v5.1.1_linux_amd64.tar.gz.sig\n22  kustomize_v5.1.1_linux_amd64.tar.gz\n"
     monkeypatch.setattr(download, "read", lambda url: (lines, None))
-    assert build._published_sum("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
+    assert build.published_sum("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
     with pytest.raises(SourceError, match="has no line for kustomize_v9"):
-        build._published_sum("https://x/", "kustomize_v9")
+        build.published_sum("https://x/", "kustomize_v9")
 
 
 def test_the_task_reports_findings_with_their_fixes(
@@ -172,6 +172,6 @@ def test_an_unexpected_answer_is_reported_and_the_next_source_asked() -> None:
         manifest: dict[str, list[dict[str, str]]] = {"layers": [{"size": "many"}]}
         return str(int(manifest["layers"][0]["size"])) if source == "a" else source
 
-    assert build._first(["a", "b"], "dws_image", take) == "b"
+    assert build.first_that_works(["a", "b"], "dws_image", take) == "b"
     with pytest.raises(Refused, match=r"source-failed.*a: the answer could not be read: ValueError"):
-        build._first(["a"], "dws_image", take)
+        build.first_that_works(["a"], "dws_image", take)

@@ -153,7 +153,7 @@ def test_an_image_is_pulled_by_its_digest(tmp_path: Path) -> None:
 
 def test_which_images_are_used_is_noted() -> None:
     """By the digest of each configuration, in the journal and in the report."""
-    assert images._digests_text({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
+    assert images.digests_text({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
 
 
 def test_a_bundle_contains_the_pinned_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from invoke.parser import Parser
 
 from dws_on_csm.commands.command_line import EXIT_CODES
 from dws_on_csm.config.load import ROOT
-from dws_on_csm.runner import exit_codes
+from dws_on_csm.model import exit_codes
 from tasks import namespace
 
 BIN = Path(sys.executable).parent

@@ -14,7 +14,7 @@ from tests.unit.stages.test_undeploy import a_job, a_workflow, slurm_says
 def rows(fate: Any, *, workflow: Any) -> list[str]:
     """The lines that are printed for one Workflow."""
     seen = slurm_says(a_job("RUNNING"))
-    return [text(row) for row in workflows._rows(load(DEFAULT), [workflow], seen, [fate], [], True)]
+    return [text(row) for row in workflows.workflow_rows(load(DEFAULT), [workflow], seen, [fate], [], True)]
 
 
 def test_a_waiting_workflow_names_its_driver() -> None:

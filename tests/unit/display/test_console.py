@@ -191,12 +191,12 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         "say": lambda: console.say(evil, evil),
         "note": lambda: console.note(evil),
         "question": lambda: question(evil),
-        "journal": lambda: console.say(*history_journal._lines([run], evil)),
-        "doctor": lambda: paint.printed(command._rows(reading, diagnosis, True)),
+        "journal": lambda: console.say(*history_journal.journal_lines([run], evil)),
+        "doctor": lambda: paint.printed(command.finding_rows(reading, diagnosis, True)),
         "certs": lambda: paint.printed(certificates.rows([certificate])),
-        "logs": lambda: paint.printed(logs_command._rows(entry, "cyan")),
-        "bundle": lambda: bundle._lines(sys.stderr)(evil)(1, 1),
-        "workflows": lambda: workflows._yaml(_Api([evil]), evil),  # type: ignore[arg-type]
+        "logs": lambda: paint.printed(logs_command.entry_rows(entry, "cyan")),
+        "bundle": lambda: bundle.download_lines(sys.stderr)(evil)(1, 1),
+        "workflows": lambda: workflows.print_yaml(_Api([evil]), evil),  # type: ignore[arg-type]
         "plain": lambda: sys.stdout.write(played(evil, "install")),
         "screen": lambda: sys.stdout.write(played(evil, "install", terminal=True)),
         "plan": lambda: sys.stdout.write(played(evil, "plan")),
@@ -313,7 +313,7 @@ def test_markup_of_hosts_is_text(markup: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TERM", "xterm-256color")
         patched.setenv("COLUMNS", "120")
-        with bundle._display(bar) as begin:
+        with bundle.download_display(bar) as begin:
             begin(markup)(1, 1)
     bar.flush()
     assert markup in _OWN.sub("", bar.buffer.getvalue().decode())

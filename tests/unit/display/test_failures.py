@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dws_on_csm.display.failures import alike, block
+import subprocess
+
+import pytest
+
+from dws_on_csm.config.nodeset import expand
+from dws_on_csm.display.failures import alike, block, for_each, without_host
 from dws_on_csm.display.style import text
 from dws_on_csm.model.events import Done, Failure
 
@@ -23,6 +28,25 @@ def test_a_finding_of_several_hosts_is_shown_once() -> None:
     assert "c[1-2]: preflight.start" in rows[0]
     assert "munge is down on each of them." in rows[2]
     assert "run `for host in c1 c2; do ssh $host id; done` or `date` on each of them" in rows[3]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "nid[000001-001000]",
+        "x1000c[0-2]s[0-7]b[0-1]n0",
+        "n[1-3,5,08-12]",
+        "n[1-4,7-9],login1,uan[01-02].site",
+        "a,b,c,d,e,f,g,h,node-9",
+    ],
+)
+def test_a_command_for_many_hosts_fits_a_line(hosts: str) -> None:
+    """bash has all of them in its loop, and the finding is not a thousand names long."""
+    names = expand(hosts)
+    fix = for_each(without_host(f"run `echo {names[0]}`", names[0]), names)
+    assert len(fix) < 150
+    done = subprocess.run(["bash", "-c", fix.split("`")[1]], capture_output=True, text=True, check=True, timeout=60)
+    assert sorted(done.stdout.split()) == sorted(names)
 
 
 def test_a_finding_of_one_host_keeps_its_words() -> None:

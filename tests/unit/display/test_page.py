@@ -11,7 +11,7 @@ import pytest
 from dws_on_csm.display.html import page, timeline
 from dws_on_csm.display.html.timeline import Bar
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Opened, Summary
-from dws_on_csm.runner.exit_codes import CHANGES, CONVERGED, DEGRADED, FAILED, REFUSED, UNPROVEN, USAGE
+from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, DEGRADED, FAILED, REFUSED, UNPROVEN, USAGE
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 VOID = {"meta"}

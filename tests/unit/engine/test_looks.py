@@ -170,7 +170,7 @@ def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
     """Root on a host can print that any action begins: only an action that was sent is shown, and nothing breaks."""
     began: list[str] = []
     at: Any = SimpleNamespace(began=began.append, line=lambda text: None)
-    watch = perform._Progress(at, [RunScript("one", "true", 1.0)], "M")
+    watch = perform.ScriptProgress(at, [RunScript("one", "true", 1.0)], "M")
     watch.line("M action 0")
     watch.line(f"M action {number}")
     assert began == ["one"] and watch.number == 0

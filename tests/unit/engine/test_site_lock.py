@@ -121,7 +121,7 @@ def ended() -> int:
         (lambda: (owner(), ended(), identity()), True),
         (lambda: (owner(), os.getpid(), (identity()[0], "1")), True),
         (lambda: (owner(), os.getpid(), identity()), False),
-        (lambda: (owner(), 1, (identity()[0], site_lock._started(1))), False),
+        (lambda: (owner(), 1, (identity()[0], site_lock.process_started(1))), False),
         (lambda: (owner(), ended(), ("another machine", "1")), False),
         (lambda: (owner(), ended(), ()), False),
         (lambda: (owner(), 10**30, identity()), False),
@@ -147,7 +147,8 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
 def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
     """A process that this user may not signal counts as running."""
     code = "import sys; from dws_on_csm.engine.site_lock import *; from dws_on_csm.engine import site_lock as h\n"
-    code += "mine = identity(); print(gone(Holder('o', 1, 'r', 9, (mine[0], h._started(1)))), gone(Holder('o', 1, 'r', 9, mine)))"
+    code += "mine = identity(); first = (mine[0], h.process_started(1))\n"
+    code += "print(gone(Holder('o', 1, 'r', 9, first)), gone(Holder('o', 1, 'r', 9, mine)))"
     as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.getuid() == 0 else []
     # this very interpreter and source, wherever they lie: what was loaded already needs no rights
     loaded = f"import os; import dws_on_csm.engine.site_lock\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"

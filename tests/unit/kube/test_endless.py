@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from dws_on_csm.commands import workflows
-from dws_on_csm.commands.doctor.archive import _object, known_secrets
+from dws_on_csm.commands.doctor.archive import known_secrets, object_text
 from dws_on_csm.commands.history import rollback
 from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.load import DEFAULT, load
@@ -22,8 +22,8 @@ from dws_on_csm.kube import api_call, proxy
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.kube.watch import Changes
 from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.exit_codes import FAILED
 from dws_on_csm.runner import past_runs
-from dws_on_csm.runner.exit_codes import FAILED
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.transport.remote_shell import RemoteShell
@@ -218,7 +218,7 @@ def test_a_too_deeply_nested_answer_is_reported() -> None:
     deep: Any = 1
     for _ in range(5000):
         deep = [deep]
-    assert "/api/v1/nodes: the answer could not be read: RecursionError" in _object(
+    assert "/api/v1/nodes: the answer could not be read: RecursionError" in object_text(
         Lies(deep).reading(), "/api/v1/nodes"
     )
 

@@ -178,7 +178,7 @@ def test_a_copied_store_shares_only_what_never_changes(tmp_path: Path) -> None:
     blob.parent.mkdir(parents=True)
     blob.write_text("layer")
     base.write_text("database")
-    snapshot._copy_stores(tmp_path / "a", tmp_path / "b")
+    snapshot.copy_stores(tmp_path / "a", tmp_path / "b")
     copies = [tmp_path / "b" / path.relative_to(tmp_path / "a") for path in (blob, base)]
     assert [path.read_text() for path in copies] == ["layer", "database"]
     assert [path.stat().st_nlink for path in copies] == [2, 1]

@@ -127,7 +127,7 @@ def test_a_limit_that_is_too_low_is_raised(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(requirements, "INSTANCES", limit)
     for before, after in (("128\n", 1024), ("4096\n", 4096)):
         limit.write_text(before)
-        assert requirements._inotify() == ""
+        assert requirements.why_few_inotify() == ""
         assert int(limit.read_text()) == after
 
 
@@ -142,12 +142,12 @@ def test_this_machines_control_groups_are_found() -> None:
 def test_a_wrong_image_option_shows_the_expected_form(given: str) -> None:
     """--image without a tag, an archive or a file is refused with its form."""
     with pytest.raises(Exit, match="expected NAME:TAG=ARCHIVE"):
-        tasks._images([given])
+        tasks.image_files([given])
 
 
 def test_an_image_option_is_taken_apart() -> None:
     """--image's name may hold a registry's port."""
-    assert tasks._images(["reg:5000/dws:1=/etc/hostname"]) == (("reg:5000/dws:1", Path("/etc/hostname")),)
+    assert tasks.image_files(["reg:5000/dws:1=/etc/hostname"]) == (("reg:5000/dws:1", Path("/etc/hostname")),)
 
 
 @pytest.mark.parametrize(

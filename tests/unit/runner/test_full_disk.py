@@ -383,8 +383,8 @@ def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
     torn = PastRun("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
         with pytest.raises(rollback.CannotRollBack, match=r"2.* record"):
-            rollback._choose([whole, torn], name, load(DEFAULT))
-    assert rollback._choose([whole, replace(torn, changed={})], "", load(DEFAULT)) is whole
+            rollback.choose_run([whole, torn], name, load(DEFAULT))
+    assert rollback.choose_run([whole, replace(torn, changed={})], "", load(DEFAULT)) is whole
 
 
 # --- the operator's own disk
@@ -431,11 +431,11 @@ def test_known_hosts_has_whole_lines(disk: Disk, room: int) -> None:
     key = ECDSAKey.generate(bits=521)
     to: Any = SimpleNamespace(known_hosts=(file,), key_names=("one",), hash_names=False)
     if room:
-        known_hosts._remember(to, key)
+        known_hosts.remember(to, key)
         assert file.read_bytes() == before_ + f"one {key.get_name()} {key.get_base64()}\n".encode()
     else:
         with pytest.raises(OSError, match="No space left"):
-            known_hosts._remember(to, key)
+            known_hosts.remember(to, key)
         assert file.read_bytes() == before_
 
 
@@ -475,7 +475,7 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
         disk.leave(0)
     seen: list[Event] = []
     stages = [Stage("preflight", (), ()), Stage("some", (), (step,))]
-    code = run._run(load(DEFAULT), stages, Options("install"), Display(seen.append))
+    code = run.run_procedure(load(DEFAULT), stages, Options("install"), Display(seen.append))
     assert target.read_text() == "done"
     summary = seen[-1]
     assert isinstance(summary, Summary) and summary.exit == code == 0

@@ -75,7 +75,7 @@ def why(site: Site, api: Api, monkeypatch: pytest.MonkeyPatch, *on_disk: str) ->
 
 def key(controller: str = "user/slurmctld") -> str:
     """The annotation for a controller; by default for the one of the site."""
-    return cluster_lease._key(controller)
+    return cluster_lease.record_key(controller)
 
 
 def marked(master: str, run: str = "r1", controller: str = "user/slurmctld", **more: str) -> dict[str, str]:
@@ -247,6 +247,6 @@ def test_a_run_through_a_master_without_the_records(site: Site, monkeypatch: pyt
     cluster: Any = Api(marked("m1-0"))
     reach = Reach(lambda name: None, lambda: cluster, lambda role: "m2", alone=lambda run, tell: Alone())  # type: ignore[arg-type,return-value]
     made = Run("run-1", used(site, "m2", "m1: gone"), (), reach, lambda event: None, {})
-    refused = run._records_elsewhere(made, Options())
+    refused = run.why_records_elsewhere(made, Options())
     assert refused.startswith("Nothing was changed. The records of this site's runs") and "m1: gone." in refused
-    assert run._records_elsewhere(made, Options(proves=True)) == ""
+    assert run.why_records_elsewhere(made, Options(proves=True)) == ""

@@ -181,7 +181,7 @@ def test_a_finished_run_is_never_shown_as_interrupted(hosts: Mapping[str, LocalH
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
         _run(hosts, number, reached=("master", "ctl1"))
-    one, *others = journal._text(past_runs.joined({}, _history(hosts)))
+    one, *others = journal.runs_text(past_runs.joined({}, _history(hosts)))
     assert (
         _id(1) in one
         and "install" in one
@@ -220,7 +220,7 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
     reach = SimpleNamespace(guard=lambda: None)
     made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
     end = Summary("1", 0, {}, 1, 1, 1, 0.0)
-    said = run._leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
+    said = run.leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
 
@@ -347,7 +347,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
         step = Step("step", "master", lambda place: look, lambda place: "x", lambda *_: [RunScript("make it", command)])
         seen: list[Event] = []
         stages = [Stage("preflight", (), ()), Stage("some", (), (step,))]
-        run._run(site, stages, Options("install", **more), Display(seen.append))  # type: ignore[arg-type]
+        run.run_procedure(site, stages, Options("install", **more), Display(seen.append))  # type: ignore[arg-type]
         assert isinstance(seen[-1], Summary)
         return seen[-1]
 

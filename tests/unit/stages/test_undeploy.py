@@ -605,15 +605,15 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
     """None of it is cut off; what of it comes back, and what does not, is said."""
     every = [f"Storage default/rabbit-{n}" for n in range(200)]
     place = a_place({persistent_storage.FACT.name: {"data": [], "kept": every}})
-    assert f"saved first, and not restored: {', '.join(every)}" in undeploy._removal_text(place, HAVE, {})
-    assert f"saved before and put back: {', '.join(every)}" in dws_replace._removal_text(place, HAVE, {})
+    assert f"saved first, and not restored: {', '.join(every)}" in undeploy.removal_text(place, HAVE, {})
+    assert f"saved before and put back: {', '.join(every)}" in dws_replace.removal_text(place, HAVE, {})
 
 
 def test_an_upgrade_names_another_slurm_that_uses_dws() -> None:
     """Its name in the binding is part of what is confirmed; its Workflows stop the upgrade (see above)."""
     bound = {"role": "workload-manager", "subjects": ["User slurm-cluster-b", "User slurm-dws"]}
     place = a_place({"access.binding": bound, persistent_storage.FACT.name: persistent_storage.NOTHING})
-    assert "replaced for User slurm-cluster-b, too" in dws_replace._removal_text(place, HAVE, {})
+    assert "replaced for User slurm-cluster-b, too" in dws_replace.removal_text(place, HAVE, {})
     alone = a_place({"access.binding": {**bound, "subjects": ["User slurm-dws"]}})
     assert not dws_replace.describe_others(alone) and not dws_replace.describe_others(a_place({"access.binding": None}))
 
@@ -628,7 +628,7 @@ def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
         "preflight.cluster": {"cert_manager": ["v1", "v1alpha3"]},
         "workarea.rendered": rendered(workflows=("v1alpha2",)),
     }
-    step = remove.removed_step(undeploy.version, "workarea", undeploy._removal_text)
+    step = remove.removed_step(undeploy.version, "workarea", undeploy.removal_text)
     assert step.change is not None
     return list(step.change(a_place(facts), have, {}))
 

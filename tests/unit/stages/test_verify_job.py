@@ -245,7 +245,7 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
         "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\ncommand() { :; }\n"
     )
     done = subprocess.run(
-        ["sh", "-c", doubles + verify._LOOK_USER], capture_output=True, text=True, timeout=60, check=True
+        ["sh", "-c", doubles + verify.LOOK_USER], capture_output=True, text=True, timeout=60, check=True
     )
     findings = verify.USER.judge(ctx, done.stdout.splitlines())
     assert [finding.name for finding in findings] == found
@@ -266,7 +266,7 @@ def test_a_login_host_submits_and_the_controller_follows(tmp_path: Path) -> None
     login = site.test_job.host
     assert login and (login.name, login.role, login.sudo) == ("uan01", "login", True)
     assert login in site.hosts() and roles(site)["login"] == ("uan01",) and roles(site)["submitter"] == ("c1",)
-    (ask,) = verify._change(StepContext(site, Facts({}), "c1"), None, None)
+    (ask,) = verify.submit_actions(StepContext(site, Facts({}), "c1"), None, None)
     assert (
         isinstance(ask, RunElsewhere) and ask.role == "login" and ask.title == "submit a test job as joe on uan01, held"
     )
@@ -280,7 +280,7 @@ def test_a_login_host_submits_and_the_controller_follows(tmp_path: Path) -> None
 
 def test_the_controller_clears_a_job_of_a_login_host_away_if_anything_fails(tmp_path: Path) -> None:
     """It alone can delete the Workflow. Then the login host cancels it, too: it may belong to another cluster."""
-    (ask,) = verify._change(StepContext(a_login_site(tmp_path), Facts({}), "c1"), None, None)
+    (ask,) = verify.submit_actions(StepContext(a_login_site(tmp_path), Facts({}), "c1"), None, None)
     assert isinstance(ask, RunElsewhere)
     here, there = ask.abandon(b"user 1500\njob 12\n")
     assert (here.role, there.role) == ("submitter", "login") and "(uan01 named job 12)" in here.title
@@ -297,7 +297,7 @@ def test_a_login_host_may_be_any_host_of_the_site(tmp_path: Path, named: str) ->
     text = f"master: {{host: m}}\ncontrollers: [{{host: c1}}]\ncomputes: {{hosts: n1}}\ntest_job: {{host: {named}}}\n"
     site = load(write(tmp_path, text))
     assert [host.name for host in site.hosts()] == ["m", "c1", "n1"] and site.hosts("login") == ()
-    (action,) = verify._change(StepContext(site, Facts({}), "c1"), None, None)
+    (action,) = verify.submit_actions(StepContext(site, Facts({}), "c1"), None, None)
     assert isinstance(action, RunScript if named == "c1" else RunElsewhere)
 
 
@@ -327,7 +327,7 @@ def test_a_login_host_holds_the_job_and_cancels_none_whose_workflow_would_stay(
     settings += 'as_user() { [ "$1" = joe ]; shift; "$@"; }\nfind_account() { as_number=1500; }\n'
     settings += "running_setting() { scontrol show config | sed -n 's/^ClusterName = //p'; }\n"
     done = subprocess.run(
-        ["sh", "-c", settings + verify._SUBMIT],
+        ["sh", "-c", settings + verify.SUBMIT],
         env={"PATH": f"{bin_}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode == 0, done.stdout) == (bool(printed), f"user 1500\n{printed}"), done.stderr

@@ -155,7 +155,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
     assert "https://api:6443" in seen and "evil" not in seen and '"client-key-data": "S0VZ"' in seen
     assert '"client-key-data": "S0VZMg=="' in seen  # the second user's, too
     assert "geheim" not in (hostile_host.top / "environment").read_text()
-    found = revocation_proof._parse_kept(answer.stdout.encode())
+    found = revocation_proof.parse_kept(answer.stdout.encode())
     assert [one["client-certificate-data"] for one in found.values()] == ["Q0VSVA==", "Q0VSVDI="], answer
     assert {one["may"] for one in found.values()} == {"no"}
     assert list(hostile_host.open.glob("dws-on-csm*")) == []

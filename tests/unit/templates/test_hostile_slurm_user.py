@@ -444,11 +444,11 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     given |= {"name": "dws-on-csm-test", "RUN": "r1", "submitted": "", "user_number": "", "bbstat": ""}
     given |= {"state_folder": str(hostile_host.top)}
     library = render.script("lib/temporary.sh", "lib/slurmctld.sh", **given)
-    assert verify_cancel._LOOK_ACTIVE in verify_cancel._look_active(place).script
+    assert verify_cancel.LOOK_ACTIVE in verify_cancel.look_active(place).script
     bodies = {
         "can_i": slurm_user.can_i() + "can_i create x",
         "doctor": render.read("controller/doctor_reach.sh"),
-        "cancel": verify_cancel._LOOK_ACTIVE,
+        "cancel": verify_cancel.LOOK_ACTIVE,
         "test job": "set -eu\n" + render.read("controller/test_job.sh"),
     }
     for name, body in bodies.items():

@@ -29,9 +29,9 @@ DEPENDENTS, LAST_LOOK = render.read("master/dependents.py"), render.read("master
 PROGRAMS = {
     "kube/api_relay.py": proxy.PROGRAM,
     "domain/dws_objects.py": Path(dws_objects.__file__).read_text(),
-    "stages/dws/manifests._TRIM": manifests._TRIM,
-    "stages/dws/remove._WITHOUT_NAMESPACE": remove._WITHOUT_NAMESPACE,
-    "stages/slurm/close_dws": close_dws._command(closing.CONFIGURATION),
+    "stages/dws/manifests.TRIM": manifests.TRIM,
+    "stages/dws/remove.WITHOUT_NAMESPACE": remove.WITHOUT_NAMESPACE,
+    "stages/slurm/close_dws": close_dws.close_command(closing.CONFIGURATION),
     "stages/dws/dependents": f"{dependents.program()}\nlook_for_owned(False)",
     "stages/dws/remove": f"{open_dws.PROGRAM}{DEPENDENTS}{LAST_LOOK}",
     **{str(path.relative_to(render.TEMPLATES)): path.read_text() for path in render.TEMPLATES.rglob("*.py")},
@@ -145,10 +145,10 @@ def test_streams_are_ascii_in_this_environment(tmp_path: Path) -> None:
 def test_manifests_are_read_and_written(tmp_path: Path) -> None:
     """What kustomize renders has characters of all kinds, in comments and values."""
     rendered = f"# {ODD}\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{text: '{ODD}'}}\n---\nkind: Namespace\n"
-    done = run(tmp_path, manifests._TRIM, feed=rendered)
+    done = run(tmp_path, manifests.TRIM, feed=rendered)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["data"]["text"] == ODD
-    done = run(tmp_path, remove._WITHOUT_NAMESPACE, feed=rendered)
+    done = run(tmp_path, remove.WITHOUT_NAMESPACE, feed=rendered)
     assert done.returncode == 0, done.stderr
     assert [item for item in yaml.safe_load_all(done.stdout) if item] == [
         {"kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"text": ODD}}

@@ -106,7 +106,7 @@ APART = {
     "stages/pod/files._UNREAD": "asks stat for times in a container",
     "stages/preflight/master._MASTER": "asks for programs, room and rights on the master; it opens nothing",
     "stages/preflight/endpoints._REACH": "opens a connection to the API server",
-    "stages/rollback/files._CONTENT": "prints what restored_files._LOOK has read",
+    "stages/rollback/files.CONTENT": "prints what restored_files._LOOK has read",
     "stages/rollback/objects._PUT": CLUSTER,
     "stages/rollback/objects._FORMER": STATE_ALONE,
     "stages/rollback/unchanged._RECORDS": STATE_ALONE,
@@ -212,31 +212,31 @@ def chain(file: Path) -> str:
 
 def looked_at(file: Path) -> str:
     nothing = {"can_i": "can_i() { :; }", "token": "/nowhere", "service": "localhost"}
-    script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, **nothing)
+    script = kubeconfig.LOOK_KUBECONFIG.format(kubeconfig=file, **nothing)
     return render.script("lib/safe_file.sh", "lib/slurm_conf.sh", "lib/key_fits.sh", folder=str(file.parent)) + script
 
 
 def restored(file: Path) -> str:
-    look = files._LOOK.format(path=file) + files._CONTENT
+    look = files.LOOK.format(path=file) + files.CONTENT
     return render.script("lib/safe_file.sh", "lib/holds_secret.sh") + look
 
 
 def sums(file: Path) -> str:
-    return render.script("lib/safe_file.sh") + unchanged._SUMS.format(paths=file)
+    return render.script("lib/safe_file.sh") + unchanged.SUMS.format(paths=file)
 
 
 READERS: dict[str, Callable[[Path], str]] = {
     "controller/conf_look.sh": conf_look,
     "controller/compute_look.sh": compute_look,
     "host/chain.sh": chain,
-    "stages/access/kubeconfig._LOOK_KUBECONFIG": looked_at,
-    "stages/rollback/files._LOOK": restored,
-    "stages/rollback/unchanged._SUMS": sums,
+    "stages/access/kubeconfig.LOOK_KUBECONFIG": looked_at,
+    "stages/rollback/files.LOOK": restored,
+    "stages/rollback/unchanged.SUMS": sums,
 }
 """Script -> the whole of it, for a file in SlurmUser's folder. Root reads it, and prints what it is."""
 
 TEXT = f"server: {SECRET}"
-SUMS = ("stages/rollback/unchanged._SUMS",)
+SUMS = ("stages/rollback/unchanged.SUMS",)
 """These tell a checksum alone."""
 
 

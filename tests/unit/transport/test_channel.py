@@ -58,7 +58,7 @@ def talk() -> Exchange:
 
 def read(channel: Ended, talk: Exchange) -> bool:
     """Whether a script ended within ten minutes."""
-    return transport_channel._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
+    return transport_channel.read_until(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
 
 
 def test_what_comes_after_a_standstill_is_read(talk: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from paramiko.common import (
 
 from dws_on_csm.transport import channel as transport_channel
 from dws_on_csm.transport.channel import Exchange, ExecRequest
-from dws_on_csm.transport.connect import _transport
+from dws_on_csm.transport.connect import transport_for
 from dws_on_csm.transport.fabric_link import FabricChannel
 from dws_on_csm.transport.output import Stream
 from dws_on_csm.transport.ssh_config import Destination
@@ -100,7 +100,7 @@ def ended(channel: Any) -> None:
 def connected(server: Flooding) -> Iterator[Channel]:
     """A session channel to the server, on a connection like ours."""
     ours, theirs = socket.socketpair()
-    there, here = Transport(theirs), _transport(TO)(ours)
+    there, here = Transport(theirs), transport_for(TO)(ours)
     try:
         there.add_server_key(ECDSAKey.generate())
         there.start_server(threading.Event(), server)
@@ -140,7 +140,7 @@ def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Messa
 def test_a_packet_of_any_size_is_not_awaited(length: int) -> None:
     """A machine in between could announce 4 GB before a key is shown: the connection ends there."""
     ours, theirs = socket.socketpair()
-    client = _transport(TO)(ours)
+    client = transport_for(TO)(ours)
     with theirs:
         theirs.sendall(b"SSH-2.0-x\r\n" + struct.pack(">I", length) + b"\0" * 60)
         with pytest.raises(SSHException, match="too large"):

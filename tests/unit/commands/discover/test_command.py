@@ -18,7 +18,7 @@ from dws_on_csm.commands.discover.hosts import SlurmHost
 from dws_on_csm.commands.discover.slurm import Users
 from dws_on_csm.config.load import load
 from dws_on_csm.display import console
-from dws_on_csm.runner.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
+from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 from tests.unit.commands.discover import samples
 
 
@@ -122,20 +122,20 @@ def test_wrong_options(options: Options, words: str, capsys: pytest.CaptureFixtu
 def test_several_slurms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a choice they are listed, with the command that chooses; a wrong choice names the right ones."""
     slurms = [PodSlurm(name, (samples.POD,)) for name in ("lab", "user")]
-    assert command._choose(Options(cluster="user"), slurms).name == "user"
-    assert command._choose(Options(), slurms[:1]).name == "lab"
+    assert command.choose_slurm(Options(cluster="user"), slurms).name == "user"
+    assert command.choose_slurm(Options(), slurms[:1]).name == "lab"
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     with pytest.raises(command.Several, match=r"discover --master m --cluster lab"):
-        command._choose(Options(master="m"), slurms)
+        command.choose_slurm(Options(master="m"), slurms)
     with pytest.raises(command.Several, match=r"no Slurm 'usr' here; did you mean user\?"):
-        command._choose(Options(cluster="usr"), slurms)
+        command.choose_slurm(Options(cluster="usr"), slurms)
 
 
 def test_a_slurm_whose_controllers_all_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its slurm.conf was on another host: each controller is in the file, with its cause."""
     silent = [SlurmHost(name, "SlurmctldHost", None, "timed out") for name in ("a", "b")]
     monkeypatch.setattr(command, "_with_node", lambda seen, path: seen)
-    site = command._on_hosts(samples.seen(slurm=samples.on_hosts(*silent), conf=None), tmp_path / "site.yaml")
+    site = command.seen_on_hosts(samples.seen(slurm=samples.on_hosts(*silent), conf=None), tmp_path / "site.yaml")
     monkeypatch.setattr(command, "_look", lambda *arguments: site)
     assert command.discover(Options()) == CONVERGED
     assert [host.name for host in load(tmp_path / "site.yaml").controllers] == ["a", "b"]
@@ -146,7 +146,7 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     slurms = [PodSlurm(name, (samples.POD,)) for name in ("lab", "user")]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(console, "ask", lambda question: " user ")
-    assert command._choose(Options(), slurms).name == "user"
+    assert command.choose_slurm(Options(), slurms).name == "user"
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,5 +162,5 @@ def test_an_ssh_config_beside_the_file_is_named_relative_to_it(tmp_path: Path) -
     (tmp_path / "ssh_config").touch()
     inside, outside = Path("site.yaml"), Path("/elsewhere/site.yaml")
     options = Options(ssh_config="ssh_config")
-    assert command._config(options, inside.absolute()) == "ssh_config"
-    assert command._config(options, outside) == str(tmp_path / "ssh_config")
+    assert command.config_value(options, inside.absolute()) == "ssh_config"
+    assert command.config_value(options, outside) == str(tmp_path / "ssh_config")

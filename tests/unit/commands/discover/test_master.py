@@ -34,7 +34,7 @@ def test_the_script(tmp_path: Path) -> None:
         "registry": "registry.x",
         "source": "https://s",
     }
-    script = render.script("lib/as.sh", usual="slurmctl slurm", **given) + master._SCRIPT
+    script = render.script("lib/as.sh", usual="slurmctl slurm", **given) + master.SCRIPT
     path = f"{tools}:{os.environ['PATH']}"
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True, env={"PATH": path})
     view = master.parse(done.stdout)

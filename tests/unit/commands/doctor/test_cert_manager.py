@@ -37,7 +37,7 @@ def test_each_has_its_finding(change: dict[str, Any], names: list[str], words: s
 
 def test_a_condition_that_is_not_true_is_told_with_its_reason() -> None:
     """And an object that cert-manager has not seen yet has none."""
-    told = cert_manager._not_ready
+    told = cert_manager.not_ready
     meta = {"metadata": {"name": "x"}}
     assert told("Issuer", {**meta, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}) == ""
     false = {"type": "Ready", "status": "False", "reason": "Expired", "message": "it expired"}

@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
-from dws_on_csm.commands.doctor.command import _folded, _rows, _unseen, _unwritable
+from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, unseen_rows, why_unwritable
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings
 from dws_on_csm.commands.doctor.probes import (
-    _AT_WORK,
-    _answered,
-    _judge_alike,
-    _judge_loads,
-    _judge_reach,
-    _judge_workflows,
-    _parse_at_work,
-    _parse_reach,
+    AT_WORK,
+    judge_alike,
+    judge_loads,
+    judge_reach,
+    judge_workflows,
+    kubectl_findings,
+    parse_at_work,
+    parse_reach,
     stages,
 )
 from dws_on_csm.commands.workflows import namesakes
@@ -215,15 +215,15 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
 def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[str]) -> None:
     """Readable kubeconfig, reachable server, accepted certificate, fast answer: the HTTP status decides, not kubectl's words."""
     found = {key: value for key, value in {**REACH, **change}.items() if value is not None}
-    assert told(_judge_reach(place(preflight_controller=KUBECTL), found)) == expected
+    assert told(judge_reach(place(preflight_controller=KUBECTL), found)) == expected
 
 
 def test_a_time_that_is_none_is_a_look_that_failed() -> None:
     """A host's output is parsed into numbers before it is judged: text that is no number is a failed check."""
-    assert _parse_reach(b"user=slurm\nmilliseconds=90\ncode=0\n")["milliseconds"] == 90
+    assert parse_reach(b"user=slurm\nmilliseconds=90\ncode=0\n")["milliseconds"] == 90
     for said in (b"milliseconds=soon\ncode=0\n", b"code=0\n"):
         with pytest.raises((ValueError, KeyError)):
-            _parse_reach(said)
+            parse_reach(said)
     for said in (b"mode=rw\nowner=slurm\n", b"mode=\n"):
         with pytest.raises(ValueError, match="invalid literal"):
             steps.parse(access_stage.STAGE, "kubeconfig", said)
@@ -266,21 +266,21 @@ def test_without_kubectl_nothing_is_reported_of_the_api() -> None:
     """A missing kubectl has a finding of its own, and says nothing about the server."""
     found = {**REACH, "code": "127", "status": None}
     seen = place(preflight_controller={"kubectl": ""})
-    assert told(_judge_reach(seen, {k: v for k, v in found.items() if v is not None})) == []
+    assert told(judge_reach(seen, {k: v for k, v in found.items() if v is not None})) == []
 
 
 def test_what_the_server_is_called_is_in_the_finding() -> None:
     """The finding has the address that does not respond, and kubectl's message."""
     seen = place(access_kubeconfig={"server": "https://10.0.0.9:6443"})
-    (found,) = _answered(seen, {"code": "1", "asked": "yes", "milliseconds": 20, "said": "refused"})
+    (found,) = kubectl_findings(seen, {"code": "1", "asked": "yes", "milliseconds": 20, "said": "refused"})
     assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
 
 
 def test_a_plugin_that_does_not_load() -> None:
     """The finding has Lua's message."""
-    (found,) = _judge_loads(place(), {"lua": "/usr/bin/lua5.4", "said": "line 3: boom"})
+    (found,) = judge_loads(place(), {"lua": "/usr/bin/lua5.4", "said": "line 3: boom"})
     assert (found.name, "line 3: boom" in found.text) == ("plugin-not-loading", True)
-    assert _judge_loads(place(), {"lua": "", "said": ""}) == ()
+    assert judge_loads(place(), {"lua": "", "said": ""}) == ()
 
 
 # --- orphans
@@ -311,7 +311,7 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
     }
     here: dict[str, Any] = {"namespace": workflow("1", 0)["namespace"]}
     seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {"1": job}, **here})
-    found = _judge_workflows(seen, [workflow("1", 500), workflow("2", 500), workflow("1", -500)])
+    found = judge_workflows(seen, [workflow("1", 500), workflow("2", 500), workflow("1", -500)])
     assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
 
 
@@ -319,8 +319,8 @@ def test_without_slurms_answer_no_workflow_is_an_orphan() -> None:
     """Where squeue responds on no controller, the jobs are unknown."""
     silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})
     with pytest.raises(NotYetKnown):
-        _judge_workflows(silent, [workflow("2", 500)])
-    assert _judge_workflows(silent, []) == []
+        judge_workflows(silent, [workflow("2", 500)])
+    assert judge_workflows(silent, []) == []
 
 
 def test_other_crds_called_workflows_are_named() -> None:
@@ -482,10 +482,10 @@ def test_dws_that_was_left_closed_is_reported(at_work: str, expected: list[str])
 
 def test_a_run_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run whose lock has not expired, by the lock's own scripts, and a script that holds `busy`; with the real sh and flock."""
-    script = _AT_WORK.replace(STATE, str(tmp_path))
+    script = AT_WORK.replace(STATE, str(tmp_path))
 
     def seen() -> str:
-        return _parse_at_work(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
+        return parse_at_work(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
 
     assert seen() == ""
     who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}
@@ -551,7 +551,7 @@ def test_controllers_with_different_files() -> None:
     controllers = (Host(HOST, "controller", "root", False), Host("other", "controller", "adm", False))
     site = replace(SITE, controllers=controllers)
     seen = StepContext(site, Facts({CONTROLLER.name: {HOST: one, "other": two}, slurmctld.FACT.name: daemons}), "other")
-    (finding,) = _judge_alike(seen)
+    (finding,) = judge_alike(seen)
     assert finding.text.startswith(f"{nodes} on other differs from that on {HOST} (- other, + {HOST}): - N=2; + N=1. ")
     assert f"slurmctld on {HOST} has loaded its file; slurmctld on other runs with an earlier text" in finding.text
     assert (
@@ -559,7 +559,7 @@ def test_controllers_with_different_files() -> None:
         in finding.fix
     )
     assert "repair slurm" in finding.fix
-    assert told(_judge_alike(StepContext(site, seen.facts, HOST))) == []
+    assert told(judge_alike(StepContext(site, seen.facts, HOST))) == []
 
 
 def test_a_step_without_a_rule_is_reported() -> None:
@@ -596,7 +596,7 @@ def test_the_same_finding_on_many_hosts_is_reported_once() -> None:
         for n in (1, 2, 3)
     ]
     other = HostFinding("nid4", Finding("slurm-conf-differs", "slurm.conf on nid4 differs: Y=1", "fix it"))
-    assert [(one.host, one.finding.text) for one in _folded((*some, other))] == [
+    assert [(one.host, one.finding.text) for one in folded_findings((*some, other))] == [
         ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
         ("nid4", "slurm.conf on nid4 differs: Y=1"),
     ]
@@ -606,7 +606,7 @@ def test_a_fix_for_several_hosts_can_be_pasted(tmp_path: Path) -> None:
     """The command names every host: a shell runs it once for each, and no placeholder is left."""
     fix = "run `echo fab -H {0} repair slurm >>ran` on {0}; `true` says why"
     some = [HostFinding(host, Finding("slurmctld-stale", f"on {host}", fix.format(host))) for host in ("c1", "c2")]
-    (folded,) = _folded(some)
+    (folded,) = folded_findings(some)
     assert "HOST" not in folded.finding.fix and folded.finding.fix.endswith(" on each of them; `true` says why")
     subprocess.run(["sh", "-euc", folded.finding.fix.split("`")[1]], cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "ran").read_text() == "fab -H c1 repair slurm\nfab -H c2 repair slurm\n"
@@ -615,7 +615,7 @@ def test_a_fix_for_several_hosts_can_be_pasted(tmp_path: Path) -> None:
 def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     """The master's findings come before the controllers'; those of several hosts come after the first host's own."""
     pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
-    told = _folded(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
+    told = folded_findings(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
     assert [(one.host, one.finding.name) for one in told] == [
         *((MASTER, "a"), (MASTER, "b"), ("c1", "own"), ("c[1-2]", "same"))
     ]
@@ -626,7 +626,7 @@ def shown(verbose: bool, *findings: tuple[str, str]) -> tuple[list[str], list[di
     every = with_causes([HostFinding(host, Finding(name, f"{name} text", f"{name} fix")) for host, name in findings])
     diagnosis = Diagnosis(findings=every, accepted=(), unseen=(), notes=(), checks=9)
     reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list), run=SimpleNamespace(site=load(DEFAULT)))
-    return [style.text(row) for row in _rows(reading, diagnosis, verbose)], list(records(diagnosis))
+    return [style.text(row) for row in finding_rows(reading, diagnosis, verbose)], list(records(diagnosis))
 
 
 def test_a_consequence_is_shown_below_its_cause() -> None:
@@ -654,16 +654,16 @@ def test_consequences_have_their_texts_with_verbose() -> None:
 def test_a_reason_for_several_missing_checks_is_reported_once() -> None:
     """An API server that is down makes ten checks impossible, and is one line for each host."""
     unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
-    (row, _) = _unseen((*unseen,))
+    (row, _) = unseen_rows((*unseen,))
     assert row[1][0] == f"{MASTER}: not checked: a.one, a.two: the look at it was refused"
 
 
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
     """An existing file, or a missing folder, is reported before any host is checked."""
     (tmp_path / "there.tar.gz").touch()
-    assert "already exists" in _unwritable(tmp_path / "there.tar.gz")
-    assert "not a folder" in _unwritable(tmp_path / "nowhere/support.tar.gz")
-    assert _unwritable(tmp_path / "support.tar.gz") == ""
+    assert "already exists" in why_unwritable(tmp_path / "there.tar.gz")
+    assert "not a folder" in why_unwritable(tmp_path / "nowhere/support.tar.gz")
+    assert why_unwritable(tmp_path / "support.tar.gz") == ""
 
 
 def test_the_page_has_every_name() -> None:

@@ -71,10 +71,10 @@ def test_a_workflow_gone_without_teardown_is_recognised(tmp_path: Path) -> None:
     log += line(20, RACED.format(12).replace("job_teardown", "data_in")) + "rabbit: no space\n"
     found = left(tmp_path, log)
     assert [(at["workflow"], at["error"]) for at in found] == [("bb9", ""), ("bb10", "rabbit: still mounted")]
-    texts = [finding.text for finding in storage._judge(CTX, found)]
+    texts = [finding.text for finding in storage.judge_left(CTX, found)]
     assert "before any storage driver ran its Teardown" in texts[0]
     assert "its Teardown has failed (rabbit: still mounted)" in texts[1]
-    assert storage._judge(CTX, [{**found[0], "workflow": "bb77"}]) == []  # it still exists
+    assert storage.judge_left(CTX, [{**found[0], "workflow": "bb77"}]) == []  # it still exists
 
 
 def test_an_error_that_is_none_of_teardowns_is_left_out(tmp_path: Path) -> None:

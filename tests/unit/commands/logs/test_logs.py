@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.doctor import archive
-from dws_on_csm.commands.logs.command import _nothing_found, _request
+from dws_on_csm.commands.logs.command import nothing_found, request
 from dws_on_csm.commands.logs.entries import (
     Clock,
     Entry,
@@ -26,7 +26,7 @@ from dws_on_csm.commands.logs.entries import (
     start_time,
 )
 from dws_on_csm.commands.logs.host_log import HostLog, clock_skew
-from dws_on_csm.commands.logs.pod_log import _ahead
+from dws_on_csm.commands.logs.pod_log import clock_ahead
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 
@@ -76,7 +76,7 @@ def test_an_entry_has_an_end() -> None:
 def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size of all entries together is bounded, however long each is."""
     monkeypatch.setattr(archive, "CHARACTERS", 1000)
-    kept = archive._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
+    kept = archive.newest_entries(Entry(float(at), "c1", "A" * 100) for at in range(500))
     assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
 
@@ -183,13 +183,13 @@ def test_so_long_ago(text: str, seconds: int) -> None:
 def test_impossible_requests_are_reported(host: str, job: str | None, said: str) -> None:
     """A job has a number, and nodes have no such logs: an empty answer would look like an empty log."""
     with pytest.raises(ValueError, match=said):
-        _request(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
+        request(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
 
 
 def test_a_silent_source_is_reported() -> None:
     """The note says since when and about which job, and how to stop following."""
-    assert _nothing_found(NOON, "12", follow=False).startswith("no log entries about job 12 since 2026-01-31 ")
-    assert _nothing_found(NOON, None, follow=True).endswith("until Ctrl-C")
+    assert nothing_found(NOON, "12", follow=False).startswith("no log entries about job 12 since 2026-01-31 ")
+    assert nothing_found(NOON, None, follow=True).endswith("until Ctrl-C")
 
 
 def test_a_local_time_and_invalid_times() -> None:
@@ -210,7 +210,7 @@ def test_a_nodes_clock_is_read_from_its_lease(renewed: str, ahead: float) -> Non
         {"manager": "other", "time": "2026-01-31T13:00:00Z"},
     ]
     lease = {"metadata": {"managedFields": fields}, "spec": {"renewTime": f"2026-01-31T{renewed}Z"}}
-    assert _ahead(lease) == ahead
+    assert clock_ahead(lease) == ahead
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending, collection
-from dws_on_csm.commands.verify_cancel.command import _clear, _judge, _run_case
+from dws_on_csm.commands.verify_cancel.command import clear_case, judge_case, run_case
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, describe, rows
 from dws_on_csm.commands.verify_cancel.own_driver import OwnDriver
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
@@ -102,7 +102,7 @@ JUDGED = {
 def test_judged(name: str) -> None:
     """Another outcome than the known one is a failure that names both; a teardown that slurmctld killed is only noted."""
     end, outcome = JUDGED[name]
-    judged, more = _judge(RUNNING, "12", end)
+    judged, more = judge_case(RUNNING, "12", end)
     assert judged == outcome
     assert ("killed its own teardown" in more.get("note", "")) == end.killed
     failures = more.get("failures", ())
@@ -117,7 +117,7 @@ def test_judged(name: str) -> None:
 def test_a_log_that_cannot_be_read_leaves_the_cause_open(gone: bool, unlogged: bool, told: bool) -> None:
     """Where a Workflow stays and no log can be read, as in a pod, the failure says that a killed teardown would not show."""
     course = replace(RUNNING.known, gone=gone, job="FAILED")
-    judged, more = _judge(RUNNING, "12", Ending(course, 2.0, killed=False, unlogged=unlogged))
+    judged, more = judge_case(RUNNING, "12", Ending(course, 2.0, killed=False, unlogged=unlogged))
     assert judged == "failed"
     assert ("not known: whether slurmctld killed its own teardown" in more["failures"][0].meaning) == told
 
@@ -149,7 +149,7 @@ def test_a_case_that_cannot_start_leaves_its_resources_to_the_others() -> None:
     answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
     bench = Scripted(cast(Run, run), "c1", cast(Watch, None), NO_DRIVER, "/workflows", answers, [])
     with pytest.raises(CaseFailed, match="never got resources"):
-        _run_case(bench, RUNNING)
+        run_case(bench, RUNNING)
     assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
     assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
@@ -168,7 +168,7 @@ def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyP
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
     with pytest.raises(Unreachable, match=said):
-        _clear(Bench(cast(Run, run), "one", cast(Watch, None), NO_DRIVER, "/workflows"))
+        clear_case(Bench(cast(Run, run), "one", cast(Watch, None), NO_DRIVER, "/workflows"))
 
 
 class Workflows:
@@ -207,7 +207,7 @@ def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPat
         else pytest.raises(Unreachable, match=r"is of user 1500, and not of test_job\.user")
     )
     with foreign:
-        _clear(Bench(cast(Run, run), "one", cast(Watch, watch), NO_DRIVER, "/workflows"))
+        clear_case(Bench(cast(Run, run), "one", cast(Watch, watch), NO_DRIVER, "/workflows"))
     assert api.deleted == ([("bb7", "a")] if (then, user) == ("a", "1500") else [])
 
 

@@ -135,9 +135,9 @@ def test_a_role_that_the_site_changed_is_left_where_it_allows_no_more(site: Site
 def test_the_names_of_a_binding_are_read_with_their_namespace() -> None:
     """A ServiceAccount is one of its namespace."""
     subjects = [{"kind": "User", "name": "a"}, {"kind": "ServiceAccount", "namespace": "b", "name": "a"}]
-    bound = rbac._bound({"roleRef": {"name": "r"}, "subjects": subjects})
+    bound = rbac.binding_of({"roleRef": {"name": "r"}, "subjects": subjects})
     assert bound == {"role": "r", "subjects": ["ServiceAccount b/a", "User a"]}
-    assert rbac._bound({"roleRef": {"name": "r"}}) == {"role": "r", "subjects": []}
+    assert rbac.binding_of({"roleRef": {"name": "r"}}) == {"role": "r", "subjects": []}
 
 
 def test_a_shared_dws_is_not_removed(site: Site) -> None:

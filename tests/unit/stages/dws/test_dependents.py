@@ -250,7 +250,7 @@ def test_a_group_whose_server_is_down_is_reported_and_stops_nothing(there: Path,
     assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("metrics.k8s.io/v1beta1", True)]
     assert judged(seen) == []
     place = a_place(found={"preflight.owned": seen})
-    assert "metrics.k8s.io/v1beta1 could not be searched" in undeploy._removal_text(
+    assert "metrics.k8s.io/v1beta1 could not be searched" in undeploy.removal_text(
         place, {"DWS": "x", "CRDs": [], "objects": []}, None
     )
     (there / "down").unlink()

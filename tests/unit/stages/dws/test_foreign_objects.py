@@ -10,7 +10,7 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine.perform import _in_cluster
+from dws_on_csm.engine.perform import perform_in_cluster
 from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.snapshot import ObjectSnapshot
@@ -181,7 +181,7 @@ def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, An
         api["configmaps"].append({"name": meanwhile})
     if have != want:
         assert step.removals(place, have, want)
-        _in_cluster(
+        perform_in_cluster(
             Reach(lambda host: None, lambda: api, lambda role: "m"),
             StepReporter("2", "m", "objects", "objects", lambda event: None),
             step.change(place, have, want),

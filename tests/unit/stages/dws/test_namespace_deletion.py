@@ -40,7 +40,7 @@ class Api:
 
 def found(metadata: dict[str, Any], *messages: str) -> list[tuple[str, str, str]]:
     api = cast(Cluster, Api(metadata, *messages))
-    have = namespace_deletion._read(api)
+    have = namespace_deletion.read(api)
     return [(finding.name, finding.text, finding.fix) for finding in namespace_deletion.CHECK.judge(PLACE, have)]
 
 

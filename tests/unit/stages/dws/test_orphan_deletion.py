@@ -183,7 +183,7 @@ def deed(world: World, tmp_path: Path, told: tuple[str, ...] = ("9",)) -> None:
         "undeploy.orphans": every,
     }
     place = a_place(found)
-    step = undeploy._orphans("undeploy")
+    step = undeploy.orphans_step("undeploy")
     assert step.change is not None and step.read is not None
     actions = step.change(place, step.read(place, every), {})
     host = LocalHost(tmp_path)
@@ -237,7 +237,7 @@ def test_unconfirmed_orphans_are_refused(world: World, tmp_path: Path) -> None:
         "undeploy.orphans": [a_workflow("bb9")],
     }
     place = a_place(found)
-    step = undeploy._orphans("undeploy")
+    step = undeploy.orphans_step("undeploy")
     assert step.change is not None and step.read is not None
     with pytest.raises(Refused, match="appeared while this run was running"):
         step.change(place, step.read(place, found["undeploy.orphans"]), {})

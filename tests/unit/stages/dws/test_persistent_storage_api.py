@@ -133,7 +133,7 @@ def test_dws_that_stays_is_closed_to_one_slurm_alone(cluster: Cluster, labelled:
         "kubernetes.io/metadata.name", key
     )
     environment = {"PATH": f"{cluster.folder}/bin:/usr/bin:/bin", "KUBECONFIG": str(cluster.folder / "admin")}
-    command = close_dws._command(json.loads(closed))
+    command = close_dws.close_command(json.loads(closed))
     done = subprocess.run(
         ["sh", "-c", command], env=environment, cwd=cluster.folder, capture_output=True, text=True, timeout=200
     )

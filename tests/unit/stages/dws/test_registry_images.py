@@ -129,7 +129,7 @@ def test_what_no_registry_answers_is_said(registry: Registry, host: RegistryHost
     registry.answers["/v2/dws/manifests/1"] = (200, kind, body, ())
     state = host.state(name_of(registry))
     assert state.startswith("not readable: it does not answer as a registry: it sends ")
-    parsed = images.PUSHED.shell("", images._parse_pushed).parse(f"image registry.local/dws:1 {state}\n".encode())
+    parsed = images.PUSHED.shell("", images.parse_pushed).parse(f"image registry.local/dws:1 {state}\n".encode())
     assert parsed["registry.local/dws:1"]["registry"] == state
 
 

@@ -97,7 +97,7 @@ def test_which_namespaces_a_rollback_changes(
     """By the present kubeconfig and the restored one; a new kubeconfig names the namespace of the site file."""
     coming = {} if then is None else {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
     at = site()
-    found = rollback_target._namespaces(at, HostRecord(namespace=now), coming, renewed)
+    found = rollback_target.kubeconfig_namespaces(at, HostRecord(namespace=now), coming, renewed)
     assert ({"slurmctl": found} if all(found) and found[0] != found[1] else {}) == moved
 
 
@@ -227,4 +227,4 @@ def test_no_rollback_takes_it_away() -> None:
 )
 def test_missing_objects_are_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
     """A 404 means the namespace or the resource: the message names the right one."""
-    assert deploy._dry_run(Cluster(spaces, serves), site(), "v1alpha2") == said  # type: ignore[arg-type]
+    assert deploy.dry_run(Cluster(spaces, serves), site(), "v1alpha2") == said  # type: ignore[arg-type]

@@ -40,9 +40,9 @@ def crds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def rendered(crd: str) -> manifests.Rendered:
     """What the master's program makes of a rendered CRD."""
     done = subprocess.run(
-        [sys.executable, "-c", manifests._TRIM], input=crd.encode(), capture_output=True, timeout=60, check=True
+        [sys.executable, "-c", manifests.TRIM], input=crd.encode(), capture_output=True, timeout=60, check=True
     )
-    return manifests._parse(done.stdout)
+    return manifests.parse(done.stdout)
 
 
 def place(dws: str, found: manifests.Rendered | None, mode: Any = "auto") -> StepContext:

@@ -420,7 +420,7 @@ def known(place: StepContext, made: dict[str, Any], lacks: dict[str, Any] | None
 
 def missing(place: StepContext) -> Sequence[Finding]:
     """The findings about kubectl."""
-    return controller._kubectl_findings(place, controller.state(place))
+    return controller.kubectl_findings(place, controller.state(place))
 
 
 def edited(made: dict[str, Any], edits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -437,7 +437,7 @@ def changed(place: StepContext, made: dict[str, Any], monkeypatch: pytest.Monkey
     """What the step `mount` does with it: its title, and the Deployment that results."""
     done: list[tuple[str, Any]] = []
     monkeypatch.setattr(rollout, "action", lambda ctx, title, edits: done.append((title, edits)))
-    mount._change_mount(place, None, None)
+    mount.change_mount(place, None, None)
     ((title, edits),) = done
     return title, edited(made, edits)
 
@@ -458,9 +458,9 @@ def test_the_workers_kubectl_is_mounted_read_only_where_the_image_has_none(
     mounted = {"name": "dws-on-csm-kubectl", "mountPath": "/usr/local/bin/kubectl", "readOnly": True}
     assert spec["containers"][0]["volumeMounts"] == [{"name": "conf", "mountPath": "/etc/slurm"}, mounted]
     later = known(here, after)
-    assert mount.STEP.want(later) == mount._read_mount(later, discover.state(later))  # also if the key goes
+    assert mount.STEP.want(later) == mount.read_mount(later, discover.state(later))  # also if the key goes
     without = known(agreed(place, tmp_path, "image"), after)
-    assert mount.STEP.want(without) == mount._read_mount(without, discover.state(without))
+    assert mount.STEP.want(without) == mount.read_mount(without, discover.state(without))
     state = discover.state(later)
     back = edited(after, host_kubectl.edits(later, state, ""))["spec"]["template"]["spec"]
     assert back["containers"] == made["spec"]["template"]["spec"]["containers"]
@@ -478,7 +478,7 @@ def test_undoing_the_mount_leaves_what_others_added_meanwhile(place: StepContext
     spec["containers"][0]["volumeMounts"].append({"name": "state", "mountPath": "/state"})
     spec["containers"].append({"name": "beside", "volumeMounts": [{"name": "state", "mountPath": "/s"}]})
     theirs = json.loads(json.dumps(spec))
-    back = edited(after, [rollout._reversed_edit(edit, "x") for edit in edits])["spec"]["template"]["spec"]
+    back = edited(after, [rollout.reversed_edit(edit, "x") for edit in edits])["spec"]["template"]["spec"]
     mine = "dws-on-csm-kubectl"
     theirs["volumes"] = [entry for entry in theirs["volumes"] if entry["name"] != mine]
     mounts = theirs["containers"][0]["volumeMounts"]

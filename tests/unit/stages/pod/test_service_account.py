@@ -353,7 +353,7 @@ def test_a_switch_keeps_both_until_the_new_way_is_there(tmp_path: Path, via: str
     assert (have, want) == (sorted(old), [])
     assert step.change
     (apply,) = step.change(place, have, want)
-    assert isinstance(apply, Apply) and [rbac._subject(subject) for subject in apply.manifest["subjects"]] == new
+    assert isinstance(apply, Apply) and [rbac.subject_name(subject) for subject in apply.manifest["subjects"]] == new
 
 
 def test_the_command_that_removes_a_stranger_keeps_the_account(tmp_path: Path) -> None:
@@ -400,11 +400,11 @@ def test_a_revocation_takes_the_accounts_from_the_binding_alone(tmp_path: Path) 
     assert "user/slurmctld" in removal.words and "#DW jobs are refused" in removal.words
     (apply,) = step.change(place, have, [])
     assert isinstance(apply, Apply)
-    assert [rbac._subject(subject) for subject in apply.manifest["subjects"]] == [
+    assert [rbac.subject_name(subject) for subject in apply.manifest["subjects"]] == [
         "ServiceAccount other/default",
         "User x",
     ]
-    assert revocation_proof._groups("system:serviceaccount:user:slurmctld")[-1] == "system:serviceaccounts:user"
+    assert revocation_proof.groups_of("system:serviceaccount:user:slurmctld")[-1] == "system:serviceaccounts:user"
 
 
 def test_a_revocation_of_some_controllers_is_refused(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_the_templates_of_a_generated_slurm_conf_have_the_kubeconfig(tmp_path: P
     state = with_map(generated=GENERATED_HERE)
     place = seen(site(tmp_path, via), {"slurmctld": none()}, pods={"slurmctld": state})
     step = kubeconfig.TEMPLATES_STEP
-    text = kubeconfig._token_text(seen(site(tmp_path), {"slurmctld": none()}))
+    text = kubeconfig.token_text(seen(site(tmp_path), {"slurmctld": none()}))
     right, wrong = ({discover.FILE: text}, {}) if via == "serviceaccount" else ({}, {discover.FILE: text})
     for keys, fits in ((right, True), (wrong, False)):
         place.facts.found["access.templates"] = {"slurmctld": {"templates": keys, "result": keys}}

@@ -26,7 +26,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine.host_script import compile_actions
-from dws_on_csm.engine.perform import _in_cluster
+from dws_on_csm.engine.perform import perform_in_cluster
 from dws_on_csm.engine.reach import Alone, Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.kube import objects as kube_objects
@@ -109,15 +109,15 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         narrowed = replace(site, limit=None if limit is None else frozenset(limit))
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles)
-        assert runner_run._change(made, Options("rollback", undoes="r"), Display(lambda event: None), Alone()) == ""
+        assert runner_run.change_site(made, Options("rollback", undoes="r"), Display(lambda event: None), Alone()) == ""
         told = runner_past_runs.from_records(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )
         assert (told[run].without, told[run].undoes) == (frozenset(without), "r")
         assert told[run].controllers == {controller}
-        (line,) = list(past_runs._text([told[run]]))
+        (line,) = list(past_runs.runs_text([told[run]]))
         assert ("rollback of r, without " in line) == bool(without) and all(host in line for host in without)
-        assert past_runs._record(told[run])["without"] == without
+        assert past_runs.run_record(told[run])["without"] == without
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_no_run_of_another_slurms_site_file_is_undone(tmp_path: Path, runs: str,
     ]
     chosen = next(run for run in found if run.id == wanted)
     if not refused:
-        rollback._refuse_other_sites(found, chosen, site)
+        rollback.refuse_other_sites(found, chosen, site)
         return
     with pytest.raises(rollback.CannotRollBack, match=rf"Run {refused} .*controllers b\[1-2\]"):
-        rollback._refuse_other_sites(found, chosen, site)
+        rollback.refuse_other_sites(found, chosen, site)
 
 
 def test_the_oldest_image_counts() -> None:
@@ -831,7 +831,7 @@ def objects_back(thing: ObjectSnapshot, cluster: Changing, site: Site) -> None:
     place = StepContext(site, Facts({"objects.objects": {"m": found}}), "m")
     actions = step.change(place, step.read(place, found), step.want(place))
     reach = Reach(lambda host: None, lambda: cluster, lambda role: "m")
-    _in_cluster(
+    perform_in_cluster(
         reach,
         StepReporter("2", "m", "objects", "objects", lambda event: None),
         [a for a in actions if isinstance(a, Delete)],

@@ -26,7 +26,7 @@ from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.snapshot import FileSnapshot, RollbackTarget
 from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Step, StepContext
 from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
-from dws_on_csm.stages.access.revocation_proof import _parse_kept
+from dws_on_csm.stages.access.revocation_proof import parse_kept
 from dws_on_csm.stages.rollback import files, unchanged
 from dws_on_csm.stages.slurm import computes, plugin
 from tests.unit import steps
@@ -365,7 +365,7 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
     script = render.script(
         "lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", namespace="n", cluster="", **settings
     )
-    found = _parse_kept(linked.sh(script).encode())
+    found = parse_kept(linked.sh(script).encode())
     assert certificates.common_name(pem_of(found["r1"])) == "slurm-dws"
     assert sorted(len(run.split()) for run in found) == [1, 2]
 

@@ -146,7 +146,7 @@ def test_every_command_that_uses_slurm_conf_refuses_another_one() -> None:
     """An undeploy, a rollback and new certificates too: SlurmUser could be another one there, and the files lie elsewhere."""
     place = StepContext(SITE, Facts(), "slurmctl")
     have = GOOD | {"elsewhere": ["/opt/slurm/etc/slurm.conf (as slurmctld reports)"]}
-    judges = (deactivate.judge, unlisted_controllers.looking("")[0].judge, procedure._CONTROLLER_PLACED.judge)
+    judges = (deactivate.judge, unlisted_controllers.looking("")[0].judge, procedure.CONTROLLER_PLACED.judge)
     for judge in judges:
         assert [finding.name for finding in judge(place, have)] == ["slurm-conf-elsewhere"]
         assert list(judge(place, GOOD)) == []
@@ -209,7 +209,7 @@ def test_a_library_that_is_not_read_to_its_end_is_none_without_functions(host: P
     assert (found["library"], found["unread"], found["hooks"], found["linked"]) == (library, library, [], [])
     place = StepContext(load(DEFAULT), Facts({}), "slurmctl")
     (told,) = [
-        one for one in controller._plugin_findings(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"
+        one for one in controller.plugin_findings(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"
     ]
     assert library in told.text and library in told.fix
 

@@ -169,9 +169,9 @@ def test_lua_is_burst_buffer_lua_everywhere(value: str) -> None:
     place = StepContext(SITE, facts, "slurmctl")
     assert activate.wanted_text(place, text) == text and activate.enabled(place)
     assert list(controller.judge(place, GOOD | {"files": files})) == [] == list(slurmctld.without(daemon))
-    assert verify_cancel._judge_active(place, {"type": value.strip('"')}) == []
-    assert rollback_target._enables(text)
-    assert deactivate._want_conf(place) == TEXT
+    assert verify_cancel.judge_active(place, {"type": value.strip('"')}) == []
+    assert rollback_target.enables_burst_buffer(text)
+    assert deactivate.want_conf(place) == TEXT
 
 
 @pytest.mark.parametrize("name", ["lua", "conf"])
@@ -253,8 +253,8 @@ def test_an_undeploy_leaves_another_tools_line_in_slurm_conf(lua: str | None, st
     }
     place = there(lua, loaded=True)
     place.facts.found.update(found)
-    assert deactivate._want_conf(place) == (text if stays else TEXT)
-    unread = deactivate._read_daemon(place, RUNNING | {"loaded": True, "main": "1"})["not read"]
+    assert deactivate.want_conf(place) == (text if stays else TEXT)
+    unread = deactivate.read_daemon(place, RUNNING | {"loaded": True, "main": "1"})["not read"]
     assert ("burst_buffer_lua.so is still loaded" in unread) is not stays
 
 

@@ -215,7 +215,7 @@ def test_an_incomplete_slurm_conf_makes_nobody_root(tmp_path: Path, case: str) -
 )
 def test_owners_are_compared_by_their_number(found: Any, owner: bool) -> None:
     """A user that has two names, or that slurm.conf calls by its number, owns its file."""
-    assert kubeconfig._slurm_users(found) is owner
+    assert kubeconfig.is_slurm_users(found) is owner
 
 
 def test_the_kubeconfig_is_given_to_a_number(tmp_path: Path) -> None:

@@ -15,16 +15,13 @@ from dws_on_csm.engine.pending import pending
 from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
+from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, DEGRADED, FAILED, REFUSED, UNPROVEN
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Step
 from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.confirmation import restart_texts
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
-
-CONVERGED, FAILED, USAGE, REFUSED, CHANGES, UNPROVEN, DEGRADED = 0, 1, 2, 3, 4, 5, 6
-"""Exit codes of every command, as in docs/exit-codes.md: as wanted; failed; wrong command line or site file; refused; a plan has
-changes; installed, but not verified; works, with less than it should have."""
 
 ALREADY_CHANGED = "Already changed by this run: "
 
@@ -51,7 +48,7 @@ def summary(
     elif left:
         message = f"Prepared. {' '.join(_left(run))}"
     else:
-        message = _message(options, code, counts, run.stopping.is_set(), changed)
+        message = result_message(options, code, counts, run.stopping.is_set(), changed)
     if code == DEGRADED:
         message = f"{message} Degraded: {'; '.join(sorted(run.degraded)).rstrip('.')}."
     return Summary(
@@ -190,7 +187,8 @@ def _unproven(run: Run) -> bool:
     return bool(troubled) and troubled <= proofs and run.codes == {UNPROVEN}
 
 
-def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool, changed: str = "") -> str:
+def result_message(options: Options, code: int, counts: Mapping[str, int], stopped: bool, changed: str = "") -> str:
+    """The last words of a run with exit code `code`."""
     if code == FAILED and not stopped and counts["unknown"] and not counts["failed"] and not counts["skipped"]:
         unknown = plural(counts["unknown"], "step")
         return (
