@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test matrix fast unit nights sites mutants tools parts check lint format types completion clean
+.PHONY: help setup demo test matrix fast unit nights sites mutants bench tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites
 mutants: $(READY) tools ## Change one place of the code at a time, and report changes that no test notices (as root; 20 minutes)
 	$(BIN)/python -m tests.mutants
 
+bench: $(READY) tools ## Measure the speed against ssh, pyinfra, Ansible and Fabric (as root; ARGS="A --hosts 8", docs/performance.md)
+	$(BIN)/python -m bench $(ARGS)
+
 parts: $(READY) ## Build the parts of labs into the cache (15 minutes the first time)
 	$(BIN)/invoke lab.build --name test
 
@@ -67,7 +70,7 @@ format: $(READY) ## Fix style and formatting (ruff)
 	$(BIN)/ruff format .
 
 types: $(READY) ## Check types (mypy, strict)
-	$(BIN)/mypy tasks.py fabfile.py dws_on_csm lab tests docs
+	$(BIN)/mypy tasks.py fabfile.py dws_on_csm lab tests docs bench
 
 clean: ## Remove .venv; labs and the cache stay
 	rm -rf $(VENV)
