@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dws_on_csm.model.remembered import remembered
 from dws_on_csm.model.step import Finding, Refused
 
 MARK = "dws-on-csm"
@@ -39,6 +40,9 @@ LARGEST = 2_000_000
 
 LINES = 100_000
 """Most lines of one file, and of all files together."""
+
+ASKED = 8
+"""How many questions about a text are remembered: thousands of nodes have the same file, and each asks the same about it."""
 
 SPACE = " \t\n\v\f\r"
 _INCLUDE = re.compile(r"include\s+(\S+)", re.ASCII | re.IGNORECASE)
@@ -85,7 +89,12 @@ def value(text: str, key: str, includes: Mapping[str, str] = NONE, folder: str =
 
 def settings(text: str, key: str, includes: Mapping[str, str] = NONE, folder: str = FOLDER) -> tuple[Setting, ...]:
     """All settings of `key`, in the order in which Slurm reads them (SlurmctldHost has several)."""
-    read = _read(text, includes, folder)
+    return _settings(text, key, tuple(includes.items()), folder)
+
+
+@remembered(ASKED)
+def _settings(text: str, key: str, includes: tuple[tuple[str, str], ...], folder: str) -> tuple[Setting, ...]:
+    read = _read(text, dict(includes), folder)
     return tuple(Setting(line.value(), file, line.first, line.last) for file, line in read if line.sets(key))
 
 
@@ -119,11 +128,14 @@ def _meaning(text: str, includes: Mapping[str, str], folder: str) -> dict[str, t
     return meaning
 
 
+@remembered(ASKED)
 def differing_lines(before: str, after: str) -> tuple[str, str]:
     """The lines of two files that differ in their meaning, as two texts; both are empty where the files mean the same.
 
     As `differing`, but of one file alone: its Include lines count as lines. Comments and needless white space are not in the texts.
     """
+    if before == after:
+        return "", ""
     texts = [
         [(words[0].lower(), words, line) for line in lines_of(text) if (words := line.words())]
         for text in (before, after)
@@ -147,6 +159,7 @@ def burst_buffers(value: str) -> tuple[str, ...]:
     return tuple(prefix + name.removeprefix(prefix) for name in value.split(",") if name and value.lower() != "(null)")
 
 
+@remembered(ASKED)
 def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
     """`text` with `key` set to `value` exactly once; every other byte stays.
 
@@ -166,6 +179,7 @@ def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
     return _removed(head, others) + counts.with_value(value) + tail
 
 
+@remembered(ASKED)
 def without_setting(text: str, key: str) -> str:
     """`text` without the lines that set `key` and this tool's comment above them: undoes the appending of with_setting."""
     return _removed(text, [line for line in lines_of(text) if line.sets(key)])

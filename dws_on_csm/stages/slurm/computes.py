@@ -16,6 +16,7 @@ from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.printable import first_few
+from dws_on_csm.model.remembered import remembered
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.redaction import slurm_conf_secrets
 from dws_on_csm.redaction.diff import difference
@@ -61,7 +62,14 @@ def parse(out: bytes) -> NodeConf | None:
         return None
     mode, owner, acl, content = out.decode().split()
     int(mode, 8)  # ValueError: no mode
-    return {"mode": mode, "owner": owner, "acl": acl != "-", "text": slurm_conf.decoded(unpacked(b64decode(content)))}
+    text = _shared(slurm_conf.decoded(unpacked(b64decode(content))))
+    return {"mode": mode, "owner": owner, "acl": acl != "-", "text": text}
+
+
+@remembered(slurm_conf.ASKED)
+def _shared(text: str) -> str:
+    """The same text, kept in memory once for all nodes that have it."""
+    return text
 
 
 def unpacked(content: bytes) -> bytes:
