@@ -143,7 +143,9 @@ class Jumps:
             client.close()
             return error
         if transport := client.get_transport():
+            assert isinstance(transport, Limited)
             transport.set_keepalive(KEEPALIVE)
+            transport.rest()
         return client
 
     def __len__(self) -> int:

@@ -47,6 +47,7 @@ class FabricLink:
             self.connection.connect_kwargs = how
             self.connection.open()
             self.connection.transport.set_keepalive(connect.KEEPALIVE)
+            self.connection.transport.rest()
 
         self.connection.client.set_missing_host_key_policy(HostKeys(self._to))
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from paramiko import Channel, Message, SSHException, Transport
@@ -13,6 +16,12 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 PACKET = 1 << 20
 """Bytes of the largest packet. RFC 4253 requires 35000, and OpenSSH takes four times as many."""
+
+IDLE = 5.0
+"""Seconds after which Paramiko's thread of a connection that is quiet looks whether anything else is to be done: a keep-alive, or
+new keys. Its own 0.1 s are ten wake-ups a second for each of thousands of connections."""
+
+ENDS = 1.0  # seconds in which Paramiko's thread ends once its socket has
 
 
 def _fed(channel: Channel, message: Message) -> None:
@@ -60,6 +69,21 @@ class Limited(Transport):
         super().__init__(sock, packetizer_class=_Packets, **more)
         self.farewell = ""
         """The server's words as it disconnected."""
+
+    def rest(self) -> None:
+        """After the login, whose deadline needs Paramiko's short waits: from now on its thread waits for news from the host alone."""
+        self.sock.settimeout(IDLE)
+
+    def close(self) -> None:
+        """Paramiko's own leaves its thread waiting at the socket. This ends the thread first, so that the socket's number, which the
+        next connection may get, is in no one's hands any more."""
+        if self.active:  # type: ignore[attr-defined]
+            with suppress(OSError):  # the host has closed it already
+                # the end of a channel through a jump host wakes its reader, a shutdown does not
+                self.sock.close() if isinstance(self.sock, Channel) else self.sock.shutdown(socket.SHUT_RDWR)
+            if self is not threading.current_thread():
+                self.join(ENDS)
+        super().close()
 
     def _parse_kex_init(self, m: Message) -> None:
         """Paramiko's own, whose error says what is not in common, but not what either side has."""
