@@ -23,7 +23,7 @@ from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.runner import sudo_password
-from dws_on_csm.transport import open_files, openssh, sudo
+from dws_on_csm.transport import open_files, openssh, ssh_answers, sudo
 from dws_on_csm.transport.askpass_server import Ask
 from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.openssh import OpenSshJumps, OpenSshLink
@@ -166,8 +166,13 @@ def connect_all(
     answers = Answers(paused) if sys.stdin.isatty() else None
     jumps: dict[Query, Destination] = {}
 
+    def asked(host: Host) -> Query:
+        return Query(host.name, site.ssh.config, host.user)
+
+    answers_of_ssh = ssh_answers.Answers(asked(host) for host in hosts if not host.pod)
+
     def resolved(host: Host) -> Route:
-        route = choose_route(Query(host.name, site.ssh.config, host.user), seconds, jumps, site.ssh.transport)
+        route = choose_route(asked(host), seconds, jumps, site.ssh.transport, answers_of_ssh.read)
         # git on the master may need them; root on any other host could log in with them wherever the person can
         return route if host.role == "master" else route.without_forwarding()
 

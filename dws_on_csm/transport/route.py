@@ -13,6 +13,7 @@ from typing import Literal
 from dws_on_csm.model.errors import NoLogin, Unreachable
 from dws_on_csm.transport import mux, ssh_config
 from dws_on_csm.transport.openssh import SshTarget
+from dws_on_csm.transport.ssh_answers import Read
 from dws_on_csm.transport.ssh_config import Destination, Query, Settings, Strict
 
 Transport = Literal["auto", "fabric", "openssh"]
@@ -49,9 +50,12 @@ class Route:
         return replace(self, destination=destination, target=target)
 
 
-def choose_route(query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport) -> Route:
-    """The route to the host, by the site file's `transport` and by ssh_config. Raises Unreachable as ssh_config.resolve does."""
-    settings = ssh_config.read(query, deadline)
+def choose_route(
+    query: Query, deadline: float, jumps: dict[Query, Destination], transport: Transport, read: Read = ssh_config.read
+) -> Route:
+    """The route to the host, by the site file's `transport` and by ssh_config, which `read` asks ssh for. Raises Unreachable as
+    ssh_config.resolve does."""
+    settings = read(query, deadline)
     if transport == "fabric":
         return Route(ssh_config.resolve(query, deadline, jumps, settings=settings), None)
     target = _target(query, settings, deadline, jumps)

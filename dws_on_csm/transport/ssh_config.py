@@ -109,6 +109,17 @@ class Settings:
             keyword, _, value = line.partition(" ")
             self._values.setdefault(keyword.lower(), []).append(value)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and other._values == self._values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def with_values(self, values: Mapping[str, list[str]]) -> Settings:
+        """The same settings but for these keywords."""
+        changed = Settings("")
+        changed._values = {**self._values, **values}
+        return changed
+
     def all(self, keyword: str) -> list[str]:
         """All values of `keyword`."""
         return self._values.get(keyword, [])
@@ -159,6 +170,15 @@ def resolve(
 
 def read(query: Query, deadline: float, *options: str) -> Settings:
     """The settings of the host, as ssh reads them. Raises Unreachable."""
+    return Settings(os.fsdecode(_asked(query, deadline, *options).stdout))  # a path need not be UTF-8
+
+
+def files_read(query: Query, deadline: float) -> bytes:
+    """What ssh says of its files, in lines for people, as it reads the settings of the host. Raises Unreachable."""
+    return _asked(query, deadline, "-v").stderr
+
+
+def _asked(query: Query, deadline: float, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = query.command(options)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False)
@@ -174,7 +194,7 @@ def read(query: Query, deadline: float, *options: str) -> Settings:
     if done.returncode:
         fix = f"run `{shlex.join(command)}`, and correct the settings that it complains about"
         raise Unreachable(query.name, f"ssh_config: {done.stderr.decode(errors='replace').strip()}", fix)
-    return Settings(os.fsdecode(done.stdout))  # a path need not be UTF-8
+    return done
 
 
 def _refuse_unsupported(name: str, settings: Settings) -> None:

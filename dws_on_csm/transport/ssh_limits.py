@@ -71,12 +71,12 @@ class Limited(Transport):
         """The server's words as it disconnected."""
 
     def rest(self) -> None:
-        """After the login, whose deadline needs Paramiko's short waits: from now on its thread waits for news from the host alone."""
+        """After the login, whose deadline needs Paramiko's short waits: from now on its thread waits for the host alone."""
         self.sock.settimeout(IDLE)
 
     def close(self) -> None:
-        """Paramiko's own leaves its thread waiting at the socket. This ends the thread first, so that the socket's number, which the
-        next connection may get, is in no one's hands any more."""
+        """Paramiko's own leaves its thread waiting at the socket. This ends the thread first, so that nobody uses the socket's
+        number any more, which the next connection may get."""
         if self.active:  # type: ignore[attr-defined]
             with suppress(OSError):  # the host has closed it already
                 # the end of a channel through a jump host wakes its reader, a shutdown does not
