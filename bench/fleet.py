@@ -21,7 +21,7 @@ from pathlib import Path
 from dws_on_csm.model.actions import STATE
 from tests.ssh.server import HANG, SSHD, free_port, keygen, processes_below
 
-SLURM = Path("/run/dws-on-csm-bench")
+SLURM = Path("/var/lib/dws-on-csm-bench")
 """The folder of slurm.conf on the hosts."""
 SPACE = "dwsbench"
 """The network namespace with the bridge; a host's is this with its number behind it."""
@@ -29,9 +29,10 @@ NETWORK = "10.79"
 START = 60.0  # seconds until an sshd answers
 PAUSE = 0.002  # seconds between two tries
 
-# $1: root's passwd; $2, $3: the host's folder of slurm.conf and of records; then sshd's command
+# $1: root's passwd; $2, $3: the host's folder of slurm.conf and of records; then sshd's command. Nothing is made on this machine.
 _INSIDE = (
-    f'mount --bind "$1" /etc/passwd && mount --bind "$2" {SLURM} && mount --bind "$3" {STATE} && shift 3 && exec "$@"'
+    f'mount --bind "$1" /etc/passwd && mount -t tmpfs tmpfs /var/lib && mkdir {SLURM} {STATE} && '
+    f'mount --bind "$2" {SLURM} && mount --bind "$3" {STATE} && shift 3 && exec "$@"'
 )
 
 _SSHD = """\
@@ -109,7 +110,6 @@ def namespaces(folder: Path, count: int) -> Iterator[Fleet]:
     hosts = tuple(f"{NETWORK}.{1 + number // 250}.{1 + number % 250}" for number in range(count))
     with ExitStack() as stack:
         _prepare(folder, 22, hosts, f"{NETWORK}.*")
-        stack.enter_context(_mount_points())
         stack.enter_context(_network(hosts))
         for number in range(count):
             stack.enter_context(_sshd(folder, number, ("ip", "netns", "exec", f"{SPACE}{number}")))
@@ -126,7 +126,6 @@ def loopback(folder: Path, count: int) -> Iterator[Fleet]:
     port = free_port()
     with ExitStack() as stack:
         _prepare(folder, port, hosts, "127.0.*")
-        stack.enter_context(_mount_points())
         stack.enter_context(_sshd(folder, 0, ("unshare", "--mount")))
         _await(hosts[0], port)
         yield _fleet(folder, port, hosts, 1)
@@ -140,6 +139,7 @@ def _fleet(folder: Path, port: int, hosts: tuple[str, ...], kept: int) -> Fleet:
 
 def _prepare(folder: Path, port: int, hosts: Sequence[str], pattern: str) -> None:
     """Write the keys, and the files for sshd and for its clients."""
+    Path("/run/sshd").mkdir(exist_ok=True)
     (folder / "home").mkdir(parents=True)
     keygen(folder / "host")
     keygen(folder / "id")
@@ -157,20 +157,6 @@ def configure(folder: Path, port: int, hosts: Sequence[str], pattern: str) -> No
     key = " ".join((folder / "host.pub").read_text().split()[:2])
     names = (host if port == 22 else f"[{host}]:{port}" for host in hosts)
     known.write_text("".join(f"{name} {key}\n" for name in names))
-
-
-@contextmanager
-def _mount_points() -> Iterator[None]:
-    """The folders that hosts have mounts on; those that were not there are removed at the end."""
-    made = [folder for folder in (SLURM, Path(STATE)) if not folder.exists()]
-    Path("/run/sshd").mkdir(exist_ok=True)
-    for point in made:
-        point.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        for point in made:
-            point.rmdir()
 
 
 @contextmanager
