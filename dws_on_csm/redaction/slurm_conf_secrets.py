@@ -5,8 +5,10 @@ backslashes in the key; also where the lines are those of a difference.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from dws_on_csm.domain.slurm_conf import lines_of
+from dws_on_csm.domain.slurm_conf import ASKED, lines_of
+from dws_on_csm.model.remembered import remembered
 from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction import secret_forms
 from dws_on_csm.redaction.secret_names import HINT, secret
@@ -34,14 +36,15 @@ def _clean(raw: str, meant: str) -> str:
     return f"{raw[:begin]}{REDACTED}" + ("\n" if raw.endswith("\n") else "")
 
 
-def new(have: str, want: str) -> list[str]:
+@remembered(ASKED)
+def new(have: str, want: str) -> Sequence[str]:
     """The keys of those lines in `want`, a slurm.conf, that are not in `have` and hold a password.
 
     A path is no password: AccountingStoragePass may be a socket's path.
     """
     there = {line.text.strip() for line in lines_of(have)}
     lines = [line for line in lines_of(want) if line.value() and line.text.strip() not in there]
-    return [line.words()[0] for line in lines if _holds_secret(line.words()[0], line.value())]
+    return tuple(line.words()[0] for line in lines if _holds_secret(line.words()[0], line.value()))
 
 
 def _holds_secret(key: str, value: str) -> bool:

@@ -208,7 +208,7 @@ def _closed_group(ctx: StepContext, owner: str) -> bool:
     return owner.partition(":")[2] in {"root", *users}
 
 
-def _exposed_passwords(have: str, want: str, mode: int, closed_group: bool) -> list[str]:
+def _exposed_passwords(have: str, want: str, mode: int, closed_group: bool) -> Sequence[str]:
     """The keys of passwords that users could newly read if `want` replaced `have` in a file of this mode."""
     if not mode & (0o007 if closed_group else 0o077):
         return []
