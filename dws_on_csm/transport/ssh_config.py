@@ -170,15 +170,16 @@ def resolve(
 
 def read(query: Query, deadline: float, *options: str) -> Settings:
     """The settings of the host, as ssh reads them. Raises Unreachable."""
-    return Settings(os.fsdecode(_asked(query, deadline, *options).stdout))  # a path need not be UTF-8
+    return Settings(os.fsdecode(ask_ssh(query, deadline, *options).stdout))  # a path need not be UTF-8
 
 
 def files_read(query: Query, deadline: float) -> bytes:
     """What ssh says of its files, in lines for people, as it reads the settings of the host. Raises Unreachable."""
-    return _asked(query, deadline, "-v").stderr
+    return ask_ssh(query, deadline, "-v").stderr
 
 
-def _asked(query: Query, deadline: float, *options: str) -> subprocess.CompletedProcess[bytes]:
+def ask_ssh(query: Query, deadline: float, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """What `ssh -G` writes of the host, with these options more. Raises Unreachable."""
     command = query.command(options)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False)

@@ -50,13 +50,13 @@ APART = {
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Query]:
     """The questions to ssh."""
     questions: list[Query] = []
-    ask = ssh_config._asked
+    ask = ssh_config.ask_ssh
 
     def counted(query: Query, *more: Any) -> Any:
         questions.append(query)
         return ask(query, *more)
 
-    monkeypatch.setattr(ssh_config, "_asked", counted)
+    monkeypatch.setattr(ssh_config, "ask_ssh", counted)
     return questions
 
 

@@ -27,13 +27,13 @@ def shown(text: str) -> bytes:
 def lines_read(monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> tuple[int, list[bool]]:
     """How many lines are read for nodes with these files, one after the other, and whether each is changed."""
     numbers: list[int] = []
-    read = slurm_conf._line
+    line = slurm_conf.Line
 
-    def counting(raw: str, start: int, first: int) -> slurm_conf.Line:
+    def counting(raw: str, start: int, first: int, last: int, text: str) -> slurm_conf.Line:
         numbers.append(first)
-        return read(raw, start, first)
+        return line(raw, start, first, last, text)
 
-    monkeypatch.setattr(slurm_conf, "_line", counting)
+    monkeypatch.setattr(slurm_conf, "Line", counting)
     nodes = {f"node{number}": computes.parse(shown(text)) for number, text in enumerate(texts)}
     hosts = tuple(Host(name, "compute", "root", False) for name in nodes)
     site: Site = replace(load(DEFAULT), computes=(ComputeGroup(hosts, "edit", 0),))
