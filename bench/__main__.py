@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -54,6 +55,7 @@ def main(words: Sequence[str]) -> int:
     options = arguments(words)
     if os.geteuid():
         sys.exit("bench: only root can make network namespaces: run it as root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that hosts and namespaces go with it
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     chosen = [client for client in CLIENTS if _wanted(client.name, options.clients)]
