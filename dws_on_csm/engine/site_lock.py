@@ -293,7 +293,7 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
     answer = session.run(script("master/lock_take.sh", **settings), deadline=DEADLINE)
     word, _, rest = answer.out.decode(errors="replace").partition("\n")
     if answer.code != 0:
-        fix = f"repair the folder {STATE} there: runs keep their files in it"
+        fix = f"runs keep their files in the folder {STATE} there: `df -h {STATE}; df -i {STATE}` shows whether its disk is full"
         raise Unreachable(session.host, f"the site can't be locked: {_words(answer)}", fix)
     try:
         name, _, value = word.partition(" ")

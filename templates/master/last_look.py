@@ -172,14 +172,21 @@ def merged(pending, stays):
 
 
 def write(path, objects):
-    """Write the file completely or not at all; only root can read it."""
-    place = pathlib.Path(path)
+    """Write the file completely or not at all; only root can read it. Exit where that fails: what is not saved is not deleted."""
+    try:
+        write_synced(pathlib.Path(path), text(objects))
+    except OSError as error:
+        tell(f"DWS was not removed: {path} could not be written: {error.strerror}")
+        sys.exit(1)
+
+
+def write_synced(place, content):
     place.parent.mkdir(0o700, parents=True, exist_ok=True)
     beside = place.with_name(f"{place.name}.part")
     if beside.exists():
         beside.unlink()
     with os.fdopen(os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text(objects))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(place)

@@ -21,7 +21,7 @@ STEP = Step(
     lambda ctx: "open",
     # no `objects`: closed is not a state of the site, and no rollback restores it
     lambda ctx, have, want: [RunScript("reopen DWS", COMMAND)],
-    hint="DWS is closed: sbatch rejects #DW jobs. Run the same command again, or reopen DWS with "
+    hint="DWS may still be closed, so that sbatch rejects #DW jobs. Run the same command again, or reopen DWS with "
     f"kubectl delete validatingwebhookconfiguration {closing.NAME}",
 )
 

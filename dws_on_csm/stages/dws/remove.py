@@ -149,7 +149,8 @@ def removed_step(
         removes=lambda ctx, have, want: [Removal(describe(ctx, have, want), _things(have))],
         side_effect=lambda ctx, have, want: ORDER,
         confirm_after=confirm_after or workarea_stage,
-        hint="an object that stays waits for the finalizers in its metadata.finalizers; run the same command again to continue",
+        hint="do what the lines above say, and run the same command again to continue; an object that stays waits for the"
+        " finalizers in its metadata.finalizers",
     )
 
 

@@ -74,7 +74,13 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
         (
             (CLOSED[0], ("open", "open", "m", "failed"), *REFUSED),
             "",
-            "Failed. Run the same command again to continue. Already changed by this run: close.dws (m).",
+            "Failed. Run the same command again to continue. Already changed by this run: close.dws (m)."
+            " open.open was not done: DWS is closed.",
+        ),
+        (
+            (("close", "dws", "m", "failed"), ("open", "open", "m", "failed")),
+            "",
+            "Failed. Run the same command again to continue. open.open was not done: DWS is closed.",
         ),
         (SLURM, "Nothing was removed.", "Nothing was removed. Already changed by this run: slurm.conf (c[1-2])."),
         ((), "Nothing was removed.", "Nothing was removed."),

@@ -742,6 +742,18 @@ def test_later_changes_of_saved_objects_are_saved_too(site: Site, tmp_path: Path
         assert items == {"SystemConfiguration": newer["spec"], "Storage": IDLE["spec"]}
 
 
+def test_what_cannot_be_saved_is_not_deleted(site: Site, tmp_path: Path) -> None:
+    """The reason is a sentence, and no traceback: a disk is full, or cannot be written."""
+    holds(tmp_path, "storages", IDLE)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/before").write_text("not a folder")
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 1 and not (tmp_path / "done").exists(), said
+    assert "DWS was not removed" in said and ".kept.json could not be written: " in said and "Traceback" not in said
+    assert json.loads((tmp_path / "cluster/storages.json").read_text()) and not (tmp_path / "cluster/closed").exists()
+
+
 def test_what_changes_all_the_time_stops_it(site: Site, tmp_path: Path) -> None:
     """It is named, and what had been deleted is there again."""
     holds(tmp_path, "systemconfigurations", CONFIG)
