@@ -29,6 +29,8 @@ find_account "$user" || { echo unknown; exit 0; }
 as "$user" test -x "$job_folder" || { echo folder; exit 0; }
 [ -z "$reservation" ] || exit 0 # --test-only refuses one that begins later, for which a job may wait
 case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding
+unread=$(unseen_by "$user" "$user")
+[ -z "$unread" ] || { printf 'unread %s\n' "$unread"; exit 0; } # sbatch would look for it for a minute
 rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
 # Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install goes on
 states=$(slurm timeout 30 sinfo --noheader --format '%a %t' ${partition:+"--partition=$partition"} 2>/dev/null || :)
@@ -84,8 +86,15 @@ def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
 
 
 def _other(ctx: StepContext, answer: str) -> Finding:
-    """The finding of an answer of two parts: "rejected WORDS" or "other NUMBER"."""
+    """The finding of an answer of two parts: "rejected WORDS", "unread FILE: WHY" or "other NUMBER"."""
     word, _, rest = answer.partition(" ")
+    if word == "unread":
+        user = ctx.site.test_job.user
+        text = f"sbatch of {user} on {ctx.host} cannot read slurm.conf completely: {rest.strip()}"
+        file = shlex.quote(rest.rpartition(": ")[0])
+        fix = "make that file readable, and its folders open, for everybody who submits jobs; "
+        fix += f"then `runuser -u {user} -- cat {file}` prints it"
+        return Finding("test-job-rejected", text, fix)
     if word != "rejected":
         return _other_user(ctx, answer)
     text = f"Slurm would not take the test job of {ctx.site.test_job.user} on {ctx.host}: {rest.strip()}"

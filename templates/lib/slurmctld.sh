@@ -48,8 +48,8 @@ usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/sl
 # the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own PATH is unchanged; where
 # SlurmUser is root, folders that others can write are left out.
 # $users_path is the PATH for what another user runs: SlurmUser's process chose its own program's folder, so that counts only if it
-# is root's alone.
-as_path=
+# is root's alone. $unseen is what find_unseen sets.
+as_path='' unseen=''
 slurm_path() {
     [ -z "$as_path" ] || return 0
     main=$(main_pid)
@@ -63,6 +63,7 @@ slurm_path() {
         case " $usual " in *" $one "*) safe=yes ;; esac
         [ -z "$safe" ] || users_path=$users_path:$one
     done
+    find_unseen
 }
 # as_user USER COMMAND...: run a command of Slurm's as a user other than SlurmUser, and never as root: see slurm below.
 as_user() {
@@ -78,21 +79,33 @@ slurm() {
     0/*) choose_runner "$word" || return 77 ;;
     *) choose_runner / || return 77 ;;
     esac
-    waits_for_no_include "$runner" "${word##*/}" || return 78
+    waits_for_no_include "${word##*/}" || return 78
     "${runs_as:-as}" "$runner" "$@"
 }
 
-# waits_for_no_include USER PROGRAM: fails, with the reason, where slurm.conf includes a file that does not exist, as USER sees it, and
-# PROGRAM would read it: Slurm's programs look for such a file once a second, for a minute, before they give up.
+# waits_for_no_include PROGRAM: fails, with the reason, where PROGRAM would read slurm.conf and wait for a file of it (find_unseen).
 waits_for_no_include() {
-    case $2 in scontrol | squeue | sacct | scancel | sinfo) ;; *) return 0 ;; esac
-    case $conf_found in *"${newline}file "*) ;; *) return 0 ;; esac # slurm.conf is the first file, and includes none
-    gone=$(conf_files | while IFS= read -r file; do
-        if [ "$file" = "$folder/slurm.conf" ] || [ -e "$file" ]; then continue; fi
-        as "$1" timeout 5 test -e "$file" </dev/null || { printf '%s\n' "$file"; break; } # a file server may hide it from root
-    done)
-    [ -z "$gone" ] || { printf 'error: cannot stat file %s: it does not exist\n' "$gone" >&2; return 1; }
+    case $1 in scontrol | squeue | sacct | scancel | sinfo) ;; *) return 0 ;; esac
+    [ -z "$unseen" ] || { printf 'error: cannot read file %s\n' "$unseen" >&2; return 1; }
 }
+# find_unseen: sets $unseen to the first file of slurm.conf and its includes that SlurmUser cannot read, and why: "FILE: WHY"; "" where
+# there is none. Slurm's programs, and a slurmctld that starts as SlurmUser, look once a second for a file that they cannot see, for a
+# minute, before they give up.
+find_unseen() {
+    unseen=
+    if choose_runner / 2>/dev/null; then unseen=$(unseen_by "$runner" "$slurm_name"); fi
+}
+# unseen_by USER NAME: print the same for any user. That user's own view counts: root may see a file in a folder that is closed to others,
+# and a file server may hide one from root.
+unseen_by() (
+    [ -e "${folder-}/slurm.conf" ] || exit 0
+    code=0
+    # shellcheck disable=SC2016 # for the shell that is started
+    seen=$(conf_files | as "$1" timeout 5 sh -c 'while IFS= read -r file; do printf "%s\n" "$file"; [ -r "$file" ] || exit 66; done') || code=$?
+    case $code in 66 | 124 | 137) last=$(printf '%s\n' "$seen" | tail -n 1) ;; *) exit 0 ;; esac
+    if [ "$code" != 66 ]; then why='no answer within 5 s'; elif [ -e "$last" ]; then why="$2 may not read it"; else why='it does not exist'; fi
+    printf '%s: %s\n' "$last" "$why"
+)
 
 # running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.
 running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null | sed -n "s/^$2 *= *//p"; }

@@ -241,7 +241,7 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     ctx = StepContext(site, Facts(), site.controllers[0].name)
     doubles = (
         "slurm_path() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
-        f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\n"
+        f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\nunseen_by() {{ :; }}\n"
         "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\ncommand() { :; }\n"
     )
     done = subprocess.run(
@@ -250,6 +250,15 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     findings = verify.USER.judge(ctx, done.stdout.splitlines())
     assert [finding.name for finding in findings] == found
     assert all("Invalid partition name specified" in finding.text for finding in findings)
+
+
+def test_a_file_of_slurm_conf_that_the_user_cannot_read_is_named() -> None:
+    """sbatch would look for it for a minute, or reject the job: the finding has the file, and how to see that it is readable."""
+    site = load(DEFAULT)
+    ctx = StepContext(site, Facts(), site.controllers[0].name)
+    [finding] = verify.USER.judge(ctx, [f"unread /etc/slurm/site/x.conf: {site.test_job.user} may not read it"])
+    assert (finding.name, "/etc/slurm/site/x.conf" in finding.text) == ("test-job-rejected", True)
+    assert f"`runuser -u {site.test_job.user} -- cat /etc/slurm/site/x.conf`" in finding.fix
 
 
 def a_login_site(tmp_path: Path, controllers: str = "[{host: c1}]") -> Site:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model import render
+from tests.unit.hostile import needs_root
 
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 
@@ -171,21 +173,30 @@ def test_slurms_programs_read_the_same_file(tmp_path: Path) -> None:
     assert told() == f"{tmp_path}/slurm.conf\n"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_slurms_programs_do_not_wait_a_minute_for_an_included_file(there: bool, tmp_path: Path) -> None:
-    """Each of them would look for a missing file once a second: all looks at the controller would end at their deadline, without a
-    cause. What reads no slurm.conf runs."""
-    (tmp_path / "slurm.conf").write_text("ClusterName=lab\nInclude extra.conf\n")
-    if there:
-        (tmp_path / "extra.conf").write_text("\n")
-    body = """
-as() { shift; case $3 in scontrol) echo asked ;; *) "$@" ;; esac; }
-choose_runner() { runner=slurm; }
-slurm_uid=64030
-slurm timeout 5 scontrol ping 2>&1
-slurm timeout 5 echo other
-"""
-    script = render.script("lib/slurmctld.sh", folder=str(tmp_path), unit="x") + body
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30)
-    refused = f"error: cannot stat file {tmp_path}/extra.conf: it does not exist"
-    assert done.stdout.splitlines() == ["asked" if there else refused, "other"], done.stderr
+@needs_root
+@pytest.mark.parametrize(
+    ("included", "says"),
+    [
+        ("seen", "asked"),
+        ("missing", "error: cannot read file {file}: it does not exist"),
+        ("closed", "error: cannot read file {file}: nobody may not read it"),
+    ],
+)
+def test_slurms_programs_do_not_wait_a_minute_for_an_included_file(included: str, says: str) -> None:
+    """Each of them would look once a second for a file that is missing, or that root alone can see: all looks at the controller
+    would end at their deadline, without a cause. What reads no slurm.conf runs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, extra = Path(name), Path(name) / "site/extra.conf"
+        extra.parent.mkdir()
+        if included != "missing":
+            extra.write_text("\n")
+        extra.parent.chmod(0o700 if included == "closed" else 0o755)
+        (folder / "slurm.conf").write_text("ClusterName=lab\nSlurmUser=nobody\nInclude site/extra.conf\n")
+        (folder / "scontrol").write_text("#!/bin/sh\necho asked\n")
+        (folder / "scontrol").chmod(0o755)
+        folder.chmod(0o755)
+        script = render.script("lib/slurmctld.sh", folder=name, unit="x")
+        script += "\nslurm_path; slurm timeout 5 scontrol ping 2>&1; slurm timeout 5 echo other"
+        env = {"PATH": f"{name}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [says.format(file=extra), "other"], done.stderr

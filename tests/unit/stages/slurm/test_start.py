@@ -113,7 +113,7 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
         ("KillWait=soon", 'KillWait value "soon" is not a valid number'),
         ("PluginDir=/nowhere", 'Bad value "/nowhere" for PluginDir'),
         ("AuthType=auth/nothing", "cannot find auth plugin for auth/nothing"),
-        ("Include gone.conf", "cannot stat file /trial/gone.conf"),
+        ("Include gone.conf", "cannot read file /trial/gone.conf"),
     ],
 )
 def test_what_slurm_cannot_read_is_said_in_its_own_words(controller: Controller, line: str, words: str) -> None:
