@@ -444,15 +444,18 @@ def is_digest(value):
 
 
 def for_this_machine(listed):
-    """The digest of the image for this host's kind of machine in an index; "" where it has none."""
+    """The digest of the image for this host's kind of machine in an index; "" where it has none. An image without a platform counts
+    where it is the only one, as nodes then look into it."""
     machine = MACHINES.get(platform.machine(), platform.machine())
     entries = [entry for entry in listed if isinstance(entry, dict) and is_digest(entry.get("digest"))]
-    if len(entries) == 1 and not entries[0].get("platform"):
-        return entries[0]["digest"]
     for entry in entries:
         kind = entry.get("platform")
         if isinstance(kind, dict) and (kind.get("os"), kind.get("architecture")) == ("linux", machine):
             return entry["digest"]
+    # beside it there may be images of other machines, and attestations ("unknown/unknown")
+    bare = [entry["digest"] for entry in entries if not entry.get("platform")]
+    if len(bare) == 1:
+        return bare[0]
     return ""
 
 

@@ -85,13 +85,20 @@ def test_an_index_without_the_image_is_another_image(registry: Registry, host: R
     assert host.state(name_of(registry)) in (digest, nested)
 
 
-def test_an_index_of_one_image_needs_no_platform(registry: Registry, host: RegistryHost) -> None:
-    """An index with one image and no platform counts as that image."""
-    child = registry.manifest(manifest())
-    registry.manifest(
-        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": IMAGE, "digest": child}]}, "1"
-    )
+@pytest.mark.parametrize("beside", [[], ["unknown"], ["unknown", "arm64"]])
+def test_an_index_of_one_image_needs_no_platform(registry: Registry, host: RegistryHost, beside: list[str]) -> None:
+    """An index with one image without a platform counts as that image, also beside attestations and images of other machines."""
+    listed = [entry(LOST, machine, "unknown" if machine == "unknown" else "linux") for machine in beside]
+    listed.append({"mediaType": IMAGE, "digest": registry.manifest(manifest())})
+    registry.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}, "1")
     assert host.state(name_of(registry)) == CONFIG
+
+
+def test_an_index_of_two_images_without_platform_is_another_image(registry: Registry, host: RegistryHost) -> None:
+    """Which of them a node would take is not known."""
+    listed = [{"mediaType": IMAGE, "digest": registry.manifest(manifest(config))} for config in (CONFIG, OTHER)]
+    digest = registry.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}, "1")
+    assert host.state(name_of(registry)) == digest
 
 
 BODIES = [
