@@ -9,11 +9,11 @@ know_account() { known_number=$1 known_account=$(account_line "$1"); }
 account_line() { timeout --foreground -k 1 20 getent passwd "$1" 2>/dev/null; }
 # find_account WHO: look up an account by its name, or its number in digits: sets $as_name $as_number $as_group $as_home. Returns 1
 # if there is none, or if WHO is neither a name nor digits, and $as_lacks says why. (Other programs accept "+0", " 0" and "0x0" as
-# root.)
+# root.) A name may have its domain: slurm@site.example, SITE+slurm.
 find_account() {
     as_lacks='does not exist on this host'
     case $1 in
-    '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.-]*) return 1 ;; esac ;;
+    '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.@+-]*) return 1 ;; esac ;;
     esac
     if [ -n "$known_account" ] && [ "$1" = "$known_number" ]; then
         as_line=$known_account

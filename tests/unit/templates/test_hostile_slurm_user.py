@@ -70,6 +70,20 @@ def test_root_by_another_name_is_root(hostile_host: Host, template: str, name: s
     assert (hostile_host.open / "who").read_text() == "", answer
 
 
+@pytest.mark.parametrize("name", ["daemon@site.example", "SITE+daemon"])
+def test_a_name_may_have_its_domain(hostile_host: Host, name: str) -> None:
+    """As sssd and winbind have it: SlurmUser is whom the host's name service knows by that name, and nobody where that is root."""
+    line = f"case $2 in '{name}') echo '{name}:x:{{}}:1::/:/bin/sh' ;; *) exec /usr/bin/getent \"$@\" ;; esac"
+    conf(hostile_host, f"SlurmUser={name}\n")
+    roots(hostile_host.etc)
+    script = render.script("lib/slurm_conf.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script += '\nprintf "%s %s\\n" "$slurm_uid" "$slurm_name"; as "$slurm_name" id -u'
+    hostile_host.program("getent", line.format(1))
+    assert hostile_host.run(script).stdout == f"1 {name}\n1\n"
+    hostile_host.program("getent", line.format(0))
+    assert hostile_host.run(f'{script} || echo "$?"').stdout.endswith("\n77\n")
+
+
 @SHELLS
 @pytest.mark.parametrize("name", ["+0", " 0", "00", "0", "0x0", "toor", "--help", "", "root\n", "1 2"])
 def test_only_the_word_root_runs_a_command_as_root(hostile_host: Host, shell: str, name: str) -> None:
