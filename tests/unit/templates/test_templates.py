@@ -41,7 +41,7 @@ ELSEWHERE = {
     "controller/slurm_folders.sh": ("test_writable_folders.test_a_foreign_link_is_a_finding",),
     "engine/host_script.LIBRARY": ("test_host_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
-    "stages/verify_cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
+    "stages/verify_cancel.LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
     "commands/doctor/probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
 }
 """Script -> the tests, beside those in HELD, that run it with something of SlurmUser's or a user's in its way."""
@@ -87,9 +87,9 @@ APART = {
     "kube/pod_session._EXEC": CLUSTER,
     "commands/discover/command._NODE": "asks stat for the type of a file system",
     "commands/discover/hosts._UNIT": "asks systemd and the kernel for units",
-    "commands/discover/master._SCRIPT": "asks whether files of root's are there, and for addresses",
+    "commands/discover/master.SCRIPT": "asks whether files of root's are there, and for addresses",
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
-    "commands/doctor/probes._AT_WORK": STATE_ALONE,
+    "commands/doctor/probes.AT_WORK": STATE_ALONE,
     "commands/doctor/probes._FREE": "asks df how full file systems are",
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
@@ -111,9 +111,9 @@ APART = {
     "stages/rollback/objects._FORMER": STATE_ALONE,
     "stages/rollback/unchanged._RECORDS": STATE_ALONE,
     "stages/slurm/slurm_user._TRY": "the parts of it are slurm_user._CAN_I's",
-    "stages/verify._LOOK_USER": "asks for users, and tests a folder as the user",
+    "stages/verify.LOOK_USER": "asks for users, and tests a folder as the user",
     "stages/verify._CANCEL": "runs only scancel, as the job's user by as.sh",
-    "stages/verify._SUBMIT": "enters the job's folder, and runs only Slurm's commands, as the job's user by as.sh",
+    "stages/verify.SUBMIT": "enters the job's folder, and runs only Slurm's commands, as the job's user by as.sh",
     "stages/dws/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
 }
 """Scripts in which nothing of others lies, and why."""
@@ -123,13 +123,13 @@ OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/
 
 EXEMPT = {
     "commands/discover/command._NODE",
-    "commands/discover/master._SCRIPT",
+    "commands/discover/master.SCRIPT",
     "stages/access/kubeconfig._TRY_TEXT",
     "pod/pod_noted.sh",
     "master/sign.sh",
     "stages/pod/files._UNREAD",
-    "stages/verify._LOOK_USER",
-    "stages/verify._SUBMIT",
+    "stages/verify.LOOK_USER",
+    "stages/verify.SUBMIT",
 }
 """Scripts in APART with such a name, whose reason says what it is there."""
 
