@@ -164,7 +164,7 @@ KERBEROS = (
     ),
 )
 
-TOKEN = {"SOFTHSM2_CONF": "{card}/card.conf"}
+TOKEN = {"SOFTHSM2_CONF": "{own_card}"}
 EMPTY = {"SOFTHSM2_CONF": "{card}/empty.conf"}
 PKCS11 = f"PKCS11Provider {card.PROVIDER}"
 ALONE = f"{PKCS11}\nIdentityFile none"

@@ -179,6 +179,7 @@ class Place:
     {hostkey:NAME}  a public key of the server: hostkey, hostrsa, hostecdsa; or that of any other key
     {agent}     the agent's socket
     {realm}     the folder of kerberos.running(): its krb5.conf and its tickets; {card}: that of card.inserted()
+    {own_card}  SoftHSM's configuration with a copy of the card
     {usual:NAME}  a section of ssh_config for the server NAME, without `Host`
     """
 
@@ -313,6 +314,8 @@ class Place:
                 return str(world.folder / "realm")
             case "card":
                 return str(world.folder / "cards")
+            case "own_card":
+                return str(card.copied(world.folder / "cards", self.folder / "token"))
             case "agent":
                 return str(self.folder / "agent")
             case "usual":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +21,7 @@ def inserted(folder: Path, key: Path) -> Iterator[None]:
     """The card with the private key (in PKCS#8) while the `with` lasts; `agent` is the socket of an agent that has the card."""
     for name in ("card", "empty"):
         (folder / name).mkdir(parents=True)
-        lines = f"directories.tokendir = {folder / name}\nobjectstore.backend = file\nlog.level = ERROR\n"
-        (folder / f"{name}.conf").write_text(lines)
+        _configured(folder, name)
     pins = ("--so-pin", "13579111", "--pin", PIN)
     _run(folder, "softhsm2-util", "--init-token", "--free", "--label", "card", *pins)
     _run(folder, "softhsm2-util", "--import", str(key), "--token", "card", "--label", "key", "--id", "01", "--pin", PIN)
@@ -39,6 +39,20 @@ def inserted(folder: Path, key: Path) -> Iterator[None]:
     finally:
         agent.kill()
         agent.wait(HANG)
+
+
+def copied(folder: Path, target: Path) -> Path:
+    """SoftHSM's configuration for a copy of that card in the folder `target`, for one client: each login writes to the card how
+    often a PIN was wrong, and another client that reads it then finds no token, or half of one."""
+    if not target.exists():
+        shutil.copytree(folder / "card", target / "card")
+    return _configured(target, "card")
+
+
+def _configured(folder: Path, name: str) -> Path:
+    file = folder / f"{name}.conf"
+    file.write_text(f"directories.tokendir = {folder / name}\nobjectstore.backend = file\nlog.level = ERROR\n")
+    return file
 
 
 def askpass(folder: Path, answer: str) -> Mapping[str, str]:
