@@ -60,8 +60,8 @@ def _slurm_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]
     added = daemon.get("added", []) if daemon else []
     managed = managed_file.comment(have or "")
     if added and (managed or len(added) > 1):
-        times = f"{len(added)} times, last on" if len(added) > 1 else "on"
-        text += f". This tool added that line {times} {added[-1]}, and something has removed it since"
+        times, day = f"{len(added)} times, last on" if len(added) > 1 else "on", added[-1].partition(" ")[0]
+        text += f". This tool added that line {times} {day}, and something has removed it since"
         text += f": a comment there says '{managed}'" if managed else ", as configuration management does"
         source = f"to what slurm.conf on {ctx.host} is made from (a template of Ansible, CFS or Puppet)"
         fix = f"add the line `BurstBufferType={slurmctld.TYPE}` {source}; then {fix}"
