@@ -69,7 +69,7 @@ def _session(patch: pytest.MonkeyPatch) -> None:
             raise BAD[host.name]
         return make(site, host, *more)  # type: ignore[arg-type]
 
-    patch.setattr(connections, "_session", session)
+    patch.setattr(connections, "session_of", session)
 
 
 def _host_keys(patch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def _open_pods(site: Site, session: RemoteShell, opened: Sources, stack: ExitSta
     )
     opened.pods = pod_log.readable_containers(opened.cluster, opened.note_missing, opened.controllers_in_pods)
     try:
-        ahead = clock_ahead(session)
+        ahead = seconds_ahead(session)
         opened.clocks = pod_log.node_clocks(opened.cluster, ahead, [log.node for log in opened.pods])
     except READ_ERRORS as error:
         opened.note(f"the nodes' clocks could not be compared, so their times are not corrected: {error_text(error)}")
@@ -113,7 +113,7 @@ def _open_pods(site: Site, session: RemoteShell, opened: Sources, stack: ExitSta
             opened.note(host_log.describe_skew(node, clock.ahead))
 
 
-def clock_ahead(session: RemoteShell) -> float:
+def seconds_ahead(session: RemoteShell) -> float:
     """Seconds that a host's clock is ahead of this machine's; 0 for a difference too small to be certain."""
     before = time.time()
     answer = session.run("date +%s.%N", deadline=20.0)

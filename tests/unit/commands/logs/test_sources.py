@@ -51,7 +51,7 @@ def test_the_log_of_a_pod(
     session = {name: Session(host=name, where=where, now=time.time()) for name in ("m", "inside")}
     monkeypatch.setattr(module, "connect_all", lambda site, wanted: _Sessions(session))
     monkeypatch.setattr(module, "Cluster", lambda *given, **named: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(module, "_ahead", lambda session: 0.0)
+    monkeypatch.setattr(module, "seconds_ahead", lambda session: 0.0)
     monkeypatch.setattr(pod_log, "node_clocks", lambda *given: {})
     asked: list[str] = []
 
