@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
 
 _TOP = 40
 """Lines from the beginning in which such a comment stands."""
+_LONGEST = 300
+"""Characters of such a line that count: the search takes the square of them at worst, and others may write the file."""
 _PROGRAM = "ansible|puppet|salt|saltstack|chef|cfengine|cfs|rudder|foreman|terraform|confd|xcat|warewulf|configuration management"
 _DONE = r"manage[ds]?|management|generated|maintained|deployed|controlled|created|written|overwrit\w+|templated?"
 _SAYS = re.compile(
@@ -21,8 +22,9 @@ def comment(text: str) -> str:
 
     Ansible writes "Ansible managed" (its setting ansible_managed); Puppet, Salt, Chef and CFS write what a site's template has.
     """
-    for line in islice(text.splitlines(), _TOP):
-        words = line.strip().lstrip("#").strip()
-        if line.lstrip().startswith("#") and _SAYS.search(words):
+    for line in text.split("\n")[:_TOP]:
+        line = line[:_LONGEST].strip()
+        words = line.lstrip("#").strip()
+        if line.startswith("#") and _SAYS.search(words):
             return words[:100]
     return ""
