@@ -15,7 +15,7 @@ of that version was ever tried, and the tool follows what is written about it.""
 HOW_TEXT: Mapping[How, str] = {
     "lab": "tested on the lab",
     "hand": "tried by hand",
-    "documents": "never tried: by its documents alone",
+    "documents": "never tried; the tool follows its documentation",
 }
 
 

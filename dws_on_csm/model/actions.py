@@ -107,8 +107,8 @@ class RunElsewhere:
     script       or what makes it when it runs: a plan makes no key
     show_output  whether its output is shown while it runs
     objects      as in RunScript
-    abandon      its output (b"" where there is none) -> what to run elsewhere if it fails, or any action after it, since what it
-                 left would stay. The first of these that fails is the last; the step's failure says so
+    abandon      its output (b"" where there is none) -> what removes what it left, if it or a later action fails: run in order; one
+                 that fails ends that, and is named in the step's failure
     """
 
     title: str

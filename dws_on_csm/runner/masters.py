@@ -70,33 +70,37 @@ def records_elsewhere(site: Site, cluster: Cluster, session: Any) -> str:
     try:
         there = cluster_lease.records_on(cluster, controllers(site))
     except ClusterError as error:
-        text = f"Which master has the records of this site's runs is unknown, because the API server does not answer: {error}."
-        fix = f"Run the same command again when it answers. If {used.name} has them, `host: {used.name}` alone does not ask."
+        text = f"The API server does not answer ({error}), so it is unknown which master has the records of this site's runs."
+        fix = f"Run the same command again when it answers. If {used.name} has the records, write `host: {used.name}` alone in the "
+        fix += "site file: then the API server is not asked."
         return _explained(site, text, fix)
     if there is None:
         if used == first:
             return ""
-        text = f"{first.name} is the first master in {site.path.name}, and will have the records of this site's runs."
+        text = (
+            f"This site has no records yet. {first.name}, the first master in {site.path.name}, has to keep them, and "
+        )
+        text += "it was not reached."
         return _explained(site, text, f"Run the same command again when it answers, or put {used.name} first.")
     identity = cluster_lease.identity(session)
     if there.master == identity or cluster_lease.has_run(session, there.run):
         return ""
     name, run = cluster_lease.machine(there.master), plain_line(there.run)[:40]
     again = f"Run the same command again when {name} answers and is before {used.name} in master.host."
-    lost = f"write `host: {used.name}` alone for the next run: runs before it can then not be rolled back."
+    lost = f"Write `host: {used.name}` alone for the next run: runs before it can then not be rolled back."
     what = "of this site's runs (journals, before-images, the clone for an undeploy)"
     if not there.certain:
         text = (
             f"Run {run} of an earlier version of this tool used the master {name}, and may have left records {what} there; "
             f"{used.name} does not have that run."
         )
-        other = f"If that run was another site's, or only a proof, write `host: {used.name}` alone for the next run."
-        return _explained(site, text, f"{again} {other} If {name} is lost for good, {lost}")
+        other = f"If that run was another site's, or only verified the site, write `host: {used.name}` alone for the next run."
+        return _explained(site, text, f"{again} {other} If {name} is lost for good: {lost}")
     if name == cluster_lease.machine(identity):
         text = f"The records {what} are lost: {used.name} has another machine-id than at run {run}, which is not on its disk."
-        return _explained(site, text, lost.capitalize())
+        return _explained(site, text, lost)
     text = f"The records {what} are on the disk of the master {name}, and {used.name} does not have them."
-    return _explained(site, text, f"{again} If {name} is lost for good, {lost}")
+    return _explained(site, text, f"{again} If {name} is lost for good: {lost}")
 
 
 def controllers(site: Site) -> list[str]:

@@ -49,8 +49,8 @@ def summary(
         message = f"Prepared. {' '.join(_left(run))}"
     else:
         message = result_message(options, code, counts, run.stopping.is_set(), changed)
-    # where it has no outcome, nothing was to be taken back: the run was refused before
-    message = " ".join([message, *_not_taken_back(run, NOT_OK_OUTCOMES)])
+    # a step without an outcome had nothing to restore: the run was refused before
+    message = " ".join([message, *_last_steps_not_done(run, NOT_OK_OUTCOMES)])
     if code == DEGRADED:
         message = f"{message} Degraded: {'; '.join(sorted(run.degraded)).rstrip('.')}."
     return Summary(
@@ -124,17 +124,17 @@ def _sentences_at_once(run: Run | None, running: Sequence[str]) -> Iterator[str]
     if run.holding:
         yield f"This run's lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
         yield "Run the same command again to continue; it waits for what is still running."
-        yield from _not_taken_back(run, {None, "unknown", *NOT_OK_OUTCOMES}) if run.changing else ()
+        yield from _last_steps_not_done(run, {None, "unknown", *NOT_OK_OUTCOMES}) if run.changing else ()
     else:
         yield "Nothing was changed."
 
 
-def _not_taken_back(run: Run, undone: Collection[Outcome | None]) -> Iterator[str]:
+def _last_steps_not_done(run: Run, wanted: Collection[Outcome | None]) -> Iterator[str]:
     """The steps of stages that come last (`Stage.ends`) with one of these outcomes, each with what that means."""
     for stage in run.stages:
         for item in stage.steps if stage.ends else ():
             outcomes = {run.outcomes.get((stage.name, item.name, host)) for host in run.hosts.get(item.role, ())}
-            if isinstance(item, Step) and item.change and outcomes & {*undone}:
+            if isinstance(item, Step) and item.change and outcomes & {*wanted}:
                 yield f"{stage.name}.{item.name} was not done: {item.hint}."
 
 

@@ -363,7 +363,7 @@ def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> 
         return []
     changed, site = _on_lasting_hosts(run.site, run_log.changed(run.outcomes)), run.site
     lacking = run_log.leave(run.reach, run.id, options.task, changed, journal.text())
-    # what a master without the records of other runs knows does not decide which are still needed
+    # a master that may lack the records of other runs cannot decide which are still needed
     if end.exit == CONVERGED and not (options.proves and run.site.master.several):
         lacking += run_log.prune(run.reach, run.id, lasting(run), site.keep_runs, site.ssh.connections)
     return list(dict.fromkeys(lacking))

@@ -44,8 +44,9 @@ def password(command: str, paused: Callable[[], AbstractContextManager[None]] = 
 
         def ask_command(question: sudo.Question) -> str:
             if "%u" in command and question.user and not ACCOUNT.fullmatch(question.user):
-                text = f"{_asks(question)}, which is no account's name, and {KEY} was not run with it"
-                raise SudoRefused(question.host, text, f"run `sudo -k true` on {question.host}: what asks there?")
+                text = f"{_asks(question)}, which is not the name of an account, so {KEY} was not run"
+                fix = f"run `sudo -k true` on {question.host}, and find out which program asks this"
+                raise SudoRefused(question.host, text, fix)
             words = tuple(expanded(command, question))
             if words not in printed:
                 printed[words] = from_command(words, question)
@@ -81,7 +82,7 @@ def ask_terminal(question: sudo.Question) -> str:
     if question.refused_by:
         console.note(f"sudo on {question.refused_by} did not accept the password. Try again.")
     for _ in range(sudo.TRIES):
-        # nothing typed is never a password that is tried: sudo would count it as a wrong one
+        # an empty answer is never sent: sudo would count it as a wrong one
         if answer := console.password(f"{asks} (used for all hosts of this run): "):
             return answer
     raise SudoRefused(question.host, f"{asks}, and nothing was typed", f"answer it, {_WITHOUT_QUESTION}")

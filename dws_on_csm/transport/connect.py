@@ -145,7 +145,7 @@ class Jumps:
         if transport := client.get_transport():
             assert isinstance(transport, Limited)
             transport.set_keepalive(KEEPALIVE)
-            transport.rest()
+            transport.poll_slowly()
         return client
 
     def __len__(self) -> int:

@@ -47,7 +47,7 @@ class FabricLink:
             self.connection.connect_kwargs = how
             self.connection.open()
             self.connection.transport.set_keepalive(connect.KEEPALIVE)
-            self.connection.transport.rest()
+            self.connection.transport.poll_slowly()
 
         self.connection.client.set_missing_host_key_policy(HostKeys(self._to))
         try:
@@ -86,7 +86,7 @@ class FabricLink:
             return too_many_sessions(self._to.name, str(error))
         # Paramiko has closed its socket by then; the error is about that, and says nothing of the cause
         closed = isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno == errno.EBADF)
-        why = "the host, or what is between, has ended it" if closed else error
+        why = "the host, or a firewall or proxy on the way, closed it" if closed else error
         return Lost(self._to.name, f"the connection broke: {why}")
 
 

@@ -70,8 +70,8 @@ class Limited(Transport):
         self.farewell = ""
         """The server's words as it disconnected."""
 
-    def rest(self) -> None:
-        """After the login, whose deadline needs Paramiko's short waits: from now on its thread waits for the host alone."""
+    def poll_slowly(self) -> None:
+        """After the login, whose deadline needs Paramiko's short waits: let its thread wake every IDLE seconds alone."""
         self.sock.settimeout(IDLE)
 
     def close(self) -> None:

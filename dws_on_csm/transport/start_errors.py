@@ -71,7 +71,10 @@ def not_started(host: str, exchange: Exchange) -> Unreachable:
 
 _FIXES = (
     (r"must have a tty", "put `Defaults:USER !requiretty` in sudoers, or install `script` (util-linux) there"),
-    (r"not in the sudoers|not allowed to", "run `visudo` there as root, and add the line `USER ALL=(ALL) ALL`"),
+    (
+        r"not in the sudoers|not allowed to|may not run",
+        "run `visudo` there as root, and add the line `USER ALL=(ALL) ALL`",
+    ),
     (r"incorrect password|no password was provided", "run the same command again, with the right password"),
     (r"expired|change your password", "log in there, and change the password of the account"),
     (r"setuid|no new privileges", "log in as root (ssh.user): sudo cannot work there"),
@@ -114,16 +117,14 @@ def sudo_refused(host: str, exchange: Exchange) -> SudoRefused:
     other = "give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
     if is_wrong_password(exchange):
         # not "password of ACCOUNT: WORDS": what follows such a colon is redacted
-        fix = (
-            "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file"
-        )
-        return SudoRefused(host, f"sudo did not accept the password{whose}; it wrote: {words}", fix)
+        text = f"sudo did not accept the password{whose}; it wrote: {words}"
+        return SudoRefused(host, text, sudo.FIX_OF_REFUSAL)
     if exchange.question:
         before = f"after the password{whose}" if exchange.asked else "in place of a password"
         text = f"sudo asks for something that this tool can't answer, {before}: {words or exchange.question}"
         return SudoRefused(host, text, f"{other}; or exempt the user from this question in PAM")
     if exchange.overdue:
-        fix = f"run `ssh -t {host} sudo true`, and find out what sudo waits for (a name server, PAM), or what redirects stderr"
+        fix = f"{sudo.what_sudo_waits_for(host)}, or what redirects stderr"
         return SudoRefused(
             host, f"sudo did not start the script within {exchange.seconds:.0f} s: {words or 'it wrote nothing'}", fix
         )

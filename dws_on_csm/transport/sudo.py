@@ -63,6 +63,17 @@ REFUSED = 1
 """sudo's own exit code."""
 
 
+FIX_OF_REFUSAL = (
+    "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file"
+)
+"""The fix where sudo did not accept a password."""
+
+
+def what_sudo_waits_for(host: str) -> str:
+    """The fix where sudo gives no answer."""
+    return f"run `ssh -t {host} sudo true`, and find out what sudo waits for (a name server, PAM)"
+
+
 TRIES = 3
 """So often a person is asked for a password, as sudo does."""
 
@@ -162,17 +173,15 @@ class Password:
     def _refuse(self, question: Question, key: Key) -> None:
         """Raises SudoRefused where this host does not try an answer that no host has accepted."""
         if self._stopped:
-            raise SudoRefused(
-                question.host, "sudo asks for a password while the run ends, and got none", "run it again"
-            )
+            text = "sudo asked for a password while the run was stopping, and none was sent"
+            raise SudoRefused(question.host, text, "run the same command again")
         if key not in self._known and self._asked[key] >= self._tries:
             raise _not_tried(question, self._refused_by.get(key, question.host))
         silent = self._silent.get(key, {})
         if sum(silent.values()) > SILENCE:
             hosts = ", ".join(silent)
-            text = f"sudo has not said on {hosts} whether it accepts the password, and it was not tried here"
-            fix = f"run `ssh -t {next(iter(silent))} sudo true`, and find out what sudo waits for (a name server, PAM)"
-            raise SudoRefused(question.host, text, fix)
+            text = f"sudo on {hosts} has not said whether it accepts the password, so the password was not tried here"
+            raise SudoRefused(question.host, text, what_sudo_waits_for(next(iter(silent))))
 
     def accepted(self, question: Question, secret: Secret) -> None:
         """Note that sudo accepted this answer of get(): other hosts may have it."""
@@ -230,10 +239,7 @@ def _not_tried(question: Question, refused_by: str) -> SudoRefused:
         f"sudo on {refused_by} did not accept the password{whose}, and it was not tried {here}: too many wrong ones lock "
         "the account"
     )
-    fix = (
-        "run the same command again, with the right password, or correct ssh.sudo_password_command in the site file; "
-        f"where {refused_by} has a password of its own, a command with %h prints one for each host"
-    )
+    fix = f"{FIX_OF_REFUSAL}; if {refused_by} has another password than the other hosts, set that key to a command with %h"
     return SudoRefused(question.host, text, fix)
 
 

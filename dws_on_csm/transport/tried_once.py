@@ -1,4 +1,4 @@
-"""Connections that several hosts share: each is tried once, by the first host that needs it, while the others wait."""
+"""What several hosts share, as a connection or a question to ssh: tried once, by the first that needs it. The others wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TriedOnce(Generic[Key, Result]):
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         if not lock.acquire(timeout=seconds):
-            raise TimeoutError("another host still waits for the jump host")
+            raise TimeoutError("another host's attempt has not ended")
         try:
             if key not in self._results:
                 self._results[key] = attempt()

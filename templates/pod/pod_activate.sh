@@ -162,7 +162,7 @@ if [ -n "$workload" ]; then
 fi
 : >"$work/edited"
 edit_objects next || finish 1 "nothing was changed"
-[ -n "$workload" ] || finish 0 "the files' sources are as wanted"
+[ -n "$workload" ] || finish 0 "the templates and what the Job renders from them are as wanted"
 say "$workload rolls out: slurmctld stops, then starts in a new pod"
 began=$(uptime_seconds)
 bring_up

@@ -23,6 +23,7 @@ import time
 
 PATIENCE = 60
 """Seconds of one call of kubectl, which has its own for each request."""
+CHANGED = "was changed by somebody else since it was checked. Run the same command again."
 MOST = 16 << 20
 """Bytes that one call may print: the API server takes no object of a tenth of that."""
 
@@ -94,7 +95,7 @@ def change(found, edit):
 
 
 def changed_meanwhile(edit):
-    tell(f"{edit['object']} was changed meanwhile: nothing was done, run again")
+    tell(f"{edit['object']} {CHANGED}")
     sys.exit(3)
 
 
@@ -140,7 +141,7 @@ class Generator:
                 try:
                     self.run_job()
                 except SystemExit:
-                    tell("the Job fails with the former templates too: they are not the cause")
+                    tell("the Job also fails with the former templates, so this run's change is not the cause")
 
     @contextlib.contextmanager
     def lock(self):
@@ -175,7 +176,7 @@ class Generator:
                     if force:
                         tell(f"{key} in ConfigMap {self.templates} was changed by somebody else and stays")
                         continue
-                    tell(f"{key} in ConfigMap {self.templates} was changed meanwhile: nothing was done, run again")
+                    tell(f"{key} in ConfigMap {self.templates} {CHANGED}")
                     sys.exit(3)
                 changed[key] = (there, value)
                 if value is None:
@@ -229,7 +230,7 @@ class Generator:
         if job is None:
             over(f"Job {self.job} does not exist any more")
         if not ending(job) and not job["spec"].get("suspend"):
-            tell(f"waits for the present run of Job {self.job}")
+            tell(f"waiting for the current run of Job {self.job}")
             self.await_end(job["metadata"]["uid"])
 
     def run_job(self):
@@ -247,7 +248,7 @@ class Generator:
             command = ["delete", "job", short, "--namespace", space, "--ignore-not-found", "--wait=false"]
             run([*self.kubectl, *command])
             self.gone(uid)
-        tell(f"runs Job {self.job}")
+        tell(f"running Job {self.job}")
         uid = self.create()
         self.saved.unlink()
         began = time.monotonic()
@@ -365,12 +366,17 @@ def without_the_servers(job):
 
 
 def setting(text, name):
-    """The value of a setting of slurm.conf; None where it isn't set."""
-    for line in text.splitlines():
+    """The value of a setting of slurm.conf, as Slurm has it: the last line counts; None where it isn't set.
+
+    dws_on_csm/domain/slurm_conf.py reads slurm.conf, and its text is not for this Python. This function reads only what the Job has
+    made of lines that dws_on_csm wrote: it knows no escaped "#" and no continued line.
+    """
+    values = [None]
+    for line in text.split("\n"):
         key, equals, value = line.partition("#")[0].partition("=")
         if equals and key.strip().lower() == name.lower():
-            return value.strip().strip('"')
-    return None
+            values.append(value.strip().strip('"'))
+    return values[-1]
 
 
 def run(command, feed=""):

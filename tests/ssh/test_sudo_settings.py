@@ -144,7 +144,7 @@ def test_a_stopped_run_waits_for_no_trial(folder: Path, server: Server, connect:
         os.close(
             os.open(folder / "mnt/directory", os.O_WRONLY)
         )  # the directory is there again: the script runs, and ends
-        assert sum("while the run ends" in text for text in told.result(HANG)) == 3, told.result()
+        assert sum("while the run was stopping" in text for text in told.result(HANG)) == 3, told.result()
     assert ended < HANG / 2
 
 

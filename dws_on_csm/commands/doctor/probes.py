@@ -240,7 +240,7 @@ def _bare(text: str | None) -> str:
 
 # --- what is running on the master
 
-AT_WORK = f"""
+AT_WORK_SCRIPT = f"""
 cd {STATE} 2>/dev/null || exit 0
 {render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
 count
@@ -262,7 +262,7 @@ PROBES = Stage(
     (),
     (
         Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, have: ()),
-        Check("at-work", "master", lambda ctx: ShellLook(AT_WORK, parse_at_work), lambda ctx, have: ()),
+        Check("at-work", "master", lambda ctx: ShellLook(AT_WORK_SCRIPT, parse_at_work), lambda ctx, have: ()),
         cert_manager.CHECK,
         Check("workflows", "master", lambda ctx: ApiLook(workflows.read), judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),

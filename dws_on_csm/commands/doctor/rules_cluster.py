@@ -75,7 +75,7 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
         fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
         if readiness.accepted_available(ctx, have, want) in ctx.site.accept:
-            yield Finding("workers-few", text, "get another worker Ready; the pod starts there on its own")
+            yield Finding("workers-few", text, "make another worker Ready; the pod then starts there automatically")
         else:
             yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
 

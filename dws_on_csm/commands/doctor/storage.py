@@ -16,7 +16,7 @@ from dws_on_csm.stages.dws import storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 
 DAYS = 3
-"""Days of slurmctld's log that are searched: storage that was left is no fault that somebody can see to be gone."""
+"""Days of slurmctld's log that are searched. Nothing shows that such storage was freed, so the finding ends with its age."""
 
 MOST = 20
 """Workflows of the log that are reported."""

@@ -13,6 +13,9 @@ from dws_on_csm.domain import names
 NAME = "dws-on-csm-closed"
 PATH = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{NAME}"
 
+REMOVED_WORDS = "dws-is-being-removed.submit-again-later"
+"""What sbatch shows while DWS is closed to all jobs: the beginning of a webhook's name."""
+
 CONFIGURATION: Mapping[str, Any] = {
     "apiVersion": "admissionregistration.k8s.io/v1",
     "kind": "ValidatingWebhookConfiguration",
@@ -20,7 +23,7 @@ CONFIGURATION: Mapping[str, Any] = {
     "webhooks": [
         {
             # kubectl's words, which sbatch shows, have this name in them
-            "name": "dws-is-being-removed.submit-again-later.dws-on-csm.invalid",
+            "name": f"{REMOVED_WORDS}.dws-on-csm.invalid",
             "admissionReviewVersions": ["v1"],
             "clientConfig": {"service": {"namespace": names.NAMESPACE, "name": NAME, "path": "/"}},
             "failurePolicy": "Fail",

@@ -151,7 +151,10 @@ def registry_fix(site: Site, why: str) -> str:
     if "certificate" not in why:
         return cause
     place = f"/etc/containers/certs.d/{site.registry.host}/ca.crt"
-    return f"put the certificate of the CA that signed it (or itself, if it is self-signed) into {place} on the master; {cause}"
+    certificate = (
+        "the certificate of the CA that signed the registry's certificate (or that certificate, if it is self-signed)"
+    )
+    return f"put {certificate} into {place} on the master; {cause}"
 
 
 def _writable(site: Site, name: str) -> RunScript:

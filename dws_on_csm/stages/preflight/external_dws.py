@@ -45,7 +45,7 @@ def _why_not(program: Program | None) -> str:
 
 def _note(ctx: StepContext, have: External) -> str:
     pods = [f"{program['name']} {program['pods']}" for program in (have["controller"], have["webhook"]) if program]
-    return f"{external.version_text(have)}; ready pods: {', '.join(pods)}. Nothing of it is changed (dws: external)"
+    return f"{external.version_text(have)}; ready pods: {', '.join(pods)}. This tool does not change it (dws: external)"
 
 
 CHECK = Check(external.FACT.step, "master", lambda ctx: external.FACT.api(external.read), _judge, note=_note)

@@ -28,7 +28,7 @@ def _judge(ctx: StepContext, cluster: Value) -> Sequence[Finding]:
     if not cluster or not wanted or cluster in wanted:
         return ()
     right = ", ".join(sorted(wanted))
-    text = f"{ctx.host} submits jobs to the Slurm cluster {cluster}, and the controllers are those of {right}"
+    text = f"{ctx.host} submits jobs to the Slurm cluster {cluster}, but the controllers belong to {right}"
     fix = f"set test_job.host in the site file to a login host of {right}, or leave it out"
     return (Finding("test-host-cluster", text, fix),)
 

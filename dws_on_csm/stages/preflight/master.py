@@ -21,13 +21,13 @@ TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "po
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
 
 TOOLS_TO_DEPLOY = ("expr", "make", "podman", "python3-yaml", "which")
-"""Those that only the deployment of DWS needs."""
+"""What only the deployment of DWS needs, in the words of the look."""
 
 REQUIRED_KB = 2_000_000
 """Kilobytes of free disk space: the clone is 100 MB; images and podman's unpacked layers need several hundred more."""
 
 REQUIRED_KB_EXTERNAL = 100_000
-"""The same where somebody else deploys DWS: the plugin's clone is small, and this tool's records are."""
+"""The same where somebody else deploys DWS: the plugin's clone and this tool's records are small."""
 
 SKEW = 30.0
 """Seconds by which a host's clock may differ: a certificate is valid from the master's time on."""

@@ -146,8 +146,11 @@ def template_text(ctx: StepContext, template: str, model: str) -> str:
 
 
 def template_of_result(ctx: StepContext, *, on: bool) -> dict[str, str]:
-    """slurm.conf's template where the rendered slurm.conf is as wanted (with the burst buffer or without) and the template is not:
-    {"slurm.conf": as it shall be}; as it is otherwise, since slurmctld's restart goes with such a change."""
+    """The template of slurm.conf that this run writes, as {"slurm.conf": TEXT}; {} where no template is known.
+
+    If the rendered slurm.conf is already as wanted (`on`: with the burst buffer), the template is made to agree. Otherwise it
+    stays, because it changes together with slurmctld's restart.
+    """
     known, seen = templates.source(ctx), ctx.facts.on(templates.PLUGIN, ctx.host)
     if known is None or seen is None:
         return {}

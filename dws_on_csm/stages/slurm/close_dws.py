@@ -3,8 +3,8 @@
 Slurm's plugin creates a job's Workflow while sbatch waits, and refuses the job where it can't. So no job with #DW is accepted while
 DWS is closed, and the checks after this stage see all jobs that were accepted before. `last` reopens DWS.
 
-Where somebody else deploys DWS, others use it: it is closed to this site's jobs alone, also where a run that died leaves it closed.
-Those are Workflows with the plugin's label in this site's namespace, which no other Slurm can use: names of Workflows are
+Where somebody else deploys DWS, other Slurms use it. So DWS is closed only to this site's jobs, also if a run dies and leaves it
+closed. Those are Workflows with the plugin's label in this site's namespace, which no other Slurm can use: names of Workflows are
 numbers of jobs.
 """
 
@@ -81,7 +81,7 @@ _CLOSED = Step(
     _close,
     side_effect=lambda ctx, have, want: (
         "until this run ends, sbatch refuses jobs with #DW"
-        f' ("{closing.WORDS if ctx.site.external else "dws-is-being-removed.submit-again-later"}"); this run then checks'
+        f' ("{closing.WORDS if ctx.site.external else closing.REMOVED_WORDS}"); this run then checks'
         " Workflows and jobs once more"
     ),
     hint="Slurm keeps its burst buffer until DWS is closed to new jobs with #DW; run again to retry",

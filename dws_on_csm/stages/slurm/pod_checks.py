@@ -76,15 +76,15 @@ def _folder_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
 
 
 def _without_job(source: Generated) -> Finding:
-    text = f"ConfigMap {source['result']} seems to be rendered from ConfigMap {source['templates']}, but no Job mounts these"
-    text += " templates: what this run would change is lost when such a Job runs"
     if source["slurm_conf"] is None:
         text = (
             f"ConfigMap {source['templates']}, the site file's templates of {source['result']}, has no key slurm.conf"
         )
         return Finding("pod-generated", text, "correct `templates: NAMESPACE/NAME` of this pod in the site file")
-    fix = f"if a run of this tool was interrupted, `ls {STATE_FOLDER}/job.*.json` on the master shows the Job: create it with"
-    fix += " `kubectl create -f FILE`; otherwise set `job: NAMESPACE/NAME` of this pod in the site file"
+    text = f"ConfigMap {source['result']} seems to be rendered from ConfigMap {source['templates']}, but the Job that renders "
+    text += "it was not found; when it runs, it overwrites what this run changes"
+    fix = f"run `ls {STATE_FOLDER}/job.*.json` on the master: if it lists a file, an interrupted run left it, so run "
+    fix += "`kubectl create -f FILE`; otherwise set `job: NAMESPACE/NAME` of this pod in the site file"
     return Finding("pod-generated", text, fix)
 
 

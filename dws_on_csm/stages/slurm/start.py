@@ -60,9 +60,6 @@ class Start(TypedDict):
 
 START: Fact[Start] = Fact("preflight", "start")
 
-LIBRARY = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh")
-"""The templates that a script needs which asks whether slurmctld would start."""
-
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the check; `parse` says what it returns."""

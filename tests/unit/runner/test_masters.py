@@ -140,16 +140,16 @@ def test_only_the_master_with_the_records_may_change_a_site(site: Site, monkeypa
     assert why(used(site, "m2", down), Api(marked("m2-0")), monkeypatch) == ""
     text = why(used(site, "m2", down), Api(marked("m1-0")), monkeypatch)
     assert "on the disk of the master m1, and m2 does not have them. m1: no route to host. Run the same command" in text
-    assert "write `host: m2` alone" in text
+    assert "Write `host: m2` alone" in text
     text = why(used(site, "m2", down), Api(None), monkeypatch)
-    assert "m1 is the first master in hosts.yaml" in text and down in text and "put m2 first" in text
+    assert "m1, the first master in hosts.yaml, has to keep them" in text and down in text and "put m2 first" in text
     assert "of the master m2," in why(used(site, "m1"), Api(marked("m2-0")), monkeypatch)
     alone = replace(site, master=replace(site.master, listed=site.master.listed[:1]))
     assert why(alone, Api(marked("m2-0")), monkeypatch) == ""
     silent = ClusterError(503, "no answer")
     for name in ("m1", "m2"):
         text = why(used(site, name), Api(None, silent), monkeypatch)
-        assert "the API server does not answer: " in text and f"`host: {name}` alone" in text
+        assert "The API server does not answer (" in text and f"`host: {name}` alone" in text
     assert why(alone, Api(None, silent), monkeypatch) == ""
 
 

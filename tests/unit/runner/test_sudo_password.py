@@ -43,7 +43,7 @@ def test_it_runs_once_a_run_or_once_a_host(tmp_path: Path) -> None:
 def test_a_host_gets_nothing_but_an_account_into_the_command(tmp_path: Path, user: str) -> None:
     """What asks there may be something else than sudo."""
     question = Question("host1", user.format(tmp_path / "reached"))
-    with pytest.raises(SudoRefused, match="no account's name"):
+    with pytest.raises(SudoRefused, match="not the name of an account"):
         printed("sh -c 'echo %u'", question)
     assert not (tmp_path / "reached").exists()
     assert printed("echo %u", Question("host1", "svc.admin$")) == b"svc.admin$"

@@ -220,7 +220,7 @@ def test_hosts_whose_sudo_says_nothing_end_the_trials(clock: list[float]) -> Non
         password.get(sudo.Question(host, "me"))
         clock[0] += 60
         password.tried()
-    with pytest.raises(SudoRefused, match="sudo has not said on a, b whether it accepts the password"):
+    with pytest.raises(SudoRefused, match="sudo on a, b has not said whether it accepts the password"):
         password.get(sudo.Question("c", "me"))
 
 
@@ -241,9 +241,9 @@ def test_when_the_run_stops_nobody_waits_for_another_hosts_trial() -> None:
     thread.join(0.2)
     password.stop()
     thread.join(HANG)
-    assert ["while the run ends" in text for text in refused] == [True]
+    assert ["while the run was stopping" in text for text in refused] == [True]
     assert password.get(sudo.Question("a", "me")) is mine
-    with pytest.raises(SudoRefused, match="while the run ends"):
+    with pytest.raises(SudoRefused, match="while the run was stopping"):
         password.get(sudo.Question("a", "root"))
 
 

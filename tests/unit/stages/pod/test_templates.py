@@ -225,7 +225,11 @@ def test_a_job_that_fails_with_the_former_templates_too_is_said(site: Site) -> N
     """Then the change is not the cause."""
     site.change(how=["fails", "fails"])
     code, said = site.edit(ENABLE)
-    assert code == 1 and "they are not the cause" in said and site.data("services/templates") == {"slurm.conf": CONF}
+    assert (
+        code == 1
+        and "so this run's change is not the cause" in said
+        and site.data("services/templates") == {"slurm.conf": CONF}
+    )
 
 
 def test_a_job_that_cannot_start_is_left(site: Site) -> None:
@@ -239,7 +243,7 @@ def test_a_job_that_cannot_start_is_left(site: Site) -> None:
 def test_templates_that_were_changed_meanwhile_stay(site: Site) -> None:
     """Nothing is done, and nothing put back."""
     code, said = site.edit(edit({"slurm.conf": ("what was seen", "x")}))
-    assert code == 3 and "was changed meanwhile" in said and site.runs() == 0
+    assert code == 3 and "was changed by somebody else" in said and site.runs() == 0
 
 
 def test_another_writer_in_between_is_no_failure(site: Site) -> None:

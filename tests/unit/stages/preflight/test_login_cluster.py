@@ -31,7 +31,7 @@ def test_a_login_host_of_another_cluster_is_a_finding(tmp_path: Path, there: str
     assert isinstance(look, ShellLook) and "running_setting 30 ClusterName" in look.script and "as_user" in look.script
     findings = login_cluster.CHECK.judge(ctx, look.parse(there.encode()))
     assert [finding.name for finding in findings] == found
-    assert all("the Slurm cluster other, and the controllers are those of lab" in finding.text for finding in findings)
+    assert all("the Slurm cluster other, but the controllers belong to lab" in finding.text for finding in findings)
 
 
 def test_it_is_part_of_the_preflight_and_asks_no_controller(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from lab import cache
 
 SITE = load(DEFAULT)
 HOST = SITE.controllers[0].name
+LIBRARY = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh")
 TEXT = """\
 ClusterName=lab
 SlurmctldHost=ctl1
@@ -68,7 +69,7 @@ class Controller:
 
     def look(self, before: str = "") -> start.Start:
         """The check's result there."""
-        script = render.script(*start.LIBRARY, "controller/start.sh", folder="/trial", unit="slurmctld")
+        script = render.script(*LIBRARY, "controller/start.sh", folder="/trial", unit="slurmctld")
         return start.parse(self.run(script, before).encode())
 
 
@@ -156,7 +157,7 @@ def test_the_state_of_another_cluster(controller: Controller, recorded: str, lin
 
 def test_another_process_on_slurmctlds_port(tmp_path: Path) -> None:
     """It is named with its number; a port that nobody has is nobody's."""
-    script = render.script(*start.LIBRARY, folder=str(tmp_path), unit="no-such-unit") + "\nport_holder\n"
+    script = render.script(*LIBRARY, folder=str(tmp_path), unit="no-such-unit") + "\nport_holder\n"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (tmp_path / "slurm.conf").write_text(f"{TEXT}SlurmctldPort={port - 1}-{port}\n")
@@ -169,7 +170,7 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
     """From memory, with the files beside slurm.conf; slurm.conf itself stays as it was, and nothing is left."""
     (controller.work / "next").write_text(f"{TEXT}BurstBufferType=burst_buffer/lua\n")
     (controller.work / "typo").write_text(f"{TEXT}BurstBufferTyp=burst_buffer/lua\n")
-    fixed = render.script(*start.LIBRARY, folder="/trial", unit="slurmctld", state="/trial")
+    fixed = render.script(*LIBRARY, folder="/trial", unit="slurmctld", state="/trial")
     said = {
         name: controller.run(
             f"{fixed}\nslurm_path\nstart_problem /trial/{name}; ls /dev/shm | grep dws-on-csm || true", MUNGE
@@ -187,7 +188,7 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
 
 def test_a_pod_says_what_slurm_cannot_read(controller: Controller) -> None:
     """The script for a container gets the text in itself, ends with 9 where it cannot be read, and leaves nothing."""
-    fixed = render.script(*start.LIBRARY, "pod/pod_candidate.sh", folder="/trial", unit="slurmctld", state="/trial")
+    fixed = render.script(*LIBRARY, "pod/pod_candidate.sh", folder="/trial", unit="slurmctld", state="/trial")
 
     def tried(line: str) -> str:
         text = base64.b64encode(f"{TEXT}{line}\n".encode()).decode()
