@@ -52,8 +52,9 @@ def held(state: Path, who: str, process: object, run: str, left: int, identified
 
 
 def holding(who: str, process: object, run: str, left: int) -> str:
-    """The text of the holder's file."""
-    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{site_lock.BOOT.read_text().strip()} {up() + left}\n"
+    """The text of the holder's file. No lock ended before the start of its machine, which may be a minute ago."""
+    end = max(up() + left, 1)
+    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{site_lock.BOOT.read_text().strip()} {end}\n"
 
 
 def up() -> int:

@@ -415,7 +415,7 @@ def test_a_log_path_that_names_a_secret_file(hostile_host: Host) -> None:
     hostile_host.secret.write_text(f"fatal: {SECRET}")
     log = hostile_host.owned(hostile_host.etc / "log", "fatal: their own\n")
     script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
-    script += f'log_at=0\nsince=0\nsay() {{ echo "$*"; }}\n{words}\n'
+    script += f'work={hostile_host.top}\nlog_at=0\nsince=0\nsay() {{ echo "$*"; }}\n{words}\n'
     told = {one: hostile_host.run(f"{script}log={one}\nlast_words").stdout for one in (hostile_host.secret, log)}
     assert told == {hostile_host.secret: "", log: "  fatal: their own\n"}
 
