@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -22,6 +23,9 @@ from dws_on_csm.model.cluster_api import ClusterError
 
 ENTRY = "dws_on_csm.commands.repair"
 """What `fab` starts with: nobody imports it."""
+
+
+COUNT = itertools.count()
 
 
 @dataclass
@@ -91,9 +95,15 @@ def naming() -> Sequence[tuple[ModuleType, str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test runs here works in its own folder, not in the one that runs use on a true host."""
-    redirect(monkeypatch, tmp_path / "state")
+def nothing_of_this_machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a test runs here works in its own folder, not in the one that runs use on a true host.
+
+    It is in the test's tmp_path where it has one; most tests have none, and to make one takes longer than they do.
+    """
+    own = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    redirect(monkeypatch, own / "state" if own else tmp_path_factory.getbasetemp() / f"state-{next(COUNT)}")
 
 
 @pytest.fixture

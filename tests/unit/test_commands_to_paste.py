@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-PRODUCT = Path("dws_on_csm")
+from tests.unit import sources
+
 OUR_OWN = {
     ("commands/command_line.py", "names[0]"),  # what was typed, and is a task of ours
     ("commands/history/rollback.py", "complete[-1]"),  # a run's id, which has a form of its own
@@ -22,14 +22,14 @@ def subscripts_in_commands() -> Iterator[tuple[str, str]]:
 
     What hosts and the cluster answered is kept in such containers; attributes are the site file's and constants.
     """
-    for file in sorted(PRODUCT.rglob("*.py")):
-        for text in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.JoinedStr)):
+    for file, tree in sources.trees().items():
+        for text in (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)):
             inside = False
             for part in text.values:
                 if isinstance(part, ast.Constant):
                     inside ^= str(part.value).count("`") % 2 == 1
                 elif inside and isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Subscript):
-                    yield str(file.relative_to(PRODUCT)), ast.unparse(part.value)
+                    yield str(file.relative_to(sources.PRODUCT)), ast.unparse(part.value)
 
 
 def test_what_came_from_elsewhere_is_quoted() -> None:

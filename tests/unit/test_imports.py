@@ -3,15 +3,13 @@
 import ast
 
 from dws_on_csm.config.load import ROOT
+from tests.unit import sources
 
 
 def test_one_module_makes_connections() -> None:
     """A fabric.Connection is made in one module of the transport; repairs make one that is never opened, to read what `-H` says."""
     names = {
-        file.name
-        for file in (ROOT / "dws_on_csm").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Connection"
+        path.name for path, call in sources.calls() if isinstance(call.func, ast.Name) and call.func.id == "Connection"
     }
     assert names == {"fabric_link.py", "repair.py"}
 
@@ -20,14 +18,14 @@ def test_tests_use_what_modules_offer() -> None:
     """No test imports a private name, or takes one of a module: it holds what others may use, however a module is rewritten."""
     private = []
     for file in (ROOT / "tests").rglob("*.py"):
-        tree = ast.parse(file.read_text())
-        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
         ours = [node for node in imports if (node.module or "").partition(".")[0] in ("dws_on_csm", "lab", "docs")]
         modules = {alias.asname or alias.name for node in ours for alias in node.names}
         private += [alias.name for node in ours for alias in node.names if alias.name.startswith("_")]
         private += [
             f"{node.value.id}.{node.attr}"
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
             if node.attr.startswith("_") and not node.attr.startswith("__")
         ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from dws_on_csm.commands.command_line import EXIT_CODES
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.model import exit_codes
 from tasks import namespace
+from tests.unit.commands import ready_program
 
 BIN = Path(sys.executable).parent
 SITE = "master: {host: m.invalid}\ncontrollers: [{host: c.invalid}]\ntest_job: {user: joe}\n"
@@ -94,24 +97,65 @@ WRONG = (
 )
 
 
-def typed(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command line as a user types it; SITE, BROKEN and EMPTY stand for a site file, a wrong one, and no text."""
+def words_of(line: str, folder: Path) -> list[str]:
+    """A command line as a user types it; SITE, BROKEN and EMPTY stand for a site file, a wrong one, and no text."""
     (folder / "site.yaml").write_text(SITE)
     (folder / "broken.yaml").write_text(f"{SITE}bogus: 1\n")
     words = {"SITE": f"{folder}/site.yaml", "BROKEN": f"{folder}/broken.yaml", "EMPTY": ""}
     program, *rest = line.split()
-    command = [str(BIN / program), *(words.get(word, word) for word in rest)]
+    return [str(BIN / program), *(words.get(word, word) for word in rest)]
+
+
+def typed(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process that begins with it."""
+    command = words_of(line, folder)
     return subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
 
 
+Answers = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def ready() -> Iterator[subprocess.Popen[str]]:
+    """A process that runs command lines in forks of itself."""
+    command = [sys.executable, str(Path(ready_program.__file__))]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def answered(ready: subprocess.Popen[str], tmp_path: Path) -> Answers:
+    """Runs a command line, as `typed` does, in a fork of a process that has imported what programs begin with."""
+
+    def answer(line: str) -> subprocess.CompletedProcess[str]:
+        command, out, err = words_of(line, tmp_path), tmp_path / "out", tmp_path / "err"
+        assert ready.stdin and ready.stdout
+        ready.stdin.write(json.dumps({"argv": command, "out": str(out), "err": str(err)}) + "\n")
+        ready.stdin.flush()
+        code = int(ready.stdout.readline())
+        return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+
+    return answer
+
+
 @pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
-def test_a_wrong_command_line_ends_with_2(line: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_command_line_ends_with_2(line: str, message: str, answered: Answers) -> None:
     """Every wrong command, option, value and site file has exit code 2, no traceback, and a message that says what is wrong."""
-    ended = typed(line, tmp_path)
+    ended = answered(line)
     assert (ended.returncode, ended.stdout) == (exit_codes.USAGE, ""), ended.stderr
     assert message in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("line", ["invoke bogus", "fab bogus"])
+def test_a_fork_answers_as_a_process_of_its_own(line: str, answered: Answers, tmp_path: Path) -> None:
+    """So what holds for forks holds for users."""
+    mine, its = typed(line, tmp_path), answered(line)
+    assert (its.returncode, its.stdout, its.stderr) == (mine.returncode, mine.stdout, mine.stderr)
 
 
 @pytest.mark.parametrize("program", ["invoke", "python -m invoke"], ids=["setup's", "invoke's own"])
@@ -157,10 +201,10 @@ def test_an_install_with_plan_is_a_plan(tmp_path: Path) -> None:
     assert json.loads(ended.stdout.splitlines()[-1])["next"].startswith("invoke plan ")
 
 
-def test_the_site_file_is_checked_alone(tmp_path: Path) -> None:
+def test_the_site_file_is_checked_alone(answered: Answers) -> None:
     """`invoke check FILE`, or with --hosts, shows hosts and versions; the hosts of this file don't exist."""
     for line in ("invoke check SITE", "invoke check --hosts SITE"):
-        ended = typed(line, tmp_path)
+        ended = answered(line)
         assert (ended.returncode, ended.stderr) == (0, "")
         for words in ("site.yaml has no mistakes; no host was contacted", "m.invalid", "c.invalid", "0.0.20", "of joe"):
             assert words in ended.stdout
@@ -204,23 +248,23 @@ def test_a_shell_completes_half_an_option(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stderr) == (0, "") and "--orphans" in ended.stdout.split()
 
 
-def test_a_bundle_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_be_used_is_refused(answered: Answers) -> None:
     """A finding has exit code 3, whichever command reports it."""
     for line in (
         "install --hosts SITE --bundle /nonexistent",
         "plan --hosts SITE --bundle /nonexistent",
         "bundle.show /nonexistent",
     ):
-        ended = typed(f"invoke {line}", tmp_path)
+        ended = answered(f"invoke {line}")
         assert ended.returncode == exit_codes.REFUSED and "bundle-unreadable" in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize(
     "line", ["invoke plan --help", "invoke bundle.show --help", "fab repair --help", "invoke --help certs.rotate"]
 )
-def test_the_help_shows_the_exit_codes(line: str, tmp_path: Path) -> None:
+def test_the_help_shows_the_exit_codes(line: str, answered: Answers) -> None:
     """Each command's help lists them; a required argument may be missing there."""
-    ended = typed(line, tmp_path)
+    ended = answered(line)
     assert ended.returncode == 0 and " ".join(EXIT_CODES.split()) in " ".join(ended.stdout.split()), ended.stderr
 
 
@@ -248,7 +292,7 @@ def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("line", ["invoke certs --help", "invoke certs.show --help", "invoke bundle.make --help"])
-def test_a_command_works_by_each_of_its_names(line: str, tmp_path: Path) -> None:
+def test_a_command_works_by_each_of_its_names(line: str, answered: Answers) -> None:
     """Also by the name of its group: `invoke certs` shows the certificates."""
-    done = typed(line, tmp_path)
+    done = answered(line)
     assert done.returncode == 0 and "--hosts" in done.stdout, done

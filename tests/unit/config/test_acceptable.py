@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from dws_on_csm.config import acceptable
+from dws_on_csm.config.load import ROOT
 from dws_on_csm.domain import compatibility
 from dws_on_csm.stages.dws import in_use
-
-FABFILE = Path(acceptable.__file__).parents[1]
+from tests.unit import sources
 
 MADE = {
     "workflow-{fate}": [f"workflow-{fate}" for fate in in_use.FIXES],
@@ -28,21 +27,20 @@ MADE = {
 """The source text of a name that is put together -> the names that it makes."""
 
 
-def _names() -> Iterator[str]:
+def finding_names() -> Iterator[str]:
     """The names of all findings in the source."""
-    for path in FABFILE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Finding" and node.args:
-                name = node.args[0]
-                text = ast.unparse(name).removeprefix("f").strip("'\"")
-                yield from MADE.get(text, [text]) if not isinstance(name, ast.Starred) else ()
+    for _, call in sources.calls():
+        if sources.called(call) == "Finding" and call.args:
+            name = call.args[0]
+            text = ast.unparse(name).removeprefix("f").strip("'\"")
+            yield from MADE.get(text, [text]) if not isinstance(name, ast.Starred) else ()
 
 
 def test_every_finding_is_listed_as_acceptable_or_not() -> None:
     """A new finding is in one of the tables of dws_on_csm/config/acceptable.py, with the reason."""
     known = {*acceptable.ACCEPTABLE, *acceptable.WHY_NOT, "nobody-signs"}
-    assert set(_names()) - known == set(), "add these to dws_on_csm/config/acceptable.py: ACCEPTABLE or _REASONS"
-    assert known - set(_names()) <= {"nobody-signs"}, "no finding has these names any more"
+    assert set(finding_names()) - known == set(), "add these to dws_on_csm/config/acceptable.py: ACCEPTABLE or _REASONS"
+    assert known - set(finding_names()) <= {"nobody-signs"}, "no finding has these names any more"
     assert not acceptable.ACCEPTABLE.keys() & acceptable.WHY_NOT.keys()
 
 
@@ -56,9 +54,7 @@ def test_the_reason_is_reported(name: str) -> None:
 
 def test_the_page_lists_what_can_be_accepted() -> None:
     """docs/install.md has all of these names, with the same sentences, and no other."""
-    rows = re.findall(
-        r"^\| `([a-z0-9.-]+)` \| (.*) \|$", (FABFILE.parent / "docs" / "install.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `([a-z0-9.-]+)` \| (.*) \|$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE)
     assert dict(rows) == dict(acceptable.ACCEPTABLE)
 
 

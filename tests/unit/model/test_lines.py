@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dws_on_csm.config.load import ROOT
 from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs, parse_record
 from dws_on_csm.model.step import Value
 from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.preflight import writable_folders
 from dws_on_csm.stages.slurm import controller, plugin, slurmctld
-from tests.unit import steps
+from tests.unit import sources, steps
 
 ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """The other line ends of str.splitlines(), besides a newline."""
@@ -55,8 +53,8 @@ def test_nothing_that_hosts_print_is_split_otherwise() -> None:
     """Only the modules above use it, for texts for people."""
     found = {
         file.name
-        for file in (ROOT / "dws_on_csm").rglob("*.py")
-        for node in ast.walk(ast.parse(Path(file).read_text()))
+        for file, tree in sources.trees().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "splitlines"
     }
     assert found == set(FOR_PEOPLE)

@@ -10,6 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -61,6 +62,7 @@ class Api:
             raise ClusterError(error.code, json.loads(error.read())["message"]) from error
 
 
+@cache
 def rendered() -> dict[str, dict[str, Any]]:
     """Label -> manifest of the Deployments and some other objects of the fake DWS, as the stage wants them."""
     tree = upstream_fakes.UPSTREAM / "dws/config/csm"
@@ -71,7 +73,6 @@ def rendered() -> dict[str, dict[str, Any]]:
     return {manifests.label(item): item for item in yaml.safe_load_all(text) if item["kind"] in kinds}
 
 
-MANIFESTS = rendered()
 WEBHOOK, CONTROLLER = f"Deployment {names.WEBHOOK}", f"Deployment {names.CONTROLLER}"
 
 
@@ -91,14 +92,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster,
 def deploy(cluster: Cluster) -> None:
     """What `make deploy` does with the manifests, from nothing."""
     cluster.kubectl("-n", names.NAMESPACE, "delete", "deployment", "--all", "--wait")
-    applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(MANIFESTS.values()))
+    applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rendered().values()))
     assert applied.returncode == 0, applied.stderr
 
 
 def states(cluster: Cluster) -> dict[str, manifest_comparison.ObjectState]:
     """The objects as the step sees them."""
     api: Any = Api(cluster)
-    return {label: manifest_comparison.compare(api, manifest) for label, manifest in MANIFESTS.items()}
+    return {label: manifest_comparison.compare(api, manifest) for label, manifest in rendered().items()}
 
 
 def containers(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,11 +161,11 @@ def test_what_admission_does_is_no_difference(
     deploy(server)
     webhook.dry.clear()
     before = server.kubectl("-n", names.NAMESPACE, "get", "deployments", "-o", "yaml").stdout
-    assert states(server) == {label: {"state": "as rendered", "refused": "", "updated": ""} for label in MANIFESTS}
+    assert states(server) == {label: {"state": "as rendered", "refused": "", "updated": ""} for label in rendered()}
     assert webhook.dry and all(webhook.dry)
     assert server.kubectl("-n", names.NAMESPACE, "get", "deployments", "-o", "yaml").stdout == before
     assert installed.read(Api(server))["tag"] == "0.0.20"  # type: ignore[arg-type]
-    again = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(MANIFESTS.values()))
+    again = server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rendered().values()))
     assert again.returncode == 0
     assert {state["state"] for state in states(server).values()} == {"as rendered"}
 
@@ -259,7 +260,7 @@ def test_a_manifest_that_somebody_else_applied_is_a_difference(cluster: tuple[Cl
     server, webhook = cluster
     webhook.policy = None
     deploy(server)
-    other = copy.deepcopy(MANIFESTS[WEBHOOK])
+    other = copy.deepcopy(rendered()[WEBHOOK])
     containers(other)[0]["image"] = "registry.local/other:1"
     assert server.kubectl("apply", "-f", "-", stdin=json.dumps(other)).returncode == 0
     assert states(server)[WEBHOOK]["state"].startswith(manifest_comparison.TEMPLATE)
