@@ -266,6 +266,7 @@ def verify(
 UNDEPLOY = {
     "slurm": "first remove the plugin, its kubeconfig and BurstBufferType from the controllers (dws: external: always)",
     "rbac": "finally, remove the plugin's ClusterRole and ClusterRoleBinding (dws: external: always, but only this site's rights)",
+    "keep-dws": "remove only what this Slurm cluster has; DWS stays for others that use it (dws: external: always)",
     "orphans": "delete orphaned Workflows, whose jobs have ended",
     "all-jobs": "refuse while any job is in Slurm, even one without a burst buffer",
     "plan": "show what would be removed; change nothing (also --check, --dry-run)",
@@ -283,6 +284,7 @@ def undeploy(
     limit: str | None = None,
     slurm: bool = False,
     rbac: bool = False,
+    keep_dws: bool = False,
     orphans: bool = False,
     all_jobs: bool = False,
     json: bool = False,
@@ -301,8 +303,12 @@ def undeploy(
     from dws_on_csm.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
-    words = [*(f"--{name.replace('_', '-')}" for name, on in given.items() if on), *deleting]
-    if site.external:
+    options_given = {**given, "keep_dws": keep_dws}
+    words = [*(f"--{name.replace('_', '-')}" for name, on in options_given.items() if on), *deleting]
+    if keep_dws and not site.external:
+        site = procedure.kept(site)
+        stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external("--keep-dws")
+    elif site.external:
         stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external()
     else:
         stages, (done, right) = procedure.stages(**given), procedure.endings(slurm)

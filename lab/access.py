@@ -1,9 +1,16 @@
 """How to reach a lab's hosts: ssh_config, known_hosts, and the site file that `invoke install --hosts` takes."""
 
+from typing import Any
+
 import yaml
 
 from lab import keys, slurm_pod
 from lab.model import Lab
+
+SECOND = "hosts-second.yaml"
+"""The site file of the second Slurm cluster."""
+SECOND_NAMESPACE = "second-slurm"
+"""The namespace of the second Slurm cluster's Workflows; no host of the lab makes it."""
 
 
 def write(lab: Lab) -> None:
@@ -12,6 +19,8 @@ def write(lab: Lab) -> None:
     (lab.state / "ssh_config").write_text(ssh_config(lab))
     (lab.state / "known_hosts").write_text(known_hosts(lab))
     (lab.state / "hosts.yaml").write_text(site_file(lab))
+    if lab.role("slurm"):
+        (lab.state / SECOND).write_text(second_site_file(lab))
 
 
 def ssh_config(lab: Lab) -> str:
@@ -38,10 +47,20 @@ def known_hosts(lab: Lab) -> str:
 def site_file(lab: Lab) -> str:
     """The lab's site file. Keys that are not in it have the default."""
     hosts = [{"host": host.name} for host in lab.role("controller")]
+    controllers = [{"pod": pod} for pod in slurm_pod.pods(lab)] if lab.options.in_pods else hosts
+    return _site(lab, {"controllers": controllers, "computes": {"hosts": "nid[000001-000002]"}})
+
+
+def second_site_file(lab: Lab) -> str:
+    """The site file of the second Slurm cluster: other controllers, name and namespace, and the same master."""
+    access = {"common_name": "slurm-dws-second", "namespace": SECOND_NAMESPACE, "create_namespace": True}
+    return _site(lab, {"controllers": [{"host": host.name} for host in lab.role("slurm")], "access": access})
+
+
+def _site(lab: Lab, slurm: dict[str, Any]) -> str:
     site = {
         "master": {"host": lab.role("master")[0].name},
-        "controllers": [{"pod": pod} for pod in slurm_pod.pods(lab)] if lab.options.in_pods else hosts,
-        "computes": {"hosts": "nid[000001-000002]"},
+        **slurm,
         "ssh": {"config": "ssh_config", "user": "root"},
         "test_job": {"user": "joe", "partition": "work"},
         # A complete site on one machine, which may be busy with another lab.

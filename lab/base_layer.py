@@ -50,9 +50,9 @@ def write_layer(lab: Lab, host: Host, layer: Layer) -> None:
 
 
 def hosts_file(lab: Lab) -> str:
-    """/etc/hosts: all hosts of the lab, and the names that its upstream answers for."""
+    """/etc/hosts: all hosts that the lab has or may get, and the names that its upstream answers for."""
     (upstream,) = lab.role("upstream")
-    lines = [f"{host.address} {host.name}" for host in lab.hosts]
+    lines = [f"{host.address} {host.name}" for host in lab.with_second.hosts]
     return "\n".join(["127.0.0.1 localhost", *lines, f"{upstream.address} {' '.join(UPSTREAM_NAMES)}", ""])
 
 

@@ -24,7 +24,12 @@ from lab.layer import Layer
 from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
-SHARED = {"master": ("kubernetes", "kubectl"), "worker": ("kubernetes", "kubectl"), "controller": ("kubectl",)}
+SHARED = {
+    "master": ("kubernetes", "kubectl"),
+    "worker": ("kubernetes", "kubectl"),
+    "controller": ("kubectl",),
+    "slurm": ("kubectl",),
+}
 
 
 def build(lab: Lab, announce: Announce) -> None:
@@ -49,11 +54,22 @@ def write(lab: Lab, announce: Announce) -> None:
     kubernetes.write_kubectl(lab.state / "layers/kubectl")
     cluster = kubernetes.new_keys()
     for host in lab.hosts:
-        folder = lab.folder(host) / "layer"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _write_own(lab, host, Layer(folder, root(lab, host, announce)), cluster, announce)
+        _write_own(lab, host, _empty(lab, host, announce), cluster, announce)
     _write_admin(lab, cluster)
+
+
+def write_slurm(lab: Lab, host: Host, announce: Announce) -> None:
+    """Write the layer of one Slurm host again, beside those of a lab that runs."""
+    layer = _empty(lab, host, announce)
+    base_layer.write_layer(lab, host, layer)
+    slurm.write_layer(lab, host, layer.folder)
+
+
+def _empty(lab: Lab, host: Host, announce: Announce) -> Layer:
+    folder = lab.folder(host) / "layer"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return Layer(folder, root(lab, host, announce))
 
 
 def stack(lab: Lab, host: Host) -> list[Path]:

@@ -74,12 +74,27 @@ def down(lab: Lab) -> None:
     """Remove the lab completely: no process, device, control group, mount or file of it stays on this machine."""
     with registry.locked(lab.state):
         if not network.other(lab):  # else what goes by the network's number is another lab's
-            each(lab.hosts, lambda host: machine.kill(lab, host))
+            each(lab.with_second.hosts, lambda host: machine.kill(lab, host))
             cgroups.remove(lab)
             network.remove(lab)  # last: from here on the lab's number is free for another one
         if lab.state.exists():
             shutil.rmtree(lab.state)
         registry.release(lab)
+
+
+def add_second(lab: Lab, announce: Announce) -> Lab:
+    """Boot a second Slurm cluster, new, beside a lab that is up; return the lab with it. A reset and a down end it."""
+    both = lab.with_second
+    with registry.locked(lab.state):
+        for host in both.role("slurm"):
+            machine.kill(both, host)
+            machine.forget(both, host)
+            layers.write_slurm(both, host, announce)
+            access.write(both)
+            machine.wait_for_ssh(both, {host: machine.boot(both, host, layers.stack(both, host))})
+        slurm.settle(both)
+        announce("the second Slurm cluster responds")
+    return both
 
 
 def current(lab: Lab) -> bool:
@@ -102,7 +117,7 @@ def each(hosts: Sequence[Host], act: Callable[[Host], T]) -> list[T]:
 
 def _begin(lab: Lab, announce: Announce) -> None:
     """From nothing, or from what an interrupted run left, to a site with its snapshot."""
-    each(lab.hosts, lambda host: machine.kill(lab, host))
+    each(lab.with_second.hosts, lambda host: machine.kill(lab, host))
     shutil.rmtree(lab.state / "consoles", ignore_errors=True)
     (lab.state / "stamp").write_text(_stamp())
     layers.write(lab, announce)
@@ -120,7 +135,7 @@ def _stamp() -> str:
 
 def _reset(lab: Lab, announce: Announce) -> None:
     (lab.state / "resetting").touch()
-    each(lab.hosts, lambda host: machine.kill(lab, host))
+    each(lab.with_second.hosts, lambda host: machine.kill(lab, host))
     snapshot.restore_shared(lab)
     each(lab.hosts, lambda host: snapshot.restore(lab, host))
     _start(lab, lab.hosts, announce)

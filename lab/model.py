@@ -1,11 +1,11 @@
 """What a lab is: its hosts, their addresses, where its state lies. Everything else in this package takes a Lab."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 Csm = Literal["", "helm", "operator"]
-Role = Literal["master", "worker", "registry", "upstream", "controller", "compute"]
+Role = Literal["master", "worker", "registry", "upstream", "controller", "compute", "slurm"]
 
 # The last number of each host's address; it is also in its MAC address and in the name of its veth device.
 SITE: tuple[tuple[str, Role, int], ...] = (
@@ -20,6 +20,11 @@ SITE: tuple[tuple[str, Role, int], ...] = (
     ("nid000001", "compute", 31),
     ("nid000002", "compute", 32),
 )
+SECOND: tuple[str, Role, int] = (
+    "slurm2",
+    "slurm",
+    41,
+)  # all of the second Slurm cluster: slurmctld and slurmd on one host
 POD_HOSTS = ("ncn-w001", "ncn-w002")  # where the pods of slurmctld and of its backup run, in the hosts' network
 UPSTREAM_NAMES = ("github.com", "raw.githubusercontent.com", "ghcr.io", "gcr.io", "quay.io")
 
@@ -41,7 +46,7 @@ class Host:
     @property
     def runs_slurm(self) -> bool:
         """Whether slurmctld or slurmd runs here: such a host stands on the Debian root of the Slurm hosts."""
-        return self.role in ("controller", "compute")
+        return self.role in ("controller", "compute", "slurm")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Options:
     old_api: bool = True  # whether cert-manager serves more than v1
     slurmctld_pod: bool = False  # whether slurmctld runs in a pod instead of on hosts of its own
     csm: Csm = ""  # slurmctld and its backup in pods, /etc/slurm generated, as a chart or an operator has it
+    slurm_clusters: int = 1  # 2: another Slurm cluster, on a host of its own
 
     @property
     def in_pods(self) -> bool:
@@ -85,7 +91,13 @@ class Lab:
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, in the order of their addresses; controllers only where slurmctld runs in no pod."""
         site = [entry for entry in SITE if entry[1] != "controller" or not self.options.in_pods]
+        site += [SECOND] if self.options.slurm_clusters > 1 else []
         return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in site)
+
+    @property
+    def with_second(self) -> "Lab":
+        """This lab with its second Slurm cluster, which it may have or get."""
+        return replace(self, options=replace(self.options, slurm_clusters=2))
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError names those that exist."""

@@ -25,6 +25,7 @@ MASKED = (
 )
 # After failed logins, Debian 13's sshd rejects an address for a while; tests on a lab try such logins.
 SSHD_OPTIONS = 'SSHD_OPTS="-o PerSourcePenalties=no"\n'
+DAEMONS = {"controller": ("slurmctld",), "compute": ("slurmd",), "slurm": ("slurmctld", "slurmd")}
 REBUILD = FILES / "rebuild-burst-buffer-lua"
 REBUILD_DEADLINE = 900.0  # seconds; it takes 30 on two cores
 
@@ -61,18 +62,20 @@ def _rebuild_plugin(into: Path, scratch: Path) -> None:
 def write_layer(lab: Lab, host: Host, folder: Path) -> None:
     """Writes into its layer what makes `host` a controller or a compute node: configuration, munge key, units enabled.
 
-    slurm.conf and nodes.conf are the same on all of them. The root may be another than root()'s: owners are looked up
-    in its passwd, and LookupError says which account it lacks; what it has in /etc/slurm itself stays.
+    slurm.conf, nodes.conf and the munge key are the same on all hosts of a Slurm cluster. The root may be another than root()'s:
+    owners are looked up in its passwd, and LookupError says which account it lacks; what it has in /etc/slurm itself stays.
     """
     layer = Layer(folder, lab.options.slurm_root or root())
-    layer.tree("slurm", _values(lab))
+    second = host.role == "slurm"
+    layer.tree("slurm", _second_values(host) if second else _values(lab))
     _leave_to_root(layer, configuration(lab))
     if lab.options.csm and host.role == "compute":
         _fetched(lab, layer)
     if host in lab.role("controller")[1:]:
         layer.tree("slurm-backup", {})
-    layer.put("/etc/munge/munge.key", munge_key(lab), 0o400, account(layer, "munge"))
-    layer.enable("munge.service", "slurmctld.service" if host.role == "controller" else "slurmd.service")
+    key = munge_key(lab, "munge2.key") if second else munge_key(lab)
+    layer.put("/etc/munge/munge.key", key, 0o400, account(layer, "munge"))
+    layer.enable("munge.service", *(f"{daemon}.service" for daemon in DAEMONS[host.role]))
 
 
 def _leave_to_root(layer: Layer, names: Iterable[str]) -> None:
@@ -89,9 +92,9 @@ def _fetched(lab: Lab, layer: Layer) -> None:
     layer.tree("slurmd-configless", {"SERVERS": ",".join(host.name for host in lab.slurmctlds)})
 
 
-def munge_key(lab: Lab) -> bytes:
-    """The key by which the lab's munge daemons trust each other."""
-    return keys.kept(lab.state / "secrets" / "munge.key", lambda: secrets.token_bytes(128))
+def munge_key(lab: Lab, name: str = "munge.key") -> bytes:
+    """The key by which the munge daemons of one of the lab's Slurm clusters trust each other."""
+    return keys.kept(lab.state / "secrets" / name, lambda: secrets.token_bytes(128))
 
 
 def configuration(lab: Lab) -> dict[str, str]:
@@ -103,10 +106,17 @@ def _values(lab: Lab) -> dict[str, str]:
     """What slurm.conf has for slurmctld on hosts, or in a pod, which logs to its standard error."""
     nodes = CSM_NODES if lab.options.csm else HOST_NODES
     log = POD_LOG if lab.options.in_pods else HOST_LOG
+    common = {"CLUSTER": "lab", "COMPUTES": "nid[000001-000002]", "LOG": log, "NODES": nodes}
     if lab.options.slurmctld_pod:
-        return {"CONTROLLERS": POD_LINE.format(lab.slurmctlds[0].name), "LOG": log, "NODES": nodes}
+        return {"CONTROLLERS": POD_LINE.format(lab.slurmctlds[0].name), **common}
     primary, backup = lab.slurmctlds
-    return {"CONTROLLERS": HOST_LINES.format(primary.name, backup.name), "LOG": log, "NODES": nodes}
+    return {"CONTROLLERS": HOST_LINES.format(primary.name, backup.name), **common}
+
+
+def _second_values(host: Host) -> dict[str, str]:
+    """What slurm.conf of the second Slurm cluster has, which is all on one host."""
+    line = f"SlurmctldHost={host.name}"
+    return {"CLUSTER": "second", "COMPUTES": host.name, "CONTROLLERS": line, "LOG": HOST_LOG, "NODES": HOST_NODES}
 
 
 HOST_LINES = """SlurmctldHost={}     # primary
@@ -131,20 +141,26 @@ def account(layer: Layer, name: str) -> tuple[int, int]:
 
 
 def settle(lab: Lab, deadline: float = 180) -> None:
-    """Return when every slurmctld answers and both nodes are idle. TimeoutError shows Slurm's answer.
+    """Return when every slurmctld answers and all nodes are idle. TimeoutError shows Slurm's answer.
 
     A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
     """
-    until, asked = time.monotonic() + deadline, lab.role("compute")[0]
-    while not settled(answer := _state(lab, asked), len(lab.slurmctlds)):
+    until, nodes = time.monotonic() + deadline, lab.role("compute")
+    _settle(lab, nodes[0], len(lab.slurmctlds), len(nodes), until)
+    for host in lab.role("slurm"):
+        _settle(lab, host, 1, 1, until)
+
+
+def _settle(lab: Lab, asked: Host, slurmctlds: int, nodes: int, until: float) -> None:
+    while not settled(answer := _state(lab, asked), slurmctlds, nodes):
         if time.monotonic() > until:
-            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; on {asked.name} it says:\n{answer}")
+            raise TimeoutError(f"Slurm was not ready in time; on {asked.name} it says:\n{answer}")
         time.sleep(0.2)
 
 
-def settled(answer: str, slurmctlds: int) -> bool:
-    """Whether what `scontrol ping; sinfo -h -N -o %t` printed is a ready site's: every slurmctld UP, both nodes idle."""
-    return answer.count(" is UP") == slurmctlds and answer.splitlines()[-2:] == ["idle", "idle"]
+def settled(answer: str, slurmctlds: int, nodes: int = 2) -> bool:
+    """Whether what `scontrol ping; sinfo -h -N -o %t` printed is a ready site's: every slurmctld UP, all nodes idle."""
+    return answer.count(" is UP") == slurmctlds and answer.splitlines()[-nodes:] == ["idle"] * nodes
 
 
 def _state(lab: Lab, asked: Host) -> str:

@@ -22,6 +22,7 @@ UP_HELP = {
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
     "old_api": "--no-old-api: a cert-manager that serves only v1, as 1.6 and newer do",
     "csm": "Slurm as CSM has it: in pods, its configuration generated. --csm: by a chart; --csm=operator: by an operator",
+    "slurm_clusters": "2: another Slurm cluster beside the first one, all on the host slurm2, with a site file of its own",
     "slurmctld_pod": "slurmctld in a pod (namespace user, label app=slurmctld) in place of the hosts slurmctl1 and 2",
 }
 
@@ -36,18 +37,23 @@ def up(
     old_api: bool = True,
     slurmctld_pod: bool = False,
     csm: str | bool = "",
+    slurm_clusters: int = 1,
 ) -> None:
     """Boot the cluster in a box, from any earlier state."""
-    from lab import lifecycle, registry, requirements
+    from lab import access, lifecycle, registry, requirements
     from lab.model import Options
 
     roots = _path(dws_repo), _path(plugin_repo), image_files(image or []), _path(slurm_root)
     with errors("lab.up"):
         requirements.programs_of_packages(announce := clock())
-        lab = registry.create(name, Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod)))
+        lab = registry.create(
+            name, Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod), _clusters(slurm_clusters))
+        )
         lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
         print(f"The lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
+        if lab.role("slurm"):
+            print(f"The second Slurm cluster has a site file of its own, {shown}/{access.SECOND}")
 
 
 def build(c: Context, name: str = "") -> None:
@@ -147,6 +153,12 @@ def _csm(given: str | bool, slurmctld_pod: bool) -> Csm:
             "--csm and --slurmctld-pod exclude each other: with --csm, slurmctld and its backup run in pods", code=2
         )
     return cast(Csm, flavour)
+
+
+def _clusters(given: int) -> int:
+    if given not in (1, 2):
+        raise Exit(f"--slurm-clusters {given}: expected 1 or 2", code=2)
+    return given
 
 
 def image_files(given: list[str]) -> tuple[tuple[str, Path], ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from dws_on_csm.config.site import Site
@@ -24,7 +25,7 @@ from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.connections import Sessions, connect
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages import jobs
-from dws_on_csm.stages.dws import installed, orphan_by_name, storage_drivers, workflows
+from dws_on_csm.stages.dws import installed, orphan_by_name, slurm_clusters, storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Jobs
 
@@ -95,8 +96,18 @@ def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int
     if as_json:
         console.records(workflow_records(listed, seen, fates, others))
     else:
-        printed(workflow_rows(site, listed, seen, fates, others, crd is not None))
+        printed(workflow_rows(site, listed, seen, fates, others, crd is not None, _clusters(site, cluster)))
     return CONVERGED
+
+
+def _clusters(site: Site, cluster: Cluster) -> dict[str, str]:
+    """Namespace -> the other Slurm cluster whose Workflows are there."""
+    entries = slurm_clusters.read_entries(cluster).values()
+    return {
+        entry["namespace"]: entry["cluster"] or entry["user"]
+        for entry in entries
+        if entry["namespace"] != site.access.namespace
+    }
 
 
 def namesakes(crds: Sequence[str]) -> list[str]:
@@ -126,9 +137,10 @@ def _jobs(site: Site, sessions: Sessions, listed: Sequence[Workflow]) -> Jobs:
     return nothing
 
 
-def _cells(workflow: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
+def _cells(workflow: Workflow, seen: Jobs, fate: Fate, clusters: Mapping[str, str]) -> tuple[str, ...]:
     job = seen["jobs"].get(workflow["job"])
     state = workflow["state"] or "-"
+    other = clusters.get(workflow["namespace"], "") if fate == "foreign" else ""
     return (
         workflows.label(workflow),
         workflow["job"] or "-",
@@ -138,16 +150,22 @@ def _cells(workflow: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
         "yes" if workflow["ready"] else "no",
         workflow["status"] or "-",
         workflows.age(seen["now"] - workflow["created"]) if seen["now"] else "-",
-        NOTES.get(fate, ""),
+        f"of Slurm cluster {other}" if other else NOTES.get(fate, ""),
     )
 
 
 def workflow_rows(
-    site: Site, listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], has_crd: bool
+    site: Site,
+    listed: Sequence[Workflow],
+    seen: Jobs,
+    fates: Sequence[Fate],
+    others: Sequence[str],
+    has_crd: bool,
+    clusters: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Row]:
-    """The table of Workflows, in rows."""
+    """The table of Workflows, in rows. `clusters`: namespace -> the other Slurm cluster whose Workflows are there."""
     if listed:
-        cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
+        cells = [_cells(workflow, seen, fate, clusters) for workflow, fate in zip(listed, fates, strict=True)]
         head, *body = tables.rows((COLUMNS, *cells), "")
         yield head
         for row, workflow, fate in zip(body, listed, fates, strict=True):

@@ -24,8 +24,10 @@ ACCEPTABLE: Mapping[str, str] = {
     "image-differs": "you pushed that image yourself",
     "kubernetes-too-old": "you want to try an untested version. If the cluster rejects something, the stage deploy shows it",
     "master-file-open": "you trust everybody who can write it as you trust root on the master",
+    "namespace-shared": "the numbers of their jobs are never the same (FirstJobId and MaxJobId in both slurm.confs)",
     "objects-differ": "you changed them yourself",
     "orphan": "you do not mind the orphaned Workflow: it takes up its name and nothing else",
+    "other-slurm-breaks": "you run `invoke install` with that Slurm's site file right after; until then its #DW jobs are refused",
     "other-version": "that version is installed on purpose",
     "owners-unknown": "you checked that no object of that kind belongs to an object of DWS",
     "plugin-clone": "you do not need the clone: the installed plugin does not use it",
@@ -49,13 +51,13 @@ ACCEPTABLE: Mapping[str, str] = {
 _REASONS: Mapping[str, str] = {
     "data of users or of jobs would be lost": """
         pod-state-lost workflow-live workflow-ending workflow-orphan workflow-lost workflow-foreign workflow-at-work
-        dws-shared workflow-ambiguous workflows-in-old-namespace workflows-more
+        dws-shared controller-name-shared workflow-ambiguous workflows-in-old-namespace workflows-more
         job-in-slurm jobs-more jobs-unknown storage-persistent
         storage-in-use storage-unknown-kind storage-not-agreed storage-owned
     """,
     "unauthorized users may have, or get, rights in the cluster": """
         binding-former burst-buffer-conf-mode certificate-foreign kubeconfig-ca kubeconfig-open name-in-use
-        name-revoked name-unknown other-name plugin-mode role-too-wide slurm-conf-secret token-beside-certificate
+        name-revoked name-shared name-unknown other-name plugin-mode role-too-wide slurm-conf-secret token-beside-certificate
     """,
     "root would run untrusted code": "commit-differs digest-differs slurm-user-open workarea-not-roots",
     "changes by others would be lost": """

@@ -14,6 +14,12 @@ VERBS = ("create", "get", "patch", "delete")
 """What the plugin does with Workflows: apply (get, create, patch), read, set the wanted state, delete."""
 
 
+def subject_name(subject: Mapping[str, Any]) -> str:
+    """A subject of a binding as "User slurm-dws"."""
+    name = f"{subject['namespace']}/{subject['name']}" if "namespace" in subject else subject["name"]
+    return f"{subject['kind']} {name}"
+
+
 def lacking(rules: Rules) -> list[str]:
     """The verbs that the plugin needs on Workflows and the rules do not allow."""
     return [verb for verb in VERBS if not any(_allows(rule, verb) for rule in rules or ())]

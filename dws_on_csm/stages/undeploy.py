@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Refused, Removal, Stage, Step, StepContext, Value
-from dws_on_csm.stages.access import external_role, kubeconfig
+from dws_on_csm.stages.access import external_role, kubeconfig, slurm_record
 from dws_on_csm.stages.access import rbac as rbac_stage
 from dws_on_csm.stages.dws import (
     dependents,
@@ -23,6 +24,7 @@ from dws_on_csm.stages.dws import (
     other_installer,
     persistent_storage,
     remove,
+    slurm_clusters,
     stuck_crds,
     workflows,
 )
@@ -99,16 +101,17 @@ def of_external(orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, .
     return (*every, close_dws.last(every, close_dws.NAME))
 
 
-EXTERNAL_STAYS = (
-    "DWS, its CRDs, users' storage and Workflows of jobs that this Slurm does not know (`invoke workflows` lists them) stay: "
-    "somebody else deploys DWS (dws: external)"
-)
+def kept(site: Site) -> Site:
+    """The site for an undeploy that leaves DWS to other Slurm clusters: as if somebody else deployed it."""
+    return replace(site, dws="external", versions=replace(site.versions, dws=""))
 
 
-def endings_external() -> tuple[str, str]:
-    """As `endings`, where somebody else deploys DWS."""
+def endings_external(why: str = "somebody else deploys DWS (dws: external)") -> tuple[str, str]:
+    """As `endings`, where DWS stays; `why` it does."""
     done = "Undeployed: Slurm has no burst buffer, and the plugin and its rights are gone"
-    return f"{done}. {EXTERNAL_STAYS}.", f"Nothing of this tool is installed: nothing to undeploy. {EXTERNAL_STAYS}."
+    unknown = "Workflows of jobs that this Slurm does not know (`invoke workflows` lists them)"
+    stays = f"DWS, its CRDs, users' storage and {unknown} stay: {why}"
+    return f"{done}. {stays}.", f"Nothing of this Slurm is installed: nothing to undeploy. {stays}."
 
 
 def endings(slurm: bool = False) -> tuple[str, str]:
@@ -140,7 +143,7 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
         start.before(deactivate.SLURM),
         unlisted_controllers.check(takes=True),
     )
-    always = (tools, read, installed.CHECK, pod_checks.KNOWN)
+    always = (tools, read, installed.CHECK, slurm_clusters.READ, pod_checks.KNOWN)
     return Stage("preflight", (), (*always, *checks, *(of_slurm if slurm else ())))
 
 
@@ -257,6 +260,7 @@ _RBAC = Stage(
             lambda ctx, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
             removes=lambda ctx, have, want: f"{' and '.join(have)}: the controllers' kubeconfigs lose all rights",
         ),
+        slurm_record.REMOVED,
     ),
 )
 
@@ -311,5 +315,6 @@ _UNBOUND = Stage(
             read=_read_own_role,
             removes=lambda ctx, have, want: f"ClusterRole {have}, which this tool made",
         ),
+        slurm_record.REMOVED,
     ),
 )

@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "access.binding": rules_access.binding,
     "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx) if have else (),
     "access.old-subjects": _former,
+    "access.slurm-cluster": lambda ctx, have, want: (),  # the next install writes it; no job needs it
     "plugin.repository": _repository,
     "plugin.lua": partial(_file, names.PLUGIN_LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
     "plugin.conf": partial(_file, names.PLUGIN_CONF, "burst-buffer-conf", _NO_STORAGE),

@@ -10,6 +10,7 @@ from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
+from dws_on_csm.stages.dws import slurm_clusters
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.pod import discover, service_account
 from dws_on_csm.stages.slurm import slurm_user
@@ -61,9 +62,10 @@ def shared(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """The names in the binding that this site did not put there, as far as all controllers' kubeconfigs were seen."""
     seen = ctx.facts.known(KUBECONFIG)
     others = rbac.strangers(ctx, have["subjects"]) if have else ()
-    if others and all(host.name in seen for host in ctx.site.controllers):
+    # one that is recorded is known to be another Slurm's: no problem of this one
+    if set(others) - slurm_clusters.known_subjects(ctx) and all(host.name in seen for host in ctx.site.controllers):
         fix = "if another Slurm uses it, set accept: [binding-shared]; else remove that name, on the master: "
-        yield Finding("binding-shared", rbac.described(others), f"{fix}`{rbac.removal_command(ctx, have)}`")
+        yield Finding("binding-shared", rbac.described(ctx, others), f"{fix}`{rbac.removal_command(ctx, have)}`")
 
 
 def file(ctx: StepContext, have: Value) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from dws_on_csm.model.step import (
     Value,
 )
 from dws_on_csm.stages.access import external_role, kubeconfig
-from dws_on_csm.stages.dws import manifests
+from dws_on_csm.stages.dws import manifests, slurm_clusters
 from dws_on_csm.stages.facts import (
     API_SERVER,
     AUTHORITY,
@@ -42,6 +42,9 @@ from dws_on_csm.stages.facts import (
     Role,
 )
 from dws_on_csm.stages.pod import service_account
+
+KEEP_DWS = "invoke undeploy --keep-dws"
+"""Removes what one Slurm has, and leaves DWS to the others."""
 
 BINDINGS = f"{names.RBAC}/clusterrolebindings"
 
@@ -131,14 +134,8 @@ def binding_of(binding: Mapping[str, Any] | None) -> Binding | None:
         return None
     return {
         "role": binding["roleRef"]["name"],
-        "subjects": sorted(map(subject_name, binding.get("subjects") or [])),
+        "subjects": sorted(map(plugin_role.subject_name, binding.get("subjects") or [])),
     }
-
-
-def subject_name(subject: Mapping[str, Any]) -> str:
-    """A subject of a binding as "User slurm-dws"."""
-    name = f"{subject['namespace']}/{subject['name']}" if "namespace" in subject else subject["name"]
-    return f"{subject['kind']} {name}"
 
 
 def _want_binding(ctx: StepContext) -> Value:
@@ -201,10 +198,12 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     return set(subjects) - _ours(ctx).union(*(_names(ctx, files, controllers) for files in looks))
 
 
-def described(others: Collection[str]) -> str:
+def described(ctx: StepContext, others: Collection[str]) -> str:
     """A sentence about the strangers in the binding."""
-    listed = ", ".join(sorted(others))
-    return f"ClusterRoleBinding {names.BINDING} also gives rights to {listed}: another Slurm may use this DWS"
+    unknown = set(others) - slurm_clusters.known_subjects(ctx)
+    uses = "may use" if unknown else "uses"
+    listed = "; ".join(slurm_clusters.describe_subjects(ctx, others))
+    return f"ClusterRoleBinding {names.BINDING} also gives rights to {listed}: another Slurm {uses} this DWS"
 
 
 def removal_command(ctx: StepContext, bound: Binding) -> str:
@@ -241,8 +240,9 @@ def shared(due: Callable[[StepContext], bool]) -> Check:
         others = strangers(ctx, have["subjects"]) if have and due(ctx) else ()
         if not have or not others:
             return ()
-        text = f"{described(others)}; that Slurm's jobs would lose DWS"
-        fix = "make sure that no other Slurm uses DWS, then remove the name on the master and run again: "
+        text = f"{described(ctx, others)}; that Slurm's jobs would lose DWS"
+        fix = f"to remove only what this Slurm has, run `{KEEP_DWS}`; to remove DWS, first run that with the other Slurm's site "
+        fix += "file, or, if that Slurm is gone, remove its name on the master: "
         return (Finding("dws-shared", text, f"{fix}`{removal_command(ctx, have)}`"),)
 
     return Check("shared", "master", _look_binding, judge)

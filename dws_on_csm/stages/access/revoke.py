@@ -16,10 +16,10 @@ from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names, signing
+from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names, signing, slurm_record
 from dws_on_csm.stages.access.revocation_proof import Gone
 from dws_on_csm.stages.access.rotate import BEFORE, before, proven_names
-from dws_on_csm.stages.dws import in_use, workflow_namespace
+from dws_on_csm.stages.dws import in_use, slurm_clusters, workflow_namespace
 from dws_on_csm.stages.facts import Binding, Certified
 from dws_on_csm.stages.slurm import pod_checks
 
@@ -39,6 +39,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     taking = replace(former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())})))
     first = (
         revoked_names.CHECK,
+        slurm_clusters.READ,
         rbac.AUTHORITY_CHECK,
         signing.CHECK,
         workflow_namespace.CHECK,
@@ -55,6 +56,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
         rbac.BINDING_STEP,
         kubeconfig.STEP,
         taking,
+        slurm_record.STEP,
     )
     proofs = (
         revocation_proof.rights(gone),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dws_on_csm.model.step import Stage
-from dws_on_csm.stages.access import kubeconfig, old_file, rbac
+from dws_on_csm.stages.access import kubeconfig, old_file, rbac, slurm_record
 from dws_on_csm.stages.dws import workflow_namespace
 
 STAGE = Stage(
@@ -18,5 +18,6 @@ STAGE = Stage(
         kubeconfig.STEP,
         old_file.STEP,
         rbac.OLD_SUBJECTS_STEP,
+        slurm_record.STEP,
     ),
 )

@@ -11,7 +11,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.printable import more_text
 from dws_on_csm.model.step import Check, Constant, Finding, Look, NotYetKnown, StepContext, Value
 from dws_on_csm.stages import jobs
-from dws_on_csm.stages.dws import installed, persistent_storage, workflows
+from dws_on_csm.stages.dws import installed, persistent_storage, slurm_clusters, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Job, Jobs
 
@@ -87,7 +87,7 @@ def checks(
     def objecting(ctx: StepContext, have: Value) -> Sequence[Finding]:
         seen = _jobs(ctx, stage)
         fates = workflows.by_fate(have, seen, stuck(ctx))
-        return _workflows(fates, seen, terms.spared)
+        return _workflows(ctx, fates, seen, terms.spared)
 
     def judge_jobs(ctx: StepContext, have: Value) -> Sequence[Finding]:
         if not due(ctx):
@@ -174,15 +174,30 @@ def _owners(ctx: StepContext, stage: str) -> set[str]:
     return {workflow["job"] for workflow in known if not workflows.doubt(workflow, seen)}
 
 
-def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:
+def _workflows(
+    ctx: StepContext, fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]
+) -> Sequence[Finding]:
     findings = [
-        Finding(f"workflow-{fate}", workflows.describe(workflow, seen), _fix(fate, workflow))
+        Finding(
+            f"workflow-{fate}",
+            workflows.describe(workflow, seen),
+            _fix_of_other(ctx, fate, workflow) or _fix(fate, workflow),
+        )
         for fate in FIXES
         if fate not in spared
         for workflow in fates.get(fate, ())
         if fate != "lost" or workflows.needed(workflow, seen)
     ]
     return _cut(findings, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
+
+
+def _fix_of_other(ctx: StepContext, fate: Fate, workflow: Workflow) -> str:
+    """The fix for a Workflow in the namespace of another Slurm that is known by name; "" for any other."""
+    cluster = slurm_clusters.of_namespace(ctx, workflow["namespace"]) if fate == "foreign" else ""
+    if not cluster:
+        return ""
+    job = f"job {workflow['job']}" if workflow["job"] else "its job"
+    return f"wait until {job} of Slurm cluster {cluster} has ended (`invoke workflows` with that Slurm's site file shows its state)"
 
 
 def _fix(fate: Fate, workflow: Workflow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dws_on_csm.domain import compatibility, names
-from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, NotYetKnown, Stage, StepContext, Value
 from dws_on_csm.stages.dws import (
     dependents,
     in_use,
@@ -14,10 +14,10 @@ from dws_on_csm.stages.dws import (
     manifests,
     persistent_storage,
     remove,
+    slurm_clusters,
     stuck_crds,
     workflow_version,
 )
-from dws_on_csm.stages.facts import BINDING
 
 
 def other(ctx: StepContext) -> str:
@@ -41,8 +41,19 @@ def checks(stage: str) -> tuple[Check, ...]:
             *(limit if check.name == limit.name else check for check in checks_of_use),
             stuck_crds.check(due),
             dependents.check(due),
+            _OTHERS,
         )
     return tuple(replace(check, window=True) for check in checks_of_use)
+
+
+_OTHERS = Check(
+    "other-slurms",
+    "master",
+    lambda ctx: Constant(None),
+    lambda ctx, have: slurm_clusters.broken(ctx) if due(ctx) else (),
+    window=True,
+)
+"""The wanted DWS serves the Workflows that the plugins of other Slurm clusters write."""
 
 
 def _on_the_master(ctx: StepContext) -> str:
@@ -70,9 +81,16 @@ def removal_text(ctx: StepContext, have: Value, want: Value) -> str:
 
 def describe_others(ctx: StepContext) -> Sequence[str]:
     """Whose DWS is replaced besides this site's, in words: other names have rights where several Slurms use one DWS."""
-    bound = ctx.facts.one_or_none(BINDING)
-    others = sorted(set(bound["subjects"] if bound else ()) - {f"User {ctx.site.access.common_name}"})
-    return [f"it is replaced for {', '.join(others)}, too (ClusterRoleBinding {names.BINDING})"] if others else []
+    if not (subjects := slurm_clusters.strangers(ctx)):
+        return []
+    whose = "; ".join(slurm_clusters.describe_subjects(ctx, subjects))
+    text = f"it is replaced, too, for {whose}: sbatch refuses their jobs with #DW meanwhile"
+    writes = [
+        f"{entry['cluster'] or entry['user']} writes Workflows of {entry['writes']}, which DWS {ctx.site.versions.dws} "
+        + ("serves" if slurm_clusters.served(ctx, entry["writes"]) else "does NOT serve")
+        for entry in slurm_clusters.others(ctx).values()
+    ]
+    return [text, *writes]
 
 
 def describe_crds(ctx: StepContext, have: Value) -> Sequence[str]:
@@ -122,6 +140,7 @@ STAGE = Stage(
         *remove.clone_steps("replace", other),
         _WORKFLOWS,
         _JOBS,
+        _OTHERS,
         replace(dependents.check(due), window=True),
         *(
             replace(step, window=lambda ctx, have, want: True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
-from dws_on_csm.stages.dws import installed, namespace_deletion, other_installer, workflow_namespace
+from dws_on_csm.stages.dws import installed, namespace_deletion, other_installer, slurm_clusters, workflow_namespace
 from dws_on_csm.stages.dws import replace as dws_replace
 from dws_on_csm.stages.preflight import (
     endpoints,
@@ -36,6 +36,7 @@ STAGE = Stage(
         namespace_deletion.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,
+        slurm_clusters.CHECK,
         *dws_replace.checks("preflight"),
         pod_checks.CHECK,
         logins.CONTROLLER,

@@ -31,6 +31,7 @@ from dws_on_csm.stages.dws import (
     manifests,
     persistent_storage,
     remove,
+    slurm_clusters,
     stuck_crds,
     workflows,
 )
@@ -611,11 +612,11 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
 
 def test_an_upgrade_names_another_slurm_that_uses_dws() -> None:
     """Its name in the binding is part of what is confirmed; its Workflows stop the upgrade (see above)."""
-    bound = {"role": "workload-manager", "subjects": ["User slurm-cluster-b", "User slurm-dws"]}
-    place = a_place({"access.binding": bound, persistent_storage.FACT.name: persistent_storage.NOTHING})
-    assert "replaced for User slurm-cluster-b, too" in dws_replace.removal_text(place, HAVE, {})
-    alone = a_place({"access.binding": {**bound, "subjects": ["User slurm-dws"]}})
-    assert not dws_replace.describe_others(alone) and not dws_replace.describe_others(a_place({"access.binding": None}))
+    bound = {"entries": {}, "bound": ["User slurm-cluster-b", "User slurm-dws"]}
+    seen = {slurm_clusters.FACT.name: bound, persistent_storage.FACT.name: persistent_storage.NOTHING}
+    assert "replaced, too, for User slurm-cluster-b:" in dws_replace.removal_text(a_place(seen), HAVE, {})
+    alone = a_place({slurm_clusters.FACT.name: {**bound, "bound": ["User slurm-dws"]}})
+    assert not dws_replace.describe_others(alone) and not dws_replace.describe_others(a_place({}))
 
 
 # --- what is done

@@ -310,7 +310,7 @@ def test_an_undeploy_takes_only_what_is_ours() -> None:
     """Slurm's side and the plugin's rights; nothing of DWS, and no clone."""
     stages = undeploy.of_external()
     assert [stage.name for stage in stages] == ["preflight", "close", "slurm", "plugin", "access", "open"]
-    assert {item.name for item in stages[4].steps} == {"binding", "role"}
+    assert {item.name for item in stages[4].steps} == {"binding", "role", "slurm-cluster"}
     assert not {item.name for item in stages[0].steps} & {"storage", "owned", "installer", "shared", "stuck"}
     assert "orphans" in {item.name for item in undeploy.of_external(orphans=True)[4].steps}
 

@@ -14,7 +14,7 @@ from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.config.yaml_file import SiteError
-from dws_on_csm.domain import certificates, names
+from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, CallApi, Delete, RunElsewhere, RunScript, title
 from dws_on_csm.model.step import Check, Facts, NotYetKnown, Step, StepContext
 from dws_on_csm.stages.access import kubeconfig, old_file, rbac, revocation_proof, revoke_account, rotate, signing
@@ -353,7 +353,10 @@ def test_a_switch_keeps_both_until_the_new_way_is_there(tmp_path: Path, via: str
     assert (have, want) == (sorted(old), [])
     assert step.change
     (apply,) = step.change(place, have, want)
-    assert isinstance(apply, Apply) and [rbac.subject_name(subject) for subject in apply.manifest["subjects"]] == new
+    assert (
+        isinstance(apply, Apply)
+        and [plugin_role.subject_name(subject) for subject in apply.manifest["subjects"]] == new
+    )
 
 
 def test_the_command_that_removes_a_stranger_keeps_the_account(tmp_path: Path) -> None:
@@ -400,7 +403,7 @@ def test_a_revocation_takes_the_accounts_from_the_binding_alone(tmp_path: Path) 
     assert "user/slurmctld" in removal.words and "#DW jobs are refused" in removal.words
     (apply,) = step.change(place, have, [])
     assert isinstance(apply, Apply)
-    assert [rbac.subject_name(subject) for subject in apply.manifest["subjects"]] == [
+    assert [plugin_role.subject_name(subject) for subject in apply.manifest["subjects"]] == [
         "ServiceAccount other/default",
         "User x",
     ]
