@@ -67,6 +67,7 @@ class PodState(TypedDict):
     group       securityContext.fsGroup, "" where it isn't set
     mounts      [path in the container, what the next pod finds there: see `mount_lifetimes`] of each mounted volume
     account     its ServiceAccount, NAMESPACE/NAME
+    sharing     other running pods of the namespace that have the same ServiceAccount, where that is the one of pods that name none
     token       whether the container has the token of that
     kubectl     where the container has our mount of its worker's kubectl, "" for nowhere
     volumes, container_mounts   volumes of the template, and mounts of its container, as the API has them
@@ -82,6 +83,7 @@ class PodState(TypedDict):
     group: NotRequired[str]
     mounts: NotRequired[list[list[str]]]
     account: NotRequired[str]
+    sharing: NotRequired[list[str]]
     token: NotRequired[bool]
     kubectl: NotRequired[str]
     volumes: NotRequired[list[dict[str, Any]]]
@@ -153,10 +155,10 @@ def config_map(ctx: StepContext) -> ConfigMap:
 
 
 def look(ctx: StepContext) -> ApiLook:
-    """The look of the check `pod`; `read` says what it returns."""
+    """The look of the check `pod`; `read` says what it returns, besides `sharing`."""
     pod = pod_of(ctx)
     assert pod is not None
-    return FACT.api(lambda cluster: read(cluster, pod))
+    return FACT.api(lambda cluster: _with_sharing(cluster, pod, read(cluster, pod)))
 
 
 def read(cluster: Cluster, pod: Pod) -> PodState:
@@ -179,12 +181,31 @@ def read(cluster: Cluster, pod: Pod) -> PodState:
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
         "mounts": mount_lifetimes(running_pod["spec"], spec, pod.container),
-        "account": f"{pod.namespace}/{running_pod['spec'].get('serviceAccountName') or 'default'}",
+        "account": f"{pod.namespace}/{_account(running_pod)}",
         "token": _has_token(running_pod["spec"], pod.container),
         "kubectl": next((mount["mountPath"] for mount in mounts if mount["name"] == KUBECTL_VOLUME), ""),
         "volumes": list(spec.get("volumes") or ()),
         "container_mounts": mounts,
     }
+
+
+DEFAULT_ACCOUNT = "default"
+"""The ServiceAccount of a pod that names none."""
+
+
+def _account(pod: Json) -> str:
+    name: str = pod["spec"].get("serviceAccountName") or DEFAULT_ACCOUNT
+    return name
+
+
+def _with_sharing(cluster: Cluster, pod: Pod, have: PodState) -> PodState:
+    if have.get("account") != f"{pod.namespace}/{DEFAULT_ACCOUNT}":
+        return have
+    found = cluster.get(f"/api/v1/namespaces/{pod.namespace}/pods", fieldSelector="status.phase=Running") or {
+        "items": []
+    }
+    sharing = [item["metadata"]["name"] for item in found["items"] if _account(item) == DEFAULT_ACCOUNT]
+    return {**have, "sharing": sorted(name for name in sharing if name != have["pod"])}
 
 
 def _has_token(spec: Json, container: str) -> bool:

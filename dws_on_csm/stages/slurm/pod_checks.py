@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import STATE as STATE_FOLDER
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Finding, StepContext
 from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
 from dws_on_csm.stages.pod import service_account
 from dws_on_csm.stages.pod.discover import (
+    DEFAULT_ACCOUNT,
+    FACT,
     FILE,
     FOLDER,
     KEY,
@@ -109,16 +113,39 @@ def _account_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Fi
         group = user.get("slurm_group") or "the number of SlurmUser's group"
         fix = f"set securityContext.fsGroup: {group} in {template}; or set access.via: ca in {ctx.site.path.name}"
         yield Finding("account-token-unreadable", text, fix)
-    if name == f"{pod.namespace}/{DEFAULT}":
-        text = f"pod {have['pod']} has the ServiceAccount {name}, as every pod in {pod.namespace} that names no other: all of "
-        text += "them could create, read and delete every Workflow"
-        fix = f"set serviceAccountName in {template} to an account for slurmctld alone; or accept this finding by its name, if you "
-        fix += f"trust all pods in {pod.namespace}; or set access.via: ca in {ctx.site.path.name}"
-        yield Finding("account-shared", text, fix)
+    if name == f"{pod.namespace}/{DEFAULT_ACCOUNT}":
+        yield _shared_account(ctx, pod, have)
 
 
-DEFAULT = "default"
-"""The ServiceAccount of a pod that names none."""
+ACCOUNT = "slurmctld"
+"""The name that a fix proposes for an account of slurmctld's own."""
+
+
+def _shared_account(ctx: StepContext, pod: Pod, have: PodState) -> Finding:
+    """With the lines of each way out: an account of its own, which only the site can give to a workload that somebody else manages;
+    or the site file's."""
+    workload, file = have["workload"], ctx.site.path.name
+    assert workload is not None
+    own = {seen["pod"] for seen in ctx.facts.known(FACT).values()}
+    others = [name for name in have.get("sharing", []) if name not in own]
+    now = f"now also {first_few(others, LISTED, ', ')}" if others else "now no other pod"
+    text = f"pod {have['pod']} has the ServiceAccount {have['account']}, as every pod in {pod.namespace} that names none ({now}): "
+    text += "all of them could create, read and delete every Workflow"
+    space = f"kubectl --namespace {pod.namespace}"
+    body = json.dumps({"spec": {"template": {"spec": {"serviceAccountName": ACCOUNT}}}}, separators=(",", ":"))
+    patch = f"{space} patch {workload['kind'].lower()} {workload['name']} --patch '{body}'"
+    fix = f"give slurmctld an account of its own: `{space} create serviceaccount {ACCOUNT}` on the master, and serviceAccountName: "
+    fix += f"{ACCOUNT} where the pods of {workload['name']} are described"
+    fix += f" ({workload['manager']})" if workload["manager"] else ""
+    if workload["manager"].startswith("Helm"):
+        fix += f". If the chart has no value for it: `{patch}`; that replaces the pod, and Helm keeps what its chart does not set"
+    fix += f". Or, if you trust all pods of {pod.namespace}, also future ones, write `accept: [account-shared]` in {file}. "
+    fix += f"Or write `access: {{via: ca}}` there, and mount Secret {have['secret']['name']} (docs/csm.md)"
+    return Finding("account-shared", text, fix)
+
+
+LISTED = 3
+"""So many other pods are named."""
 
 STATE = "/var/spool"
 """StateSaveLocation where slurm.conf has none."""

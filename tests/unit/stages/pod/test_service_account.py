@@ -458,3 +458,48 @@ def test_facts_of_no_pod_are_no_account() -> None:
     place = StepContext(None, Facts({discover.FACT.name: {"c": {"pod": ""}}}), "c")  # type: ignore[arg-type]
     with pytest.raises(NotYetKnown):
         service_account.account(place)
+
+
+# --- the account of all pods that name none
+
+
+class Namespace:
+    """An API server with these pods: name -> ServiceAccount ("": the pod names none)."""
+
+    def __init__(self, accounts: dict[str, str]) -> None:
+        self.accounts = accounts
+
+    def get(self, path: str, **query: str) -> Any:
+        names_slurmctld = query.get("labelSelector")
+        pods = [name for name in self.accounts if not names_slurmctld or name == "slurmctld-1"]
+        return {"items": [self._pod(name) for name in pods]} if path.endswith("/pods") else None
+
+    def _pod(self, name: str) -> dict[str, Any]:
+        spec = {"containers": [{"name": "slurmctld"}], "serviceAccountName": self.accounts[name]}
+        return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Running"}}
+
+
+@pytest.mark.parametrize(
+    ("own", "sharing"), [("", ["slurmctld-2", "uai-joe"]), ("default", ["slurmctld-2", "uai-joe"]), ("slurmctld", None)]
+)
+def test_the_pods_that_share_the_account_are_looked_for(tmp_path: Path, own: str, sharing: list[str] | None) -> None:
+    """Only where it is the one that every pod has."""
+    cluster = Namespace({"slurmctld-1": own, "slurmctld-2": "default", "uai-joe": "", "other": "own"})
+    seen_pod = discover.look(at(site(tmp_path), {}, "slurmctld")).read(cluster)  # type: ignore[arg-type]
+    assert seen_pod.get("sharing") == sharing
+
+
+@pytest.mark.parametrize(
+    ("manager", "patch"), [("Helm release cray-slurmctld", True), ("SlurmCluster lab", False), ("", False)]
+)
+def test_each_way_out_of_a_shared_account_is_a_line_to_paste(tmp_path: Path, manager: str, patch: bool) -> None:
+    """The account, the line of the site file; a patch only where Helm would keep it. This site's own pods are not named."""
+    workload = {**(pod()["workload"] or {}), "manager": manager}
+    state = pod("user/default", workload=workload, sharing=["slurmctld-2", "uai-joe"])
+    both = {"slurmctld": state, "backup": pod("user/default", pod="slurmctld-2")}
+    place = seen(site(tmp_path, "serviceaccount"), {"slurmctld": none(token="readable")}, pods=both)
+    (told,) = [finding for finding in pod_checks.judge(place, state) if finding.name == "account-shared"]
+    assert "now also uai-joe)" in told.text
+    assert "`kubectl --namespace user create serviceaccount slurmctld` on the master" in told.fix
+    assert "`accept: [account-shared]` in" in told.fix and "`access: {via: ca}`" in told.fix
+    assert ("patch deployment slurmctld --patch" in told.fix) == patch
