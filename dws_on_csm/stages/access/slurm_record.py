@@ -35,10 +35,9 @@ def _want(ctx: StepContext) -> Value:
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    # not recorded as an object of this run: a rollback would take the entries of other Slurm clusters with it
     entries: dict[str, Entry | None] = {**dict.fromkeys(have), **want}
     title = f"record this Slurm cluster in ConfigMap {slurm_clusters.NAMESPACE}/{slurm_clusters.NAME}"
-    return [CallApi(title, partial(slurm_clusters.write, entries=entries))]
+    return [CallApi(title, partial(slurm_clusters.write, entries=entries), objects=(slurm_clusters.PATH,))]
 
 
 RECORDED: Fact[dict[str, Entry]] = Fact("access", NAME)

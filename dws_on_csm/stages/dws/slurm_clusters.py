@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.domain import compatibility, names, plugin_role, slurm_conf
@@ -249,18 +249,14 @@ def served(ctx: StepContext, version: str) -> bool:
         return version != names.WORKFLOW_VERSION or not rows
 
 
-def manifest(entries: Mapping[str, Entry | None]) -> dict[str, Any]:
-    """What writes these entries, and removes those that are None, as a merge patch: other keys stay."""
-    data = {name: None if entry is None else json.dumps(entry, sort_keys=True) for name, entry in entries.items()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data}
-
-
 def write(cluster: Cluster, entries: Mapping[str, Entry | None]) -> bytes:
-    """Write and remove entries. Raises ClusterError."""
-    content = manifest(entries)
+    """Write these entries, and remove those that are None; others stay. Without any the ConfigMap goes. Raises ClusterError."""
+    data = {name: None if entry is None else json.dumps(entry, sort_keys=True) for name, entry in entries.items()}
     if cluster.get(PATH) is None:
-        content["data"] = {name: text for name, text in content["data"].items() if text is not None}
-        cluster.create(PATH.rpartition("/")[0], content)
-    else:
-        cluster.patch(PATH, {"data": content["data"]})
+        written = {name: text for name, text in data.items() if text is not None}
+        meta = {"name": NAME, "namespace": NAMESPACE}
+        new = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": written}
+        cluster.create(PATH.rpartition("/")[0], new)
+    elif not cluster.patch(PATH, {"data": data}).get("data"):
+        cluster.delete(PATH, 60.0)
     return b""

@@ -54,6 +54,11 @@ class Cluster:
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         merged = {**(self.data or {}), **body["data"]}
         self.data = {key: text for key, text in merged.items() if text is not None}
+        return {"data": self.data} if self.data else {}
+
+    def delete(self, path: str, deadline: float) -> None:
+        assert path == slurm_clusters.PATH
+        self.data = None
 
 
 def site(**access: Any) -> Site:
@@ -129,8 +134,15 @@ def test_a_run_writes_its_own_entry_alone(data: Mapping[str, str] | None) -> Non
     assert cluster.data == {**kept, "slurm-dws": json.dumps(entry("slurm-dws"), sort_keys=True)}
 
 
+def test_the_record_goes_with_its_last_entry() -> None:
+    """Nothing of this tool is left in kube-system."""
+    cluster = Cluster({"slurm-dws": "mine"}, [])
+    slurm_clusters.write(cluster, {"slurm-dws": None})  # type: ignore[arg-type]
+    assert cluster.data is None
+
+
 def test_an_entry_of_a_former_name_goes() -> None:
-    """The controllers say that it was this Slurm's."""
+    """The controllers say that it was this Slurm's. The object is saved, so that a rollback restores it."""
     at = site(common_name="new", namespace="default")
     ctx = place(at, {})
     ctx.facts.found[slurm_record.RECORDED.name] = {
@@ -140,7 +152,7 @@ def test_an_entry_of_a_former_name_goes() -> None:
     want = slurm_record.STEP.want(ctx)
     assert [*have] == ["old"] and [*want] == ["new"] and want["new"]["subjects"] == ["User new"]
     (action,) = (slurm_record.STEP.change or (lambda *given: ()))(ctx, have, want)
-    assert isinstance(action, CallApi) and not action.objects
+    assert isinstance(action, CallApi) and action.objects == (slurm_clusters.PATH,)
     cluster = Cluster({"slurm-b": "theirs", "old": "mine"}, [])
     action.ask(cluster)  # type: ignore[arg-type]
     assert cluster.data is not None and [*cluster.data] == ["slurm-b", "new"]
