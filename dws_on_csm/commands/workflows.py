@@ -145,7 +145,7 @@ def _cells(workflow: Workflow, seen: Jobs, fate: Fate, clusters: Mapping[str, st
         workflows.label(workflow),
         workflow["job"] or "-",
         job["user"] if job else f"uid {workflow['uid']}",
-        job["state"] if job else "gone" if seen["answers"] and workflow["job"] else "-",
+        job["state"] if job else "gone" if seen["answers"] and workflow["job"] and not other else "-",
         state if workflow["desired"] == workflow["state"] else f"{state}>{workflow['desired']}",
         "yes" if workflow["ready"] else "no",
         workflow["status"] or "-",

@@ -361,6 +361,10 @@ OLD_SUBJECTS_STEP = Step(
     _want_former,
     _change_former,
     read=_read_former,
-    status_text=lambda have: f"{', '.join(have)} of {names.BINDING} stay; `invoke doctor` says why" if have else "",
+    status_text=lambda have: (
+        f"{', '.join(have)} of {names.BINDING} stay: another Slurm uses DWS, or a controller was left out"
+        if have
+        else ""
+    ),
 )
 """The binding has no name that no kubeconfig of this site needs any more."""

@@ -197,7 +197,7 @@ def _fix_of_other(ctx: StepContext, fate: Fate, workflow: Workflow) -> str:
     if not cluster:
         return ""
     job = f"job {workflow['job']}" if workflow["job"] else "its job"
-    return f"wait until {job} of Slurm cluster {cluster} has ended (`invoke workflows` with that Slurm's site file shows its state)"
+    return f"wait until {job} of Slurm cluster {cluster} has ended, or cancel it there"
 
 
 def _fix(fate: Fate, workflow: Workflow) -> str:

@@ -234,9 +234,9 @@ def broken(ctx: StepContext) -> Sequence[Finding]:
 
 def _breaks(ctx: StepContext, who: str, writes: str) -> Finding:
     wanted = ctx.site.versions.dws
-    text = f"{who} writes Workflows of {writes}, which DWS {wanted} does not serve: its jobs with #DW would be refused"
-    fix = "keep a version of DWS that serves both; or set accept: [other-slurm-breaks], install, and at once run "
-    fix += f"`invoke install` with that Slurm's site file, where versions.dws is {wanted}, too"
+    text = f"{who} writes Workflows of {writes}, which DWS {wanted} does not serve: its #DW jobs would be refused"
+    fix = "keep a version of DWS that serves both; or wait until that Slurm has no #DW jobs, set accept: [other-slurm-breaks], "
+    fix += f"install, and at once install with that Slurm's site file, too (versions.dws: {wanted})"
     return Finding("other-slurm-breaks", text, fix)
 
 
