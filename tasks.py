@@ -307,7 +307,10 @@ def undeploy(
     words = [*(f"--{name.replace('_', '-')}" for name, on in options_given.items() if on), *deleting]
     if keep_dws and not site.external:
         site = procedure.kept(site)
-        stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external("--keep-dws")
+        stages, (done, right) = (
+            procedure.of_external(orphans, all_jobs),
+            procedure.endings_external("other Slurm clusters may use it (--keep-dws)"),
+        )
     elif site.external:
         stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external()
     else:
