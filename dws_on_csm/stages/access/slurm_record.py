@@ -36,7 +36,8 @@ def _want(ctx: StepContext) -> Value:
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     entries: dict[str, Entry | None] = {**dict.fromkeys(have), **want}
-    title = f"{'record' if want else 'remove the record of'} this Slurm cluster in ConfigMap {slurm_clusters.NAMESPACE}/{slurm_clusters.NAME}"
+    where = f"ConfigMap {slurm_clusters.NAMESPACE}/{slurm_clusters.NAME}"
+    title = f"{'record this Slurm cluster in' if want else 'remove this Slurm cluster from'} {where}"
     return [CallApi(title, partial(slurm_clusters.write, entries=entries), objects=(slurm_clusters.PATH,))]
 
 
