@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike
@@ -15,28 +16,20 @@ from dws_on_csm.model import render as templates
 from dws_on_csm.model.events import OUTCOMES, PROOFS, Done, Event, Failure, Opened, Outcome, Summary
 from dws_on_csm.model.printable import escaped, plain_line
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 LONG = 14
 """Lines of a difference above which it is folded."""
 
 
 def render(events: Sequence[Event]) -> str:
     """The page of the run with these events, in ASCII; of an interrupted run it has what is known."""
-    from jinja2 import Environment, StrictUndefined  # late: a run needs it only at its end
-    from markupsafe import Markup
-
-    def printable(value: object) -> object:
-        """A value without control characters; markup of the template's own macros stays."""
-        return value if isinstance(value, Markup) else escaped(str(value))
-
     progress = Progress()
     for event in events:
         take(progress, event, 0.0)
     opened = next((event for event in events if isinstance(event, Opened)), None)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=printable, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals.update(_HELPERS)
-    page = environment.from_string(templates.read("report.html")).render(
+    page = _template().render(
         progress=progress,
         summary=progress.summary,
         facts=_facts(progress),
@@ -49,6 +42,22 @@ def render(events: Sequence[Event]) -> str:
         roles={role: fold(hosts) for role, hosts in opened.hosts.items() if hosts} if opened else {},
     )
     return page.encode("ascii", "xmlcharrefreplace").decode()
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined  # late: a run needs it only at its end
+    from markupsafe import Markup
+
+    def printable(value: object) -> object:
+        """A value without control characters; markup of the template's own macros stays."""
+        return value if isinstance(value, Markup) else escaped(str(value))
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=printable, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(_HELPERS)
+    return environment.from_string(templates.read("report.html"))
 
 
 def _facts(progress: Progress) -> dict[str, object]:

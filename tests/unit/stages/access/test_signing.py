@@ -6,6 +6,7 @@ import base64
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ OLD, NEW = authority("old", 40), authority("kubernetes", 100)
 _OLD_KEY = serialization.load_pem_private_key(OLD.key, None)
 AGAIN = Authority(OLD.key, _made("old", _OLD_KEY.public_key(), _name("old"), _OLD_KEY, 400, 1))
 """The CA `old`, renewed with its key."""
+
+
+@cache
+def csr() -> bytes:
+    """A request to sign; its RSA key takes longer to make than all else in a test."""
+    return certificates.request("slurm-dws").csr
 
 
 def crlf(text: bytes) -> bytes:
@@ -74,7 +81,7 @@ def told(ctx: StepContext) -> tuple[tuple[Finding, ...], str]:
 def test_the_certificate_of_the_key_signs(tmp_path: Path, shape: str) -> None:
     """Whatever else is in ca.crt, and wherever it is; the certificate ends with its CA, and the preflight says so with the date."""
     ca = BUNDLES[shape](OLD.certificate, NEW.certificate)
-    made = signed(tmp_path, Authority(NEW.key, ca), certificates.request("slurm-dws").csr)
+    made = signed(tmp_path, Authority(NEW.key, ca), csr())
     assert made.returncode == 0, made.stderr
     signer = certificates.signer(made.stdout, NEW.certificate)
     assert signer and certificates.read(made.stdout).until == signer.until
@@ -113,14 +120,14 @@ def base64_of(content: bytes) -> bytes:
 def test_of_several_of_the_key_the_one_that_ends_last_signs(tmp_path: Path) -> None:
     """Of a CA that was renewed with its key, the certificate that ends last signs, whether the old one has expired or not."""
     for ca in (OLD.certificate + AGAIN.certificate, AGAIN.certificate + OLD.certificate):
-        made = signed(tmp_path, Authority(OLD.key, ca), certificates.request("slurm-dws").csr)
+        made = signed(tmp_path, Authority(OLD.key, ca), csr())
         assert certificates.within_ca(made.stdout, ca).days_left == 399
 
 
-KEYS = {
-    "RSA": rsa.generate_private_key(65537, 2048),
-    "EC": ec.generate_private_key(ec.SECP384R1()),
-    "Ed25519": ed25519.Ed25519PrivateKey.generate(),
+KEYS: dict[str, Callable[[], Any]] = {
+    "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    "EC": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
 }
 FORMS = [(name, "PKCS8") for name in KEYS] + [(name, "TraditionalOpenSSL") for name in ("RSA", "EC")]
 
@@ -128,13 +135,13 @@ FORMS = [(name, "PKCS8") for name in KEYS] + [(name, "TraditionalOpenSSL") for n
 @pytest.mark.parametrize(("kind", "form"), FORMS)
 def test_every_kind_of_key_signs(tmp_path: Path, kind: str, form: str) -> None:
     """RSA, EC and Ed25519 keys sign, in both forms of files."""
-    key: Any = KEYS[kind]
+    key = KEYS[kind]()
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else "default"
     ca = self_signed(key, algorithm)
     file = key.private_bytes(
         serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form), serialization.NoEncryption()
     )
-    made = signed(tmp_path, Authority(file, OLD.certificate + ca), certificates.request("slurm-dws").csr)
+    made = signed(tmp_path, Authority(file, OLD.certificate + ca), csr())
     assert made.returncode == 0, made.stderr
     assert certificates.signed_by(made.stdout, ca)
 
@@ -175,7 +182,7 @@ def test_a_key_that_signs_nothing_is_a_finding(tmp_path: Path, key: bytes, why: 
         True,
         "",
     )
-    made = signed(tmp_path, Authority(key, OLD.certificate), certificates.request("slurm-dws").csr)
+    made = signed(tmp_path, Authority(key, OLD.certificate), csr())
     assert made.returncode != 0 and made.stdout == b"" and why.encode() in made.stderr
 
 
@@ -194,7 +201,7 @@ def test_a_ca_that_ends_too_soon_is_a_finding(tmp_path: Path, days: float, text:
     ca = authority("kubernetes", days)
     ((finding,), _) = told(folder_of(tmp_path, ca.certificate, ca.key))
     assert (finding.name, text in finding.text) == ("ca-ends-soon", True)
-    made = signed(tmp_path, ca, certificates.request("slurm-dws").csr)
+    made = signed(tmp_path, ca, csr())
     assert (made.returncode == 0) is (days > 0)
     assert days > 0 or b"expired on" in made.stderr
 
