@@ -8,7 +8,7 @@ from typing import Any
 Json = Mapping[str, Any]
 
 
-def controller(resource: Json) -> Json | None:
+def controlling_owner(resource: Json) -> Json | None:
     """The owner that controls an object (metadata.ownerReferences); None without one."""
     return next((owner for owner in resource["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
 
@@ -16,7 +16,7 @@ def controller(resource: Json) -> Json | None:
 def manager(resource: Json) -> str:
     """The name of what reverts changes made to an object; "" for nothing."""
     meta = resource["metadata"]
-    if owner := controller(resource) or next(iter(meta.get("ownerReferences") or ()), None):
+    if owner := controlling_owner(resource) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
     return managed_by(meta)
 

@@ -102,7 +102,7 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     if later:
         texts += [f"would stop the change window now: {finding.name} ({finding.text})" for finding in objections]
     refused = [] if later else objections
-    if alone := next((finding for finding in refused if finding.alone), None):
+    if alone := next((finding for finding in refused if finding.explains_others), None):
         run.unusable[host] = alone.text
     note = "; ".join(filter(None, [own, *texts]))
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=failures_of(refused))

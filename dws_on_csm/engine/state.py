@@ -36,7 +36,7 @@ class Run:
     started     the stages that were started
     progressed  set when a step or a stage is complete: another stage may begin
     reported    (host, reason) of looks that failed
-    unusable    host -> the text of a finding (`Finding.alone`): no other check or step of that host is reported but as skipped
+    unusable    host -> the text of a finding (`Finding.explains_others`): its other checks and steps are reported as skipped
     codes       exit codes of scripts that failed
     degraded    what works with less than it should have, as the site accepts, in words
     looked      when the first looks began, by site_lock.clock()

@@ -87,7 +87,7 @@ class RollbackTarget:
     records: Mapping[str, str] = field(default_factory=dict)
 
 
-def without_generated(
+def objects_and_templates(
     objects: Sequence[ObjectSnapshot],
 ) -> tuple[list[ObjectSnapshot], list[ObjectSnapshot]]:
     """The objects to restore by themselves, and the templates among them: ConfigMaps with slurm.conf beside a Job of the records.

@@ -20,13 +20,13 @@ Value = Any
 class Finding:
     """A problem: its name, the facts, and what to do. config/acceptable.py says which findings a site may accept.
 
-    alone   every other problem of the host may follow from it: the host's other checks and steps are skipped
+    explains_others  every other problem of the host may follow from it: the host's other checks and steps are skipped
     """
 
     name: str
     text: str
     fix: str
-    alone: bool = False
+    explains_others: bool = False
 
 
 class Refused(Exception):

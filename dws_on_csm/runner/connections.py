@@ -112,7 +112,7 @@ def announce(host: str, words: str, seconds: float) -> None:
     console.note(f"{host}: {words} (up to {seconds:.0f} s)")
 
 
-class Answers:
+class Person:
     """A person on the terminal, who answers what ssh asks: one question at a time, while `paused()` frees the terminal.
 
     An empty answer is none, and nothing more is asked in this run.
@@ -163,7 +163,7 @@ def connect_all(
     the terminal for that.
     """
     seconds = site.deadlines.connect
-    answers = Answers(paused) if sys.stdin.isatty() else None
+    answers = Person(paused) if sys.stdin.isatty() else None
     jumps: dict[Query, Destination] = {}
 
     def asked(host: Host) -> Query:

@@ -9,7 +9,7 @@ from dws_on_csm.model.step import StepContext
 
 def text(ctx: StepContext) -> str:
     """Shell lines with the functions of templates/lib/safe_file.sh and slurmctld.sh (and of all that this needs), that set $folder,
-    $unit, $state, and what read_conf, find_slurm_user and slurm_path set. It only reads."""
+    $unit, $state, and what read_conf, find_slurm_user and find_slurm set. It only reads."""
     slurm = ctx.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
-    return render.script("lib/safe_file.sh", "lib/slurmctld.sh", **settings) + "\nslurm_path\n"
+    return render.script("lib/safe_file.sh", "lib/slurmctld.sh", **settings) + "\nfind_slurm\n"

@@ -20,31 +20,12 @@ from dws_on_csm.stages.pod import discover, files
 
 # --- what a test job needs
 
-LOOK_USER = r"""
-slurm_path
-find_account "$user" || { echo unknown; exit 0; }
-[ "$as_number" != 0 ] || { echo root; exit 0; }
-[ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
-(PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
-as "$user" test -x "$job_folder" || { echo folder; exit 0; }
-[ -z "$reservation" ] || exit 0 # --test-only refuses one that begins later, for which a job may wait
-case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding
-unread=$(unseen_by "$user" "$user")
-[ -z "$unread" ] || { printf 'unread %s\n' "$unread"; exit 0; } # sbatch would look for it for a minute
-rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
-# Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install goes on
-states=$(slurm timeout 30 sinfo --noheader --format '%a %t' ${partition:+"--partition=$partition"} 2>/dev/null || :)
-if [ -n "$states" ] && ! printf '%s\n' "$states" | grep -q '^up \(idle\|mix\|alloc\|comp\)'; then exit 0; fi
-printf 'rejected %s\n' "$(printf %s "$rejected" | tr '\n' ' ' | cut -c 1-400)"
-"""
-
-
 AS_USER = 'slurm() { as_user "$user" "$@"; }\n'
 """Shell for a host that has no SlurmUser: all programs of Slurm's run there as the test job's user."""
 
 
 def _look_user(ctx: StepContext) -> ShellLook:
-    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + LOOK_USER, lines)
+    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + render.read("host/test_user.sh"), lines)
 
 
 def is_login(ctx: StepContext) -> bool:
@@ -200,7 +181,10 @@ def submit_actions(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     job = ctx.site.test_job
     submit: Action = _follow(ctx, f"submit a test job as {job.user} and follow its Workflow")
     if job.host and job.host.name != ctx.host:
-        title, submission = f"submit a test job as {job.user} on {job.host.name}, held", AS_USER + SUBMIT
+        title, submission = (
+            f"submit a test job as {job.user} on {job.host.name}, held",
+            AS_USER + render.read("host/submit_job.sh"),
+        )
         then, abandon = partial(_then_follow, ctx), partial(_abandon, ctx)
         submit = RunElsewhere(
             title, "login", script(ctx, submission, name=NAME), then, 300.0, show_output=True, abandon=abandon
@@ -212,35 +196,8 @@ def submit_actions(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
 NAME = "dws-on-csm-test"
 """The test jobs' names begin with this; a hyphen and the run's id follow."""
 
-# On the login host: submit the job, held until the controller watches its Workflow, and ask bbstat. Prints "user NUMBER",
-# "job NUMBER" and "bbstat ANSWER". It cancels nothing here: of a held job that is cancelled the Workflow stays, and only the
-# controller can delete it.
-SUBMIT = r"""
-slurm_path
-find_account "$user" || { printf 'user %s %s\n' "$user" "$as_lacks" >&2; exit 1; }
-printf 'user %s\n' "$as_number"
-cd "$job_folder"
-job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
-    eval "as_user \"\$user\" timeout 120 sbatch --parsable --hold --job-name=\$name-\$RUN --output=/dev/null --time=1 $options") ||
-    exit 1
-case $job in *";"*)
-    cluster=$(printf %s "${job#*;}" | tr -cd '[:alnum:]_.-')
-    if [ "$cluster" != "$(running_setting 30 ClusterName)" ]; then
-        as_user "$user" timeout 30 scancel --quiet --clusters="$cluster" --name="$name-$RUN" --user="$user" >&2 || :
-        printf 'sbatch submitted the job to another cluster, %s\n' "$cluster" >&2
-        exit 1
-    fi
-    ;;
-esac
-job=${job%%;*}
-case $job in '' | *[!0-9]*) echo "sbatch printed no job id" >&2; exit 1 ;; esac
-printf 'job %s\n' "$job"
-bbstat=$(as_user "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
-printf 'bbstat %s\n' "$bbstat"
-"""
-
 _CANCEL = r"""
-slurm_path
+find_slurm
 as_user "$user" timeout 30 scancel --quiet --name="$name-$RUN" --user="$user"
 """
 

@@ -22,7 +22,7 @@ DRIVER = "dws-on-csm-test"
 """Our storage driver, and its DWDirectiveRule: Workflows of jobs that ask for it stay in a state until the run releases them."""
 
 LOOK_ACTIVE = """
-slurm_path
+find_slurm
 cd /
 fact type "$(running_setting 60 BurstBufferType)"
 if why=$(choose_runner "$kubeconfig" 2>&1); then

@@ -126,7 +126,7 @@ class Password:
         apart = self._each or question.host in self._apart
         return question.host if apart else "", question.user, question.text
 
-    def _lane(self, question: Question) -> Key | None:
+    def _queue(self, question: Question) -> Key | None:
         """What scripts that need the answer pass one by one; None where sudo on this host has accepted it."""
         secret = self._known.get(self._key(question))
         if secret is None or not self._is_right(secret):
@@ -141,18 +141,18 @@ class Password:
         thread = threading.get_ident()
 
         def is_free() -> bool:
-            lane = self._lane(question)
-            trial = self._trials.get(lane) if lane else None
-            return not trial or trial.thread == thread or (self._stopped and lane == self._key(question))
+            queue = self._queue(question)
+            trial = self._trials.get(queue) if queue else None
+            return not trial or trial.thread == thread or (self._stopped and queue == self._key(question))
 
         with self._turn:
             self._turn.wait_for(is_free)
-            if not (lane := self._lane(question)):
+            if not (queue := self._queue(question)):
                 return self._known[self._key(question)]
             key = self._key(question)
-            if lane == key:
+            if queue == key:
                 self._refuse(question, key)
-            self._trials[lane] = trial = Trial(thread, question.host, time.monotonic())
+            self._trials[queue] = trial = Trial(thread, question.host, time.monotonic())
             if key in self._known:
                 return self._known[key]
             asked = replace(question, refused_by=self._refused_by.get(key, ""))

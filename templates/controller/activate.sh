@@ -134,8 +134,8 @@ bring_up() {
     (start_again; : >"$work/through") </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
-        # a running slurmctld may be what shows who SlurmUser is
-        [ -n "$slurm_uid" ] || { find_slurm_user; as_path=; slurm_path; }
+        # a running slurmctld may be what shows who SlurmUser is, and by which PATH its programs are found
+        [ -n "$slurm_uid" ] || { find_slurm_user; as_path=; find_slurm; }
         alive || return 1
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))
@@ -251,7 +251,7 @@ ended() {
         settled
         exit "$code"
     fi
-    slurm_path
+    find_slurm
     recover
 }
 # alone SECONDS: take the activation's lock; a look holds it for an instant
@@ -282,7 +282,7 @@ if [ -e "$pending" ]; then
 fi
 trap ended EXIT
 trap 'exit 143' HUP INT TERM
-slurm_path
+find_slurm
 now=$seen
 if [ "$(conf_sum)" != "$seen" ]; then
     finish 1 refused "slurm.conf was changed meanwhile: nothing was done, run again"

@@ -1,6 +1,6 @@
 # One step of `verify.cancel`. Prints "name=value" lines. Goes after as.sh and slurmctld.sh. Set before: $user, $options, $job_folder,
 # $name (of the job), $in_pod ("yes", or empty), and $step with the settings that it names below.
-slurm_path
+find_slurm
 look() {
     shown=$(slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
     state=$(said JobState)

@@ -1,7 +1,7 @@
 # The facts of a controller for the check `controller`. Prints "name=value" lines: first those that only root decides, then those of
 # SlurmUser's files and programs, none of which can produce a line of another name. Only reads. Goes after slurmctld.sh and lua.sh.
 # Set before: $folder, $unit.
-slurm_path
+find_slurm
 fact host "$(uname -n)"
 fact fqdn "$(timeout -k 1 5 hostname -f 2>/dev/null </dev/null)"
 fact addresses "$({ hostname -I || ip -o addr show | awk '{ sub("/.*", "", $4); print $4 }'; } 2>/dev/null </dev/null)"

@@ -1,6 +1,6 @@
 # The state of this host's slurmctld. Prints "name=value" lines: when it started, when its files changed, what it responds. Only reads.
 # Goes after slurmctld.sh. Set before: $folder, $unit, $state.
-slurm_path
+find_slurm
 echo "main=$main"
 if [ -n "$main" ]; then
     echo "started=$(start_time "$main")"

@@ -7,7 +7,7 @@ token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ -e "$file" ] || exit 0
 echo there=yes
 choose_runner "$file" 2>/dev/null || exit 0
-slurm_path
+find_slurm
 if ! as "$runner" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
 ! as "$runner" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || fact token "$file"

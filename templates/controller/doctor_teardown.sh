@@ -3,7 +3,7 @@
 # no ERROR: the plugin read the error of the former state. Where the deletion failed, too, Slurm tries again with the same Workflow;
 # one that is not found was deleted by somebody else. Goes after as.sh and slurmctld.sh. Set before: $folder, $unit, $days, $reported,
 # $in_pod ("yes", or empty).
-slurm_path
+find_slurm
 log=$(log_file)
 most=50000001 # bytes that root passes on of SlurmUser's output: see bounded.sh
 from=$(date -d "-$days days" +%Y-%m-%dT%H:%M:%S)

@@ -1,6 +1,6 @@
 # Prints all jobs of Slurm, including those that ended a few minutes ago, and what accounting knows about the jobs $asked ("12,13"),
 # which slurmctld may have forgotten. "name=value" lines. Only reads. Goes after slurmctld.sh.
-slurm_path
+find_slurm
 # The clock of slurmctld, which dates the ends of jobs; it may differ from this host's. 0: unknown.
 SLURM_TIME_FORMAT=%s
 config=$(slurm timeout 20 scontrol show config 2>/dev/null </dev/null)

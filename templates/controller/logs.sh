@@ -4,7 +4,7 @@
 # First "ready NOW ZONE WHERE" on standard error; then it waits for a line; then past entries, the line $mark, and new entries. Past
 # entries are read for $past seconds and up to $room bytes: "$mark cut" means that some are missing, "$mark unread" that some could
 # not be read.
-slurm_path
+find_slurm
 log=$(log_file)
 # slurm.conf names the log and SlurmUser writes it: it could be any file, so root must not read it
 as_slurm_user() { slurm "$@" 2>/dev/null; }

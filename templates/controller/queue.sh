@@ -1,6 +1,6 @@
 # How many jobs run and wait in Slurm, and how long slurmctld took to respond after the last restart by an activation here. Prints
 # "name=value" lines. Only reads. Goes after slurmctld.sh. Set before: $folder, $unit, $state.
-slurm_path
+find_slurm
 # Without an answer squeue would try for as long as MessageTimeout.
 case $(named_pings) in
 *\ UP*)

@@ -1,7 +1,7 @@
 # Whether slurmctld would start: whether Slurm can read slurm.conf, whether SlurmUser can prove who he is, where the state is and of
 # which cluster, who has the port, which plugins Slurm has. Prints "name=value" lines. Only reads. Goes after slurm_start.sh.
 # Set before: $folder, $unit.
-slurm_path
+find_slurm
 [ -e "$folder/slurm.conf" ] && [ -n "$slurm_uid" ] || exit 0
 fact_lines() { while IFS= read -r line; do fact "$1" "$line"; done; }
 conf_problem "$folder/slurm.conf" | fact_lines unparsed

@@ -105,7 +105,7 @@ trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM 
 # the connection is gone: that must not stop this script before it has removed its job
 trap 'exit 141' PIPE
 
-slurm_path
+find_slurm
 [ -z "$submitted" ] || over= # whatever fails from here on
 choose_runner "$kubeconfig" 2>&1 || exit 1
 home=/nonexistent # kubectl works without a cache, where /dev/shm is full

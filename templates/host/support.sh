@@ -14,7 +14,7 @@ say cat /var/lib/dws-on-csm/runs.log
 if command -v kubectl >/dev/null; then say kubectl version --client; fi
 if command -v podman >/dev/null; then say podman --version; fi
 if [ -e "$folder/slurm.conf" ]; then
-    slurm_path
+    find_slurm
     [ -z "$program" ] || say slurm "$program" -V
     say ls -l "$folder"
     if systemd; then

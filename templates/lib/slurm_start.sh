@@ -1,4 +1,4 @@
-# What keeps slurmctld from starting, whatever burst buffer slurm.conf has. Only reads. Goes after slurmctld.sh and slurm_path.
+# What keeps slurmctld from starting, whatever burst buffer slurm.conf has. Only reads. Goes after slurmctld.sh and find_slurm.
 
 # conf_problem CONF: what Slurm says where its programs cannot read CONF, and so slurmctld could not either; nothing where they can.
 # This command asks no slurmctld: it reads CONF and prints the names of a host in it.

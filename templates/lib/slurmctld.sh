@@ -44,13 +44,13 @@ program_of() {
 }
 usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/slurm/bin'
 
-# slurm_path: sets, unless it has done so before, $main, the process of slurmctld, $program, its path ("": none found), and $as_path,
+# find_slurm: sets, unless it has done so before, $main, the process of slurmctld, $program, its path ("": none found), and $as_path,
 # the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own PATH is unchanged; where
 # SlurmUser is root, folders that others can write are left out.
 # $users_path is the PATH for what another user runs: SlurmUser's process chose its own program's folder, so that counts only if it
-# is root's alone. $unseen is what find_unseen sets.
-as_path='' unseen=''
-slurm_path() {
+# is root's alone. $unreadable is what find_unreadable sets.
+as_path='' unreadable=''
+find_slurm() {
     [ -z "$as_path" ] || return 0
     main=$(main_pid)
     program=$(program_of "$main")
@@ -63,7 +63,7 @@ slurm_path() {
         case " $usual " in *" $one "*) safe=yes ;; esac
         [ -z "$safe" ] || users_path=$users_path:$one
     done
-    find_unseen
+    find_unreadable
 }
 # as_user USER COMMAND...: run a command of Slurm's as a user other than SlurmUser, and never as root: see slurm below.
 as_user() {
@@ -79,25 +79,25 @@ slurm() {
     0/*) choose_runner "$word" || return 77 ;;
     *) choose_runner / || return 77 ;;
     esac
-    waits_for_no_include "${word##*/}" || return 78
+    can_read_conf "${word##*/}" || return 78
     "${runs_as:-as}" "$runner" "$@"
 }
 
-# waits_for_no_include PROGRAM: fails, with the reason, where PROGRAM would read slurm.conf and wait for a file of it (find_unseen).
-waits_for_no_include() {
+# can_read_conf PROGRAM: fails, with the reason, where PROGRAM would read slurm.conf and wait for a file of it (find_unreadable).
+can_read_conf() {
     case $1 in scontrol | squeue | sacct | scancel | sinfo) ;; *) return 0 ;; esac
-    [ -z "$unseen" ] || { printf 'error: cannot read file %s\n' "$unseen" >&2; return 1; }
+    [ -z "$unreadable" ] || { printf 'error: cannot read file %s\n' "$unreadable" >&2; return 1; }
 }
-# find_unseen: sets $unseen to the first file of slurm.conf and its includes that SlurmUser cannot read, and why: "FILE: WHY"; "" where
-# there is none. Slurm's programs, and a slurmctld that starts as SlurmUser, look once a second for a file that they cannot see, for a
-# minute, before they give up.
-find_unseen() {
-    unseen=
-    if choose_runner / 2>/dev/null; then unseen=$(unseen_by "$runner" "$slurm_name"); fi
+# find_unreadable: sets $unreadable to the first file of slurm.conf and its includes that SlurmUser cannot read, and why: "FILE: WHY";
+# "" where there is none. Slurm's programs, and a slurmctld that starts as SlurmUser, look once a second for a file that they cannot
+# see, for a minute, before they give up.
+find_unreadable() {
+    unreadable=
+    if choose_runner / 2>/dev/null; then unreadable=$(unreadable_for "$runner" "$slurm_name"); fi
 }
-# unseen_by USER NAME: print the same for any user. That user's own view counts: root may see a file in a folder that is closed to others,
-# and a file server may hide one from root.
-unseen_by() (
+# unreadable_for USER NAME: print the same for any user. That user's own view counts: root may see a file in a folder that is closed to
+# others, and a file server may hide one from root.
+unreadable_for() (
     [ -e "${folder-}/slurm.conf" ] || exit 0
     code=0
     # shellcheck disable=SC2016 # for the shell that is started

@@ -22,7 +22,7 @@ def tell(text):
 
 def close(closing):
     """`closing`: the configuration that closes DWS."""
-    spaces = selected(closing["webhooks"][0])
+    spaces = namespaces_to_try(closing["webhooks"][0])
     kubectl(["apply", "--filename", "-"], json.dumps(closing))
     if spaces:
         wait_closed(closing["webhooks"][0], spaces[0])
@@ -30,7 +30,7 @@ def close(closing):
     time.sleep(TIMES["known"] + in_flight(closing["metadata"]["name"]))
 
 
-def selected(webhook):
+def namespaces_to_try(webhook):
     """The namespaces in which it can be tried that DWS is closed; none where those that it is closed in do not exist.
 
     The API server labels namespaces with their names from Kubernetes 1.21 on. Without that, DWS is closed in all of them.

@@ -1,6 +1,6 @@
 # In slurmctld's own container: wait up to $patience_ seconds until it responds, then record what it has read. Prints nothing.
 # Goes after slurmctld.sh and pod_noted.sh. Set before: $folder, $unit, $state, $patience_.
-slurm_path
+find_slurm
 until_=$(($(uptime_seconds) + patience_))
 patience=10
 until pings | grep -qx 'here UP'; do

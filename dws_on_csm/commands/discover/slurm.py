@@ -22,7 +22,7 @@ from dws_on_csm.stages.slurm import controller
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 _USERS = r"""
-slurm_path
+find_slurm
 for one in $own; do
     find_account "$one" || continue
     number=$(number_or_zero "$as_number")

@@ -30,7 +30,7 @@ from dws_on_csm.model.step import (
     Value,
 )
 from dws_on_csm.redaction.diff import difference
-from dws_on_csm.stages import jobs
+from dws_on_csm.stages import controller_library, jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
@@ -50,10 +50,9 @@ TIMED_OUT = "124"
 
 
 def _look_reach(ctx: StepContext) -> ShellLook:
-    slurm = ctx.site.slurm
-    settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
-    parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh")
-    return ShellLook(render.script(*parts, **settings), parse_reach)
+    settings = {"file": names.KUBECONFIG, "slow": str(SLOW)}
+    script = render.script("lib/temporary.sh", "controller/doctor_reach.sh", **settings)
+    return ShellLook(script, parse_reach, controller_library.text(ctx))
 
 
 def parse_reach(out: bytes) -> Value:

@@ -11,7 +11,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, parse_pairs
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, StepContext, Value
-from dws_on_csm.stages import verify_cancel
+from dws_on_csm.stages import controller_library, verify_cancel
 from dws_on_csm.stages.dws import storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 
@@ -57,11 +57,8 @@ LEFT: Fact[list[Left]] = Fact("doctor", "teardown")
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    slurm = ctx.site.slurm
-    settings = {"folder": slurm.folder, "unit": slurm.service, "days": str(DAYS), "reported": str(MOST)}
-    settings |= {"in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
-    script = render.script("lib/as.sh", "lib/slurmctld.sh", "controller/doctor_teardown.sh", **settings)
-    return LEFT.shell(script, parse)
+    settings = {"days": str(DAYS), "reported": str(MOST), "in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
+    return LEFT.shell(render.script("controller/doctor_teardown.sh", **settings), parse, controller_library.text(ctx))
 
 
 def parse(out: bytes) -> list[Left]:

@@ -11,7 +11,7 @@ from dws_on_csm.commands.history import former_state
 from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
-from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget, without_generated
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget, objects_and_templates
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.slurm import activate, slurmctld
 
@@ -50,7 +50,7 @@ def target(
     objects = [target for target in objects if target not in in_pods]
     conf = site.slurm.conf
     everything = in_pods  # with what a Job renders
-    objects_and_pods, templates = without_generated([*objects, *in_pods])
+    objects_and_pods, templates = objects_and_templates([*objects, *in_pods])
     objects = [target for target in objects if target in objects_and_pods]
     in_pods = [target for target in in_pods if target in objects_and_pods]
     enabled = {

@@ -20,9 +20,10 @@ Json = Mapping[str, Any]
 
 
 class Program(TypedDict):
-    """A Deployment of DWS: its name, its ready pods as "1 of 1", its images."""
+    """A Deployment of DWS: its name, the number of its ready pods, and that in words ("1 of 1"), its images."""
 
     name: str
+    ready: int
     pods: str
     images: list[str]
 
@@ -133,6 +134,7 @@ def _program(deployment: Json | None) -> Program | None:
         return None
     return {
         "name": deployment["metadata"]["name"],
+        "ready": readiness.ready(deployment),
         "pods": readiness.ready_pods(deployment),
         "images": manifest_comparison.images(deployment),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import dws_objects, managers, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
@@ -40,9 +40,9 @@ class Installed(TypedDict):
     namespace: bool
     traces: list[str]
     crds: dict[str, Crd]
-    manager: NotRequired[str]
-    applied: NotRequired[bool]
-    writers: NotRequired[list[str]]
+    manager: str
+    applied: bool
+    writers: list[str]
 
 
 FACT: Fact[Installed] = Fact("preflight", "installed")
@@ -96,9 +96,9 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
 
 def made_by(dws: Installed) -> str:
     """The programs that made the Deployment of its controller in another way than `make deploy`, in words; "" for none."""
-    if not dws["tag"] or dws.get("applied", True):
+    if not dws["tag"] or dws["applied"]:
         return ""
-    return ", ".join(dws.get("writers") or ["another program"])
+    return ", ".join(dws["writers"] or ["another program"])
 
 
 def image_tag(deployment: Mapping[str, Any]) -> str:

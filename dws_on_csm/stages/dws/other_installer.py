@@ -33,7 +33,7 @@ def findings(ctx: StepContext) -> Sequence[Finding]:
     dws, deployment = ctx.facts.one_or_none(installed.FACT), f"the Deployment {names.CONTROLLER} of DWS"
     if dws is None:
         return ()
-    if by := dws.get("manager"):
+    if by := dws["manager"]:
         text = f"{deployment} is delivered by {by}, which reverts what this tool changes in it"
         return (Finding("dws-managed", text, FIX),)
     if (makers := installed.made_by(dws)) and (differs := _difference(ctx)):

@@ -41,13 +41,18 @@ def _read(cluster: Cluster) -> dict[str, Any]:
 
 def ready_pods(deployment: Mapping[str, Any]) -> str:
     """Its pods that are up to date and ready, of those that it asks for: "1 of 3"."""
+    return f"{ready(deployment)} of {deployment['spec']['replicas']}"
+
+
+def ready(deployment: Mapping[str, Any]) -> int:
+    """The number of its pods that are up to date and ready."""
     status = deployment.get("status", {})
     updated = status.get("updatedReplicas", 0)
     outdated = status.get("replicas", 0) - updated
     # all outdated pods may be among the available ones
     good = min(status.get("availableReplicas", 0) - outdated, updated)
     current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-    return f"{max(good, 0) if current else 0} of {deployment['spec']['replicas']}"
+    return max(good, 0) if current else 0
 
 
 def _not_created(deployment: Mapping[str, Any]) -> list[str]:

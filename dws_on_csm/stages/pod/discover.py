@@ -249,13 +249,13 @@ _OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSe
 
 def _workload(cluster: Cluster, namespace: str, pod: Json) -> tuple[Json | None, str]:
     """The Deployment or StatefulSet that made the pod, or what else it belongs to, in words."""
-    owner = managers.controller(pod)
+    owner = managers.controlling_owner(pod)
     while owner and owner["kind"] in _OWNERS:
         path = _path(namespace, owner["kind"], owner["name"])
         thing = cluster.get(path)
         if thing is not None and owner["kind"] != "ReplicaSet":
             return {**thing, "kind": owner["kind"]}, ""
-        owner = managers.controller(thing) if thing else None
+        owner = managers.controlling_owner(thing) if thing else None
     return None, f"{owner['kind']}/{owner['name']}" if owner else "nothing"
 
 

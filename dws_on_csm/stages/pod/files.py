@@ -89,7 +89,7 @@ def record_read_files(ctx: StepContext) -> RunScript:
 
 
 _UNREAD = """
-slurm_path
+find_slurm
 main=$(main_pid)
 if [ -n "$main" ] && ! is_recorded "$main"; then
     began=$(start_time "$main")

@@ -40,7 +40,7 @@ def _why_not(program: Program | None) -> str:
     """Why a Deployment does not serve, in words; "" where one pod does."""
     if program is None:
         return "is missing"
-    return f"has no ready pod ({program['pods']})" if program["pods"].startswith("0 of ") else ""
+    return "" if program["ready"] else f"has no ready pod ({program['pods']})"
 
 
 def _note(ctx: StepContext, have: External) -> str:

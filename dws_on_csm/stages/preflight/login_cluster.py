@@ -9,7 +9,7 @@ from dws_on_csm.model.step import Check, Constant, Finding, Look, StepContext, V
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.slurm import start
 
-_CLUSTER = 'slurm_path; fact cluster "$(running_setting 30 ClusterName)"\n'
+_CLUSTER = 'find_slurm; fact cluster "$(running_setting 30 ClusterName)"\n'
 
 
 def _look(ctx: StepContext) -> Look:

@@ -10,7 +10,7 @@ from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, Ste
 def not_root(host: str) -> Finding:
     """The finding on a host where scripts do not run as root."""
     text = f"the login on {host} is not root"
-    return Finding("not-root", text, "set user: root for this host, or sudo: true", alone=True)
+    return Finding("not-root", text, "set user: root for this host, or sudo: true", explains_others=True)
 
 
 def _look(ctx: StepContext) -> Look:

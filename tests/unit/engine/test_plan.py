@@ -11,7 +11,7 @@ from dws_on_csm.model.step import Check, Constant, Finding, ShellLook, Stage, St
 from tests.unit.conftest import LocalHost
 from tests.unit.engine.test_apply import a_file, a_run, outcomes
 
-ROOT = Finding("not-root", "the login is not root", "use root", alone=True)
+ROOT = Finding("not-root", "the login is not root", "use root", explains_others=True)
 OTHER = Finding("disk-full", "no space", "make room")
 
 

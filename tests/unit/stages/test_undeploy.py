@@ -272,7 +272,7 @@ def test_the_age_of_an_ended_job_comes_from_one_clock(tmp_path: Path, says: str,
     (tmp_path / "date").write_text("#!/bin/sh\necho 1900000000\n")
     (tmp_path / "date").chmod(0o755)
     stubs = f"""
-slurm_path() {{ :; }}
+find_slurm() {{ :; }}
 slurm() {{
     case "$*" in
     *"show config"*) [ "$SLURM_TIME_FORMAT" = %s ] && printf 'Configuration data as of {says}\nAccounting = none\n' ;;
@@ -312,7 +312,7 @@ def test_accounting_is_asked_about_past_jobs(
 ) -> None:
     """Where there is one: whose a job was and when. One that does not respond is not one that knows no such job."""
     stubs = """
-slurm_path() { :; }
+find_slurm() { :; }
 slurm() {
     case "$*" in
     *"show config"*) [ -z "$kind" ] || printf 'Configuration data as of 1700000100\nAccountingStorageType   = %s\n' "$kind" ;;

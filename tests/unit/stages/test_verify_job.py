@@ -53,7 +53,7 @@ def script(tmp_path: Path) -> str:
         "/dev/shm", f"{tmp_path}/shm"
     )
     doubles = (
-        'slurm_path() { :; }\nchoose_runner() { runner=root; }\nslurm() { as root "$@"; }\nas_user() { as "$@"; }\n'
+        'find_slurm() { :; }\nchoose_runner() { runner=root; }\nslurm() { as root "$@"; }\nas_user() { as "$@"; }\n'
     )
     return f"set -eu\n{given}{doubles}{body}"
 
@@ -240,12 +240,12 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     site = load(DEFAULT)
     ctx = StepContext(site, Facts(), site.controllers[0].name)
     doubles = (
-        "slurm_path() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
+        "find_slurm() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
         f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\nunseen_by() {{ :; }}\n"
         "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\ncommand() { :; }\n"
     )
     done = subprocess.run(
-        ["sh", "-c", doubles + verify.LOOK_USER], capture_output=True, text=True, timeout=60, check=True
+        ["sh", "-c", doubles + render.read("host/test_user.sh")], capture_output=True, text=True, timeout=60, check=True
     )
     findings = verify.USER.judge(ctx, done.stdout.splitlines())
     assert [finding.name for finding in findings] == found
@@ -332,11 +332,11 @@ def test_a_login_host_holds_the_job_and_cancels_none_whose_workflow_would_stay(
         body = body if name != "scontrol" else f"case $* in *config*) echo 'ClusterName = lab' ;; *) {body} ;; esac"
         (bin_ / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/log\n{body}\n')
         (bin_ / name).chmod(0o755)
-    settings = "set -eu\nuser=joe name=some RUN=r1 job_folder=/ options=\nslurm_path() { :; }\n"
+    settings = "set -eu\nuser=joe name=some RUN=r1 job_folder=/ options=\nfind_slurm() { :; }\n"
     settings += 'as_user() { [ "$1" = joe ]; shift; "$@"; }\nfind_account() { as_number=1500; }\n'
     settings += "running_setting() { scontrol show config | sed -n 's/^ClusterName = //p'; }\n"
     done = subprocess.run(
-        ["sh", "-c", settings + verify.SUBMIT],
+        ["sh", "-c", settings + render.read("host/submit_job.sh")],
         env={"PATH": f"{bin_}:{os.environ['PATH']}"}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode == 0, done.stdout) == (bool(printed), f"user 1500\n{printed}"), done.stderr

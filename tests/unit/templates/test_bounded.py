@@ -342,7 +342,7 @@ def test_the_waits_of_a_cancel_last_as_long_as_they_are_to(tmp_path: Path, shell
     date.chmod(0o755)
     come = "look_at=$(cat looks 2>/dev/null || echo 0); look_at=$((look_at + 1)); echo $look_at >looks\n"
     come += 'if [ $look_at -ge 3 ] && [ -z "$never" ]; then buffer=running; fi\n'
-    slurm = f"slurm_path() {{ :; }}\nslurm() {{\nbuffer=pending\n{come}"
+    slurm = f"find_slurm() {{ :; }}\nslurm() {{\nbuffer=pending\n{come}"
     slurm += 'echo "JobState=PENDING BurstBufferState=$buffer Reason=None"; }\n'
     settings = {"release": "", "wanted": "running", "step": "begin", "job": "1", "name": "x", "user": "x"}
     for never, buffer in (("", "running"), ("yes", "pending")):

@@ -196,7 +196,7 @@ def test_slurms_programs_do_not_wait_a_minute_for_an_included_file(included: str
         (folder / "scontrol").chmod(0o755)
         folder.chmod(0o755)
         script = render.script("lib/slurmctld.sh", folder=name, unit="x")
-        script += "\nslurm_path; slurm timeout 5 scontrol ping 2>&1; slurm timeout 5 echo other"
+        script += "\nfind_slurm; slurm timeout 5 scontrol ping 2>&1; slurm timeout 5 echo other"
         env = {"PATH": f"{name}:{os.environ['PATH']}"}
         done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == [says.format(file=extra), "other"], done.stderr

@@ -96,7 +96,7 @@ def test_slurms_programs_and_kubectl_run(container: Host, shell: str) -> None:
     container.program("scontrol", 'echo "scontrol $(id -u)"')
     container.program("kubectl", 'echo "kubectl $(id -u)"; : >"$HOME/cache"')
     body = """
-slurm_path
+find_slurm
 slurm scontrol ping
 choose_runner "$file" || exit 1
 make_memory_folder "$runner"

@@ -336,7 +336,7 @@ def test_a_file_of_others_that_slurm_conf_includes_makes_nobody_root(hostile_hos
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     script = (
         render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
-        + "slurm_path\npings\n"
+        + "find_slurm\npings\n"
     )
     assert hostile_host.run(script).stdout == ""
     assert (hostile_host.open / "who").read_text() == ""

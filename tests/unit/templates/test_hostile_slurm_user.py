@@ -252,7 +252,7 @@ def test_no_other_account_becomes_slurm_user(hostile_host: Host, shell: str, cas
     hostile_host.program("scontrol", 'id >>"$TOP/open/who"')
     OPEN[case](hostile_host)
     script = render.script("lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
-    answer = hostile_host.run(f"set -eu\n{script}{SAYS}\nset +e\nslurm_path\nslurm scontrol ping\necho $?", shell)
+    answer = hostile_host.run(f"set -eu\n{script}{SAYS}\nset +e\nfind_slurm\nslurm scontrol ping\necho $?", shell)
     uid, lacks, why = answer.stdout.split("\n")[0].split("|")
     assert (uid, lacks) == ("", "open"), answer
     assert str(hostile_host.top) in why and "(owner " in why
@@ -357,7 +357,7 @@ def test_an_acl_makes_nobody_root(hostile_host: Host, shell: str, at: str) -> No
     script = render.script("lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit") + SAYS
     assert hostile_host.run(script, shell).stdout == "0||\n"
     name_another(file if at == "file" else hostile_host.etc)
-    answer = hostile_host.run(f"{script}\nslurm_path\nslurm scontrol ping", shell)
+    answer = hostile_host.run(f"{script}\nfind_slurm\nslurm scontrol ping", shell)
     assert answer.stdout.startswith("|open|"), answer
     assert ran.read_text() == ""
 
@@ -400,7 +400,7 @@ def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
         f"echo SlurmUser=root >{hostile_host.etc}/slurm.conf",
     ):
         _folder_of_slurm_users(hostile_host)
-        answer = hostile_host.run(f"{script}\n{what}\nslurm_path\nslurm scontrol ping; conf_value SlurmUser")
+        answer = hostile_host.run(f"{script}\n{what}\nfind_slurm\nslurm scontrol ping; conf_value SlurmUser")
         assert answer.stdout == f"1\n{SLURM_USER}\n", answer
 
 
@@ -480,7 +480,7 @@ def test_no_other_user_runs_what_slurm_user_put_beside_its_process(hostile_host:
     hostile_host.owned(trap / "sbatch", "#!/bin/sh\nid -un\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
     body = f"""program_of() {{ echo {hostile_host.etc}/sbin/slurmctld; }}
-slurm_path
+find_slurm
 as_user nobody sh -c 'echo "$PATH"'
 slurm sh -c 'echo "$PATH"'
 """

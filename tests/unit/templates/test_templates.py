@@ -111,9 +111,9 @@ APART = {
     "stages/rollback/objects._FORMER": STATE_ALONE,
     "stages/rollback/unchanged._RECORDS": STATE_ALONE,
     "stages/slurm/slurm_user._TRY": "the parts of it are slurm_user._CAN_I's",
-    "stages/verify.LOOK_USER": "asks for users, and tests a folder as the user",
+    "host/test_user.sh": "asks for users, and tests a folder as the user",
     "stages/verify._CANCEL": "runs only scancel, as the job's user by as.sh",
-    "stages/verify.SUBMIT": "enters the job's folder, and runs only Slurm's commands, as the job's user by as.sh",
+    "host/submit_job.sh": "enters the job's folder, and runs only Slurm's commands, as the job's user by as.sh",
     "stages/dws/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
 }
 """Scripts in which nothing of others lies, and why."""
@@ -128,8 +128,8 @@ EXEMPT = {
     "pod/pod_noted.sh",
     "master/sign.sh",
     "stages/pod/files._UNREAD",
-    "stages/verify.LOOK_USER",
-    "stages/verify.SUBMIT",
+    "host/test_user.sh",
+    "host/submit_job.sh",
 }
 """Scripts in APART with such a name, whose reason says what it is there."""
 

@@ -65,7 +65,16 @@ def test_each_value_has_its_source() -> None:
         assert value.source or value.question, value.key
 
 
-INSTALLED: dict[str, Any] = {"tag": "0.1.12", "unfinished": "", "namespace": True, "traces": [], "crds": {}}
+INSTALLED: dict[str, Any] = {
+    "tag": "0.1.12",
+    "unfinished": "",
+    "namespace": True,
+    "traces": [],
+    "crds": {},
+    "manager": "",
+    "applied": True,
+    "writers": [],
+}
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected:
     name = re.search(r"^name=(.*)$", made, re.MULTILINE)
     assert name and made.endswith(body)
     stubs = f"""
-slurm_path() {{ :; }}
+find_slurm() {{ :; }}
 slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\\n' {shlex.join(jobs)} ;; esac; }}
 """
     settings = f"name={name[1]}\nstep=clear\nuser=joe\n{render.read('lib/bounded.sh')}"
@@ -258,7 +258,7 @@ def test_the_number_of_another_job_is_no_case(shown: str, ours: bool) -> None:
     """A program of the user's may print the number of any job: no case is made of it, and nothing of it is cancelled or deleted."""
     body = render.read("controller/cancel.sh")
     stubs = f"""
-slurm_path() {{ :; }}
+find_slurm() {{ :; }}
 find_account() {{ as_number=1500; }}
 as_user() {{ echo 4711; }}
 slurm() {{ echo '{shown}'; }}
@@ -278,7 +278,7 @@ def run_step(folder: Path, step: str, states: str, **given: str) -> dict[str, st
     (folder / "states").write_text("\n".join(states.split()) + "\n")
     (folder / "now").write_text("0")
     stubs = f"""
-slurm_path() {{ :; }}
+find_slurm() {{ :; }}
 log_file() {{ printf '%s' "$log"; }}
 slurm() {{
     case $* in

@@ -114,8 +114,8 @@ def test_what_is_not_there_is_said_with_whom_to_ask(site: Site) -> None:
         (read(Api({})), ["dws-missing"]),
         ({**whole, "deleting": True}, ["dws-missing"]),
         ({**whole, "controller": None}, ["dws-not-available"]),
-        ({**whole, "webhook": {**whole["webhook"], "pods": "0 of 3"}}, ["dws-not-available"]),
-        ({**whole, "webhook": {**whole["webhook"], "pods": "1 of 3"}}, []),
+        ({**whole, "webhook": {**whole["webhook"], "ready": 0, "pods": "0 of 3"}}, ["dws-not-available"]),
+        ({**whole, "webhook": {**whole["webhook"], "ready": 1, "pods": "1 of 3"}}, []),
     ]
     for have, expected in cases:
         plugin = replace(site, plugin=replace(site.plugin, workflow_version="plugin"))
@@ -258,7 +258,16 @@ def test_what_an_interrupted_run_left_goes_with_the_binding(site: Site) -> None:
 
 # --- without the key: never fought over
 
-DWS: dict[str, Any] = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": [], "crds": {}}
+DWS: dict[str, Any] = {
+    "tag": "0.0.20",
+    "unfinished": "",
+    "namespace": True,
+    "traces": [],
+    "crds": {},
+    "manager": "",
+    "applied": True,
+    "writers": [],
+}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.snapshot import ObjectSnapshot, without_generated
+from dws_on_csm.model.snapshot import ObjectSnapshot, objects_and_templates
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.pod import discover, generated, templates
 from dws_on_csm.stages.pod.generated import Generated
@@ -358,5 +358,5 @@ def test_a_rollback_restores_templates_not_what_they_become() -> None:
     result = a_snapshot("/api/v1/namespaces/user/configmaps/slurm-conf", **{"slurm.conf": "x"})
     job = a_snapshot("/apis/batch/v1/namespaces/services/jobs/render")
     deployment = a_snapshot("/apis/apps/v1/namespaces/user/deployments/slurmctld")
-    assert without_generated([source, job, result, deployment]) == ([deployment], [source])
-    assert without_generated([result, deployment]) == ([result, deployment], [])
+    assert objects_and_templates([source, job, result, deployment]) == ([deployment], [source])
+    assert objects_and_templates([result, deployment]) == ([result, deployment], [])

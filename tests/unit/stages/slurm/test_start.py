@@ -173,7 +173,7 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
     fixed = render.script(*LIBRARY, folder="/trial", unit="slurmctld", state="/trial")
     said = {
         name: controller.run(
-            f"{fixed}\nslurm_path\nstart_problem /trial/{name}; ls /dev/shm | grep dws-on-csm || true", MUNGE
+            f"{fixed}\nfind_slurm\nstart_problem /trial/{name}; ls /dev/shm | grep dws-on-csm || true", MUNGE
         )
         for name in ("next", "typo", "slurm.conf")
     }
@@ -181,7 +181,7 @@ def test_a_text_is_tried_before_it_is_put(controller: Controller) -> None:
     assert "BurstBufferTyp" in said["typo"]
     (controller.work / "state/clustername").write_text("old|1")
     assert "old, but slurm.conf has ClusterName=lab" in controller.run(
-        f"{fixed}\nslurm_path\nstart_problem /trial/next", MUNGE
+        f"{fixed}\nfind_slurm\nstart_problem /trial/next", MUNGE
     )
     assert (controller.work / "slurm.conf").read_text() == TEXT
 
