@@ -40,7 +40,7 @@ NAMED = (
     Named("lock taken without the gate", "templates/master/lock.sh",
           "if ! flock -w 20 9; then", "if false; then", "test_lock_scripts"),
     Named("lock lost, and changes made", "dws_on_csm/engine/perform.py",
-          "last = number == len(groups) - 1\n        reach.guard()", "last = number == len(groups) - 1", "test_site_lock"),
+          "last = number == len(groups) - 1\n        reach.guard()", "last = number == len(groups) - 1", "test_apply"),
     Named("lock of a reused number never taken over", "dws_on_csm/engine/site_lock.py",
           "started is not None and started != holder.identity[1]", "False", "test_site_lock"),
     Named("lock taken over from another machine", "dws_on_csm/engine/site_lock.py",

@@ -183,9 +183,19 @@ def test_killed_behind_any_line(master: Master, beginning: str, shell: tuple[str
 
 def waiting(master: Master) -> bool:
     """Whether a script waits until another one has released the gate."""
-    number = f":{(master.state / 'gate').stat().st_ino} " if (master.state / "gate").exists() else "none"
-    locks = Path("/proc/locks").read_text().splitlines()
-    return any("-> FLOCK" in one and number in one for one in locks)
+    return any(_waits(process, master.state / "gate") for process in Path("/proc").glob("[0-9]*"))
+
+
+def _waits(process: Path, gate: Path) -> bool:
+    # /proc/locks would show it too, but not in a process namespace
+    try:
+        return (
+            (process / "comm").read_text() == "flock\n"
+            and "lock_inode_wait" in (process / "wchan").read_text()
+            and any(one.readlink() == gate for one in (process / "fd").iterdir())
+        )
+    except OSError:
+        return False  # it has ended since
 
 
 @pytest.mark.parametrize(
