@@ -15,7 +15,7 @@ from dws_on_csm.display import tables
 from dws_on_csm.display.failures import alike, block
 from dws_on_csm.display.progress import Progress, Work, fold, take
 from dws_on_csm.display.style import changed, counted, duration, plural, short, text
-from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Line, Opened, Renamed, Summary
+from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Line, Opened, Renamed, Stopping, Summary
 from dws_on_csm.model.printable import escaped, first_few, more_text
 
 QUIET = ("ok", "skipped")
@@ -96,6 +96,10 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
             yield from _opened(log, event)
         case Renamed():
             yield _line(log, log.progress.task, "", f"the run id is now {event.run}, by the master's clock")
+        case Stopping():
+            yield _line(
+                log, log.progress.task, "", "stopping: what runs on the hosts is ended; a second signal leaves at once"
+            )
         case Began():
             yield from _through(log, event.stage)
             yield from _news(log, event, escaped(event.title))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dws_on_csm.display.style import BAD
-from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line, Opened, Renamed, Summary
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line, Opened, Renamed, Stopping, Summary
 from dws_on_csm.model.printable import escaped, plain_line
 
 
@@ -58,13 +58,14 @@ class Progress:
     task: str = ""
     hosts: int = 0
     began: float = 0.0
+    stopping: bool = False
     stages: dict[str, StageProgress] = field(default_factory=dict)
     summary: Summary | None = None
 
 
 def take(progress: Progress, event: Event, now: float) -> None:
     """Add an event to `progress`; `now` is its time, in seconds since the epoch."""
-    if not isinstance(event, Opened | Renamed | Summary):
+    if not isinstance(event, Opened | Renamed | Stopping | Summary):
         stage(progress, event.stage).touched = now
     match event:
         case Opened():
@@ -73,6 +74,8 @@ def take(progress: Progress, event: Event, now: float) -> None:
             progress.stages |= {name: StageProgress(name, tuple(needs)) for name, needs in event.stages.items()}
         case Renamed():
             progress.run = event.run
+        case Stopping():
+            progress.stopping = True
         case Summary():
             progress.summary = event
         case Done():

@@ -15,6 +15,7 @@ PAUSE = 0.5
 """After this many seconds without events, a stage in which nothing runs counts as complete."""
 
 BUSY_STYLE = "bold cyan"
+STOPPING_STYLE = "bold yellow"
 
 
 def frame(progress: Progress, width: int, height: int, now: float) -> list[Row]:
@@ -32,7 +33,8 @@ def _head(progress: Progress, now: float) -> Row:
     if not progress.run:
         return [_spinner(now), (f" {progress.task}  ", "bold"), ("connecting", "dim")]
     about = f"  {plural(progress.hosts, 'host')}  {progress.run}"
-    return [(progress.task, "bold"), (f"  {duration(now - progress.began)}", BUSY_STYLE), (about, "dim")]
+    stopping: Row = [("  stopping; Ctrl-C again leaves at once", STOPPING_STYLE)] if progress.stopping else []
+    return [(progress.task, "bold"), (f"  {duration(now - progress.began)}", BUSY_STYLE), (about, "dim"), *stopping]
 
 
 # --- stages

@@ -44,7 +44,7 @@ class Run:
     changing    it has begun to change something
     asking      a person is being asked on the terminal
     stopping    set when the run is stopped, as by Ctrl-C
-    stoppers    threads that end, on the hosts, what a stopped run has started there
+    stoppers    threads of a stopped run that end what it has started on the hosts, and one that says so
     ending      only the stages that come last remain: they are completed, also by a run that was stopped
     over        the work is done: all that remains is to show how the run ended
     shown       how it ended has been shown

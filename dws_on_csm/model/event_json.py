@@ -17,12 +17,13 @@ from dws_on_csm.model.events import (
     Line,
     Opened,
     Renamed,
+    Stopping,
     Summary,
     current,
 )
 
 _KINDS: Mapping[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Opened, Renamed, Began, Line, Awaiting, Done, Summary)
+    kind.__name__.lower(): kind for kind in (Opened, Renamed, Stopping, Began, Line, Awaiting, Done, Summary)
 }
 
 

@@ -60,6 +60,13 @@ class Renamed:
 
 
 @dataclass(frozen=True)
+class Stopping:
+    """The run was asked to stop, as by Ctrl-C: nothing more begins, and what runs on the hosts is ended."""
+
+    at: float
+
+
+@dataclass(frozen=True)
 class Began:
     """An action begins on `host`; `title` describes it."""
 
@@ -159,4 +166,4 @@ class Summary:
     """Records of the run that could not be written, in sentences."""
 
 
-Event = Opened | Renamed | Began | Line | Awaiting | Done | Summary
+Event = Opened | Renamed | Stopping | Began | Line | Awaiting | Done | Summary

@@ -9,15 +9,17 @@ import stat
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import Progress, fold, take
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import RemoteError
-from dws_on_csm.model.events import Event
+from dws_on_csm.model.events import Event, Stopping
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.transport.remote_shell import RemoteShell
 
@@ -60,8 +62,9 @@ class Interrupts:
 
     def _stop(self, run: Run, sessions: Sessions) -> None:
         run.stopping.set()
-        for session in () if run.ending else sessions.open():
-            run.stoppers.append(threading.Thread(target=_end, args=(session,), daemon=True))
+        ending = [partial(_end, session) for session in (() if run.ending else sessions.open())]
+        for act in (partial(run.emit, Stopping(time.time())), *ending):
+            run.stoppers.append(threading.Thread(target=act, daemon=True))
             run.stoppers[-1].start()
         self._prompts = threading.Thread(target=_end_prompts, args=(self._terminal,), daemon=True)
         self._prompts.start()

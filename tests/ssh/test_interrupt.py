@@ -116,7 +116,7 @@ def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
     process = start(STUBBORN.format(at=tmp_path / "at"))
     until((tmp_path / "at").exists)
     process.send_signal(signal.SIGINT)
-    time.sleep(1.5)  # long enough for all that the first one ends
+    until(lambda: any(one["event"] == "stopping" for one in journal(tmp_path)))
     assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     seconds, out, err = ended(process)
@@ -145,7 +145,7 @@ def test_sigterm_is_like_ctrl_c(start: Start, tmp_path: Path) -> None:
     process = start(STUBBORN.format(at=tmp_path / "at"))
     until((tmp_path / "at").exists)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)  # two at once are one
+    until(lambda: any(one["event"] == "stopping" for one in journal(tmp_path)))  # two at once are one
     process.send_signal(signal.SIGTERM)
     _, out, _ = ended(process)
     assert process.returncode == summary(out)["exit"] == 1 and "Still running: m: second.hard" in out

@@ -10,12 +10,25 @@ import pytest
 
 from dws_on_csm.display import select
 from dws_on_csm.model import event_json
-from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
+from dws_on_csm.model.events import (
+    OUTCOMES,
+    Awaiting,
+    Began,
+    Done,
+    Event,
+    Failure,
+    Line,
+    Opened,
+    Renamed,
+    Stopping,
+    Summary,
+)
 from tests.unit.sample_run import RUNS, events
 
 ALL: list[Event] = [
     Opened("r", "install", {"master": ("m",), "computes": ()}, {"a": (), "b": ("a",)}, 1.5),
     Renamed("r2", 2.0),
+    Stopping(2.2),
     Began("h", "a", "s", "title", 2.5),
     Line("h", "a", "s", "text\x1b[0m"),
     Awaiting("h", "a", "s", "why", 3.5),
@@ -32,8 +45,8 @@ def test_round_trip(event: Event) -> None:
 
 def test_words_of_earlier_versions() -> None:
     """A journal that an earlier version wrote is read in today's words."""
-    done = event_json.to_json(ALL[5]) | {"outcome": "fixed"}
-    summary = event_json.to_json(ALL[6]) | {"counts": {"change": 2, "ok": 1}, "execs": 7}
+    done = event_json.to_json(ALL[6]) | {"outcome": "fixed"}
+    summary = event_json.to_json(ALL[7]) | {"counts": {"change": 2, "ok": 1}, "execs": 7}
     del summary["commands"]
     read = [event_json.from_json(record) for record in (done, summary)]
     assert isinstance(read[0], Done) and read[0].outcome == "changed"

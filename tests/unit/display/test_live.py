@@ -15,7 +15,7 @@ from rich.console import Console
 from dws_on_csm.display import final, live, screen, select
 from dws_on_csm.display.progress import Progress, take
 from dws_on_csm.display.style import text
-from dws_on_csm.model.events import Awaiting, Began, Done, Line, Opened, Summary
+from dws_on_csm.model.events import Awaiting, Began, Done, Line, Opened, Stopping, Summary
 from tests.unit.sample_run import RUNS, START, events
 
 
@@ -50,6 +50,15 @@ def test_what_runs() -> None:
     (at,) = [i for i, row in enumerate(rows) if "manifests" in row]
     assert re.fullmatch(r" +ncn-m001  manifests +1\.8s  make deploy OVERLAY=csm", rows[at])
     assert rows[at + 1].strip() == "│ deployment.apps/object-6 created"
+
+
+def test_a_run_that_stops_says_so() -> None:
+    """After Ctrl-C the screen says at once that it was heard, and what a second one does."""
+    progress = standing("install", 9.0)
+    before = text(screen.frame(progress, 100, 24, START + 9)[0])
+    take(progress, Stopping(START + 9), START + 9)
+    after = text(screen.frame(progress, 100, 24, START + 9)[0])
+    assert after == f"{before}  stopping; Ctrl-C again leaves at once"
 
 
 def test_awaited() -> None:

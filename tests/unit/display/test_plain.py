@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from dws_on_csm.display import plain, select
-from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Stopping, Summary
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 
@@ -40,6 +40,12 @@ def test_line() -> None:
     lines = told([opened(), Done("m1", "a", "clone", "changed", START, 19.2, ("+ tag: v1",))])
     assert re.fullmatch(r"\d\d:\d\d:\d\d +\+1\.0s  a  m1  clone: changed \(19\.2s\)", lines[1])
     assert lines[2] == "    + tag: v1"
+
+
+def test_a_run_that_stops_says_so() -> None:
+    """A line says that a signal was heard, and what a second one does."""
+    lines = told([opened(), Stopping(START)])
+    assert lines[1].endswith("stopping: what runs on the hosts is ended; a second signal leaves at once")
 
 
 def test_right_already() -> None:

@@ -17,7 +17,7 @@ from dws_on_csm.runner.interrupt import interruptible
 from dws_on_csm.runner.sudo_password import password
 from dws_on_csm.transport.sudo import Question
 
-run = SimpleNamespace(stopping=threading.Event(), ending=False, over=False, asking=False, stoppers=[])
+run = SimpleNamespace(stopping=threading.Event(), ending=False, over=False, asking=False, stoppers=[], emit=lambda event: None)
 with interruptible(lambda watched: None) as interrupts, ThreadPoolExecutor() as pool:
     interrupts.watch(run, SimpleNamespace(open=lambda: ()))
     answers = password("")
