@@ -54,7 +54,7 @@ def test_what_runs() -> None:
 
 def test_a_run_that_stops_says_so() -> None:
     """After Ctrl-C the screen says at once that it was heard, and what a second one does."""
-    progress = standing("install", 9.0)
+    (progress,) = standing("install", 9.0)
     before = text(screen.frame(progress, 100, 24, START + 9)[0])
     take(progress, Stopping(START + 9), START + 9)
     after = text(screen.frame(progress, 100, 24, START + 9)[0])
