@@ -44,7 +44,7 @@ def show(site: Site, as_json: bool) -> int:
         engine_plan.plan(reading.run)
         results = [done for done in reading.done() if done.host == host and done.stage != "connect"]
         if as_json:
-            console.records(record(reading.run, done, host) for done in results)
+            console.records(record(done, _found(reading.run, done, host)) for done in results)
         else:
             printed(_rows(reading, results, host))
     outcomes = {(done.stage, done.step, done.host): done.outcome for done in results}
@@ -63,9 +63,9 @@ def _rows(reading: Reading, results: list[Done], host: str) -> Iterator[Row]:
     yield [*counted(counts), (f"  of {plural(len(results), 'step')}; nothing was changed", "dim")]
 
 
-def record(run: Run, done: Done, host: str) -> dict[str, object]:
-    """A step of the host as a JSON object."""
-    return {**step_record(done), "found": _found(run, done, host)}
+def record(done: Done, found: Value) -> dict[str, object]:
+    """A step of the host, and what it found there, as a JSON object."""
+    return {**step_record(done), "found": found}
 
 
 def _step(run: Run, done: Done, host: str) -> Iterator[Row]:

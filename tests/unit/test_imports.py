@@ -15,7 +15,7 @@ def test_one_module_makes_connections() -> None:
 
 
 def test_tests_use_what_modules_offer() -> None:
-    """No test imports a private name, or takes one of a module: it holds what others may use, however a module is rewritten."""
+    """No test imports a private name, or takes or replaces one of a module: it holds however that is rewritten."""
     private = []
     for file in (ROOT / "tests").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text())))
@@ -28,5 +28,11 @@ def test_tests_use_what_modules_offer() -> None:
             for node in nodes
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
             if node.attr.startswith("_") and not node.attr.startswith("__")
+        ]
+        private += [
+            ast.unparse(node)
+            for node in nodes
+            if isinstance(node, ast.Call) and sources.called(node) == "setattr" and len(node.args) == 3
+            if ast.unparse(node.args[0]) in modules and ast.unparse(node.args[1]).startswith(("'_", '"_'))
         ]
     assert private == []

@@ -75,7 +75,7 @@ def discover(options: Options) -> int:
         )
         return REFUSED
     try:
-        seen = _look(options, path, login, extra)
+        seen = look_at_site(options, path, login, extra)
     except Several as error:
         console.note(error)
         return REFUSED
@@ -115,7 +115,7 @@ def config_value(options: Options, path: Path) -> str:
 # --- look
 
 
-def _look(options: Options, path: Path, login: Login, extra: Sequence[str]) -> Seen:
+def look_at_site(options: Options, path: Path, login: Login, extra: Sequence[str]) -> Seen:
     """Everything that can be seen of the site. Raises READ_ERRORS, Several, SiteError."""
     name = options.master or MASTER
     user, at, host = name.rpartition("@")

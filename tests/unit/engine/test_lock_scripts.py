@@ -122,8 +122,7 @@ def _put(path: Path, text: str, mode: int = 0o644) -> None:
 
 @pytest.fixture
 def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Master:
-    monkeypatch.setattr("dws_on_csm.engine.site_lock.STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("dws_on_csm.engine.site_lock.PROC", str(tmp_path / "proc"))
+    monkeypatch.setattr(site_lock, "PROC", str(tmp_path / "proc"))
     return Master(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -368,10 +369,16 @@ def test_a_lock_that_has_expired_is_renewed_only_while_no_other_master_is_used(
 
         lapsed = lapse()
         monkeypatch.setattr(got, "beside", lambda: None)
-        renewal = got._renewal
-        monkeypatch.setattr(got, "_renewal", lambda seen="": renewal("1" if seen else ""))  # the machine slept here
-        assert not got.renew() and over.read_text() == lapsed
-        monkeypatch.setattr(got, "_renewal", renewal)
+        with (
+            monkeypatch.context() as slept
+        ):  # so the second script says that it has seen another end than there is by now
+            run_aside = local_host.run_aside
+            slept.setattr(
+                local_host,
+                "run_aside",
+                lambda script, **more: run_aside(re.sub(r"(?m)^seen=\d+$", "seen=1", script), **more),
+            )
+            assert not got.renew() and over.read_text() == lapsed
         monkeypatch.setattr(got, "beside", lost)
         assert not got.renew() and over.read_text() == lapsed
         with pytest.raises(LockLost, match="a run through the master m2 has it"):

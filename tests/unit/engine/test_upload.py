@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.engine.host_script import BUSY, LIBRARY, compile_actions
+from dws_on_csm.engine import host_script
+from dws_on_csm.engine.host_script import BUSY, compile_actions
 from dws_on_csm.model.actions import Action, RunScript, Upload
 from dws_on_csm.model.step import Finding, Refused
 
@@ -21,8 +22,7 @@ CONTENT = bytes(range(256)) * 40_000
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in place of /var/lib/dws-on-csm."""
-    monkeypatch.setattr("dws_on_csm.engine.host_script.STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("dws_on_csm.engine.host_script.LIBRARY", LIBRARY.replace("-w 60", "-w 0.2"))
+    monkeypatch.setattr(host_script, "LIBRARY", host_script.LIBRARY.replace("-w 60", "-w 0.2"))
     return tmp_path / "state"
 
 

@@ -1,5 +1,6 @@
 """The API client without an API server: threads that share it, deletions, old versions. tests/ssh has a real server."""
 
+import io
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,16 +34,21 @@ def test_an_unknown_kind_is_reported_to_all_waiting_callers(monkeypatch: pytest.
                 told.result()
 
 
+def accepted() -> urllib3.HTTPResponse:
+    """The API server's answer to a request that it accepts."""
+    return urllib3.HTTPResponse(io.BytesIO(b"{}"), status=200, preload_content=False)
+
+
 def test_a_successor_with_the_same_name_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deletion by uid names that object to the server; another object may have its name right after it."""
     asked: list[Any] = []
     cluster = Cluster(cast(RemoteShell, None))
 
-    def call(*request: Any) -> tuple[int, dict[str, Any]]:
-        asked.append(request[-1])
-        return 200, {}
+    def answer(client: Any, request: tuple[Any, ...], seconds: float) -> urllib3.HTTPResponse:
+        asked.append(request[3])
+        return accepted()
 
-    monkeypatch.setattr(cluster, "_call", call)
+    monkeypatch.setattr(api_call, "open_response", answer)
     monkeypatch.setattr(cluster, "get", lambda path, **query: {"metadata": {"name": "x", "uid": "another"}})
     cluster.delete("/api/v1/things/x", 60.0, "the one")
     cluster.delete("/api/v1/things/x", 60.0, "the one", "7")
@@ -60,7 +66,7 @@ def test_a_slow_deletion_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
         yield {"type": "DELETED", "object": old}
 
     cluster = Cluster(cast(RemoteShell, None))
-    monkeypatch.setattr(cluster, "_call", lambda *request: (200, {}))
+    monkeypatch.setattr(api_call, "open_response", lambda *request: accepted())
     monkeypatch.setattr(cluster, "get", lambda path, **query: next(answers))
     monkeypatch.setattr(cluster, "watch", watch)
     cluster.delete("/api/v1/things/x")

@@ -259,9 +259,9 @@ def test_a_rollback_to_what_cannot_be_read_ends_in_words(
 ) -> None:
     """A malformed answer ends in a message, not in a traceback: nothing was rolled back."""
 
-    def read(site: Any, name: str) -> None:
+    def connect(*arguments: Any) -> None:
         raise KeyError("items")
 
-    monkeypatch.setattr(rollback, "_read", read)
+    monkeypatch.setattr(rollback, "connect_all", connect)
     assert rollback.rollback(load(DEFAULT), "", Options()) == FAILED
     assert "Nothing was rolled back: the answer could not be read: KeyError: 'items'" in capsys.readouterr().err

@@ -59,12 +59,16 @@ def test_a_lab_whose_network_another_has_touches_nothing_of_it(checkout: Path, m
     """Its own up is refused with what to do, and its down takes its files alone."""
     made = registry.create("x", Options())
     monkeypatch.setattr(network, "owners", lambda: {made.index: "/elsewhere/.lab"})
-    monkeypatch.setattr(network, "_ip", lambda *arguments, feed="": pytest.fail(f"ip {arguments}"))
+    ip, called = checkout / "programs" / "ip", checkout / "called"
+    ip.parent.mkdir()
+    ip.write_text(f'#!/bin/sh\necho "$*" >>{called}\n')
+    ip.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ip.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(machine, "kill", lambda lab, host: pytest.fail(f"{host.name} is another lab's"))
     with pytest.raises(RuntimeError, match=r"10\.77\.1\.0/24 is now the network of /elsewhere/\.lab: lab\.down"):
         network.ensure(made)
     lifecycle.down(made)
-    assert not made.state.exists()
+    assert not made.state.exists() and not called.exists()
 
 
 def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

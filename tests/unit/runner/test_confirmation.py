@@ -45,8 +45,6 @@ def taking(name: str = "x") -> Step:
 @pytest.fixture
 def terminal(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Makes a terminal with these answers; each may do something first. Returns the lines shown there."""
-    monkeypatch.setattr("dws_on_csm.engine.site_lock.STATE", str(local_host.folder / "state"))
-    monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(local_host.folder / "state"))
     told: list[str] = []
     monkeypatch.setattr(console, "note", lambda *lines: told.extend(map(str, lines)))
 

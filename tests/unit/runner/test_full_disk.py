@@ -35,7 +35,7 @@ from dws_on_csm.runner.journal import Journal
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.transport import known_hosts
-from tests.unit.conftest import LocalHost
+from tests.unit.conftest import LocalHost, redirect
 from tests.unit.small_disk import PAGE, Disk, small_disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -458,15 +458,7 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
         lambda p: "done",
         change,
     )
-    monkeypatch.setattr("dws_on_csm.model.actions.STATE", str(tmp_path / "state"))
-    for module in (
-        "engine.host_script",
-        "engine.before_images",
-        "runner.run_log",
-        "runner.past_runs",
-        "engine.site_lock",
-    ):
-        monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(tmp_path / "state"))
+    redirect(monkeypatch, tmp_path / "state")  # the hosts' disks have room
     monkeypatch.setattr(run, "connect", lambda site, hosts, *how: Connected(LocalHost(tmp_path)))
     monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: {"master": ("one",), "submitter": ()})

@@ -18,6 +18,7 @@ from dws_on_csm.commands.discover.hosts import SlurmHost
 from dws_on_csm.commands.discover.slurm import Users
 from dws_on_csm.config.load import load
 from dws_on_csm.display import console
+from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 from tests.unit.commands.discover import samples
 
@@ -26,7 +27,7 @@ from tests.unit.commands.discover import samples
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test in a folder of its own, and with a site on which everything is known."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "_look", lambda *arguments: samples.seen())
+    monkeypatch.setattr(command, "look_at_site", lambda *arguments: samples.seen())
 
 
 def test_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +55,7 @@ def test_what_is_found_later_is_no_difference(capsys: pytest.CaptureFixture[str]
 
 def test_questions_are_said_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its key, after what was written."""
-    monkeypatch.setattr(command, "_look", lambda *arguments: samples.seen(users=Users()))
+    monkeypatch.setattr(command, "look_at_site", lambda *arguments: samples.seen(users=Users()))
     assert command.discover(Options(out="x.yaml")) == CONVERGED
     said = capsys.readouterr().out
     assert "1 question that only you can answer, marked in x.yaml:" in said
@@ -84,7 +85,7 @@ def test_a_file_that_comes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "site.yaml").write_text("theirs")
         return samples.seen()
 
-    monkeypatch.setattr(command, "_look", meanwhile)
+    monkeypatch.setattr(command, "look_at_site", meanwhile)
     assert command.discover(Options()) == REFUSED
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("site.yaml", "theirs")]
 
@@ -131,12 +132,17 @@ def test_several_slurms(monkeypatch: pytest.MonkeyPatch) -> None:
         command.choose_slurm(Options(cluster="usr"), slurms)
 
 
+def unreachable(path: Path, master: str, host: str, *how: object) -> None:
+    """No host answers."""
+    raise Unreachable(host, "it does not answer", "")
+
+
 def test_a_slurm_whose_controllers_all_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its slurm.conf was on another host: each controller is in the file, with its cause."""
     silent = [SlurmHost(name, "SlurmctldHost", None, "timed out") for name in ("a", "b")]
-    monkeypatch.setattr(command, "_with_node", lambda seen, path: seen)
+    monkeypatch.setattr(command, "reach", unreachable)
     site = command.seen_on_hosts(samples.seen(slurm=samples.on_hosts(*silent), conf=None), tmp_path / "site.yaml")
-    monkeypatch.setattr(command, "_look", lambda *arguments: site)
+    monkeypatch.setattr(command, "look_at_site", lambda *arguments: site)
     assert command.discover(Options()) == CONVERGED
     assert [host.name for host in load(tmp_path / "site.yaml").controllers] == ["a", "b"]
 

@@ -95,7 +95,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     said = tmp_path / "squeue.said"
     look = ShellLook(f"cat {said}", lambda out: {**jobs.parse(out), "namespace": "default"})
     monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place, numbers=(): look)
-    monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(tmp_path / "state"))
     made = World(said)
     made.job()
     return made

@@ -1135,13 +1135,9 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
     host = LocalHost(tmp_path)
     state, begun, sent = (tmp_path / name for name in ("state", "begun", "sent"))
     patch = pytest.MonkeyPatch()
-    for module in ("engine.before_images", "engine.host_script"):
-        patch.setattr(f"dws_on_csm.{module}.STATE", str(state))
     for name in ("LIBRARY", "FENCE"):
-        patch.setattr(
-            f"dws_on_csm.engine.host_script.{name}",
-            getattr(host_script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1"),
-        )
+        text = getattr(host_script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1")
+        patch.setattr(host_script, name, text)
     left_behind = compile_actions(
         [RunScript("undeploy", f"touch {begun}; until [ -e {sent} ]; do sleep 0.05; done")], "run-1", "m"
     )

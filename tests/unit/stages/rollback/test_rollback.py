@@ -524,7 +524,6 @@ def test_the_state_before_the_run_is_passed_to_the_install(
     Present objects, and those that an upgrade still has to restore, stay; once all exist, nothing is done.
     """
     state = local_host.folder.parent / "state"
-    monkeypatch.setattr("dws_on_csm.stages.rollback.objects.STATE", str(state))
     for run, items in {"1": ["a"], "2": ["b", "c"], "3": [], "4": None, "5": []}.items():
         (state / "before" / run).mkdir(parents=True)
         if items is not None:
