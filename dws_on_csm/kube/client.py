@@ -70,9 +70,9 @@ class Cluster:
         """A JSON merge patch."""
         return self._must("PATCH", path, query, body, "application/merge-patch+json")
 
-    def apply(self, manifest: Mapping[str, Any], *, force: bool = True) -> Json:
-        """Server-side apply. `force`: take over fields that another manager has set."""
-        query = {"fieldManager": MANAGER, "force": str(force).lower()}
+    def apply(self, manifest: Mapping[str, Any]) -> Json:
+        """Server-side apply, which takes over fields that another manager has set."""
+        query = {"fieldManager": MANAGER, "force": "true"}
         return self._must("PATCH", self.path(manifest), query, manifest, "application/apply-patch+yaml")
 
     def delete(self, path: str, deadline: float = 60.0, uid: str = "", version: str = "") -> None:

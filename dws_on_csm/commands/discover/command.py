@@ -127,9 +127,9 @@ def look_at_site(options: Options, path: Path, login: Login, extra: Sequence[str
         site = provisional(path, reached.login, host)
         view = master.look(reached.session, site)
         if view.kubeconfig and view.kubeconfig != site.master.kubeconfig:
-            site = provisional(path, reached.login, host, kubeconfig=view.kubeconfig)
+            site = provisional(path, reached.login, host, view.kubeconfig)
             reached.sessions.close()
-            reached = reach(path, host, host, "master", reached.login)
+            reached = reach(path, host, host, "master", reached.login, view.kubeconfig)
         kube = reached.sessions.master(host).cluster()
         whole = cluster.read(kube)
         if whole.slurms and not extra:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,19 @@ class Reached:
         return self.sessions.session(self.host)
 
 
-def provisional(path: Path, login: Login, master: str, controllers: Sequence[dict[str, Any]] = (), **more: Any) -> Site:
-    """A site of this master that no file has. SiteError. `path`: where its file will be."""
-    data = {"master": {"host": master}, "controllers": [*controllers] or [{"pod": {}}], "ssh": login.keys(), **more}
+def provisional(path: Path, login: Login, master: str, kubeconfig: str = "", **more: Any) -> Site:
+    """A site of this master that no file has. SiteError. `path`: where its file will be. `kubeconfig`: where not the usual one."""
+    own = {"host": master, **({"kubeconfig": kubeconfig} if kubeconfig else {})}
+    data = {"master": own, "controllers": [{"pod": {}}], "ssh": login.keys(), **more}
     return load(path, text=yaml.safe_dump(data))
 
 
-def reach(path: Path, master: str, host: str, role: Role, given: Login) -> Reached:
+def reach(path: Path, master: str, host: str, role: Role, given: Login, kubeconfig: str = "") -> Reached:
     """A connection to `host` with root's rights, in the first way that works; nothing is changed there. Raises RemoteError with
     what the first way met.
 
-    given   as the command line, or the login on the master, has it
+    given       as the command line, or the login on the master, has it
+    kubeconfig  the master's, where it is not the usual one
     """
     first: RemoteError | None = None
     unreachable = set[str]()
@@ -69,7 +71,7 @@ def reach(path: Path, master: str, host: str, role: Role, given: Login) -> Reach
     for login in _ways(given):
         if login.user in unreachable:
             continue  # sudo does not matter where the login fails
-        site = provisional(path, login, master)
+        site = provisional(path, login, master, kubeconfig)
         sessions = connect_all(site, [Host(host, role, login.user, login.sudo)])
         try:
             session = sessions.session(host)

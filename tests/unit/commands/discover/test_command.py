@@ -7,20 +7,26 @@ import os
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.discover import command
+from dws_on_csm.commands.discover import command, master
 from dws_on_csm.commands.discover.cluster import PodSlurm
 from dws_on_csm.commands.discover.command import Options
 from dws_on_csm.commands.discover.hosts import SlurmHost
+from dws_on_csm.commands.discover.login import Login, provisional
 from dws_on_csm.commands.discover.slurm import Users
 from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Role
 from dws_on_csm.display import console
+from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 from tests.unit.commands.discover import samples
+
+LOOK = command.look_at_site
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +151,34 @@ def test_a_slurm_whose_controllers_all_cannot_be_reached(tmp_path: Path, monkeyp
     monkeypatch.setattr(command, "look_at_site", lambda *arguments: site)
     assert command.discover(Options()) == CONVERGED
     assert [host.name for host in load(tmp_path / "site.yaml").controllers] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kubeconfig", ["/etc/kubernetes/admin.conf", "/root/.kube/config"])
+def test_the_api_is_asked_with_the_kubeconfig_that_root_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kubeconfig: str
+) -> None:
+    """Where the usual one is not there, the master is reached again with the other one."""
+    used: list[str] = []
+
+    class Sessions:
+        """Connections whose API server answers nothing."""
+
+        def master(self, host: str) -> Any:
+            """The master, with its way to the API."""
+            raise ClusterError(0, "the API server did not answer")
+
+        def close(self) -> None:
+            """End them."""
+
+    def reached(path: Path, name: str, host: str, role: Role, given: Login, kubeconfig: str = "") -> Any:
+        used.append(provisional(path, given, name, kubeconfig).master.kubeconfig)
+        return SimpleNamespace(sessions=Sessions(), session=None, login=given)
+
+    monkeypatch.setattr(command, "reach", reached)
+    monkeypatch.setattr(master, "look", lambda session, site: samples.master(kubeconfig=kubeconfig))
+    with pytest.raises(ClusterError):
+        LOOK(Options(), tmp_path / "site.yaml", Login(), ())
+    assert used == ["/etc/kubernetes/admin.conf", *([kubeconfig] if "root" in kubeconfig else [])]
 
 
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
