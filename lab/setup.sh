@@ -13,7 +13,7 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "installing Python packages into $venv (about half a minute)"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+"$venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt '.[dev]'
 for name in invoke inv; do
     { echo "#!$(cd "$venv/bin" && pwd)/python3"; cat lab/invoke_start.py; } >"$venv/bin/$name.new"
     chmod 755 "$venv/bin/$name.new"

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from invoke import Collection, Context, Exit, task
 
-from lab.model import Csm
+if TYPE_CHECKING:
+    from lab.model import Csm
 
 NAME = "which lab; each has its own folder .lab-NAME and its own network"
 UP_HELP = {
@@ -144,7 +145,9 @@ def _path(given: str) -> Path | None:
     return Path(given).resolve() if given else None
 
 
-def _csm(given: str | bool, slurmctld_pod: bool) -> Csm:
+def _csm(given: str | bool, slurmctld_pod: bool) -> "Csm":
+    from lab.model import Csm
+
     flavour = "helm" if given is True else given or ""
     if flavour not in get_args(Csm):
         raise Exit(f"--csm={flavour}: expected helm or operator", code=2)

@@ -7,7 +7,6 @@ import inspect
 import os
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,6 +85,8 @@ def program_name() -> str:
 
 def version() -> str:
     """The name and version of this tool."""
+    import tomllib
+
     from dws_on_csm.config.load import ROOT
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

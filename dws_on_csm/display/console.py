@@ -19,12 +19,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dws_on_csm.display.style import Row, encodable
 from dws_on_csm.model.printable import escaped_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from dws_on_csm.display.style import Row
 
 ERASE = "\r\033[K"
 
@@ -105,7 +106,8 @@ def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
     encoding = stream.encoding or "utf-8"
 
     def write(lines: str) -> None:
-        from dws_on_csm.redaction import redact  # late: not every program of ours has something to say
+        from dws_on_csm.display.style import encodable  # late: not every program of ours has something to say
+        from dws_on_csm.redaction import redact
 
         try:
             stream.write(encodable(escaped_lines(redact.text(lines)), encoding))
