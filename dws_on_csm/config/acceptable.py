@@ -70,16 +70,16 @@ _REASONS: Mapping[str, str] = {
         slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
         slurm-conf-unparsable munge-down slurm-key-unreadable state-folder-unusable slurmctld-port-used slurm-plugin-missing
         cluster-name-mismatch
-        slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
+        slurm-unit-masked slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
         account-hidden account-token-missing account-token-unreadable
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
         certificate-expired certificate-key certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
         kubeconfig-namespace
-        kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-missing plugin-missing
-        plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        dws-missing dws-not-available webhook-not-answering dws-closed
+        kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-broken kubectl-missing
+        plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
+        dws-missing dws-not-available webhook-not-answering dws-closed rejected-by-rule
         webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",

@@ -81,6 +81,12 @@ TABLE = (
         "the Deployments have another image, which no registry has",
     ),
     _row(
+        "rejected-by-rule",
+        "pods-not-ready webhook-not-answering webhook-certificate",
+        "here",
+        "a rule of the cluster that refuses pods or certificates keeps DWS's from being replaced",
+    ),
+    _row(
         "cert-manager-missing",
         "cert-manager-away cert-manager-refuses webhook-certificate objects-missing pods-not-ready webhook-not-answering",
         "here",
@@ -134,6 +140,7 @@ TABLE = (
         "here",
         "slurmctld does not start with the state of another cluster",
     ),
+    _row("slurm-unit-masked", "slurmctld-not-running", "here", "systemd does not start a masked unit"),
     _row("slurmctld-port-used", "slurmctld-not-running", "here", "slurmctld does not start without its port"),
     _row("slurm-plugin-missing", "slurmctld-not-running", "here", "slurmctld does not start without its plugins"),
     _row(

@@ -105,6 +105,7 @@ class Single(TypedDict):
     fqdn, addresses   what else the host calls itself, and where it is reached
     user, uid, lacks, why   SlurmUser, or why it is not known who that is, in a word and in a sentence
     path, kubectl     PATH as slurmctld has it, and kubectl in it
+    closed            a file of that name on PATH that is not executable
     library, unread   burst_buffer_lua.so; the same where it cannot be read to its end
     """
 
@@ -122,6 +123,7 @@ class Single(TypedDict):
     why: str
     path: str
     kubectl: str
+    closed: str
     library: str
     unread: str
 

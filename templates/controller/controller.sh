@@ -62,4 +62,5 @@ searched=${searched:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin}
 fact path "$searched$guessed"
 printf '%s\n' "$searched" | tr : '\n' | while IFS= read -r place; do
     [ ! -x "$place/kubectl" ] || { fact kubectl "$place/kubectl"; break; }
+    [ ! -f "$place/kubectl" ] || fact closed "$place/kubectl"
 done

@@ -31,6 +31,11 @@ done
 echo "milliseconds=$quickest"
 echo "code=$code"
 # Each request, answered or not, is a line of it; where a kubeconfig can't be used at all there is none.
-! grep -qE '(GET |url=")https:' "$work/said" || echo asked=yes
+# kubectl itself may be what fails: its file may be cut off, or of another architecture.
+if grep -qE '(GET |url=")https:' "$work/said"; then
+    echo asked=yes
+elif [ "$code" != 0 ] && [ "$code" != 124 ] && ! runner_kubectl 20 /dev/null version --client >/dev/null 2>"$work/said" </dev/null; then
+    echo broken=yes
+fi
 sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$work/said" | tail -n 1
-grep -v '^[IWE][0-9]' "$work/said" | tail -n 1 | sed 's/^/said=/'
+grep -av '^[IWE][0-9]' "$work/said" | tail -n 1 | sed 's/^/said=/'

@@ -10,6 +10,8 @@ from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
+from dws_on_csm.stages.dws import refusals
+from dws_on_csm.stages.dws.refusals import Refusal
 
 SPACE = "cert-manager"
 GROUP = "cert-manager.io"
@@ -21,12 +23,14 @@ class State(TypedDict):
 
     deployments   name -> [pods that are available, pods that are asked for]
     refuses       what the API server said of a test Issuer, which cert-manager's webhook has to admit; "" if it admitted it
+    refusal       the rule of the cluster that refused it; None where that was cert-manager's webhook
     conditions    "Certificate dws-serving-cert: ..." for each condition Ready of DWS's objects that is not True
     until         when the certificate of DWS's webhook ends; "" where that is unknown
     """
 
     deployments: dict[str, list[int]]
     refuses: str
+    refusal: Refusal | None
     conditions: list[str]
     until: str
 
@@ -37,16 +41,18 @@ FACT: Fact[State] = Fact("doctor", "cert-manager")
 def _read(cluster: Cluster) -> State:
     served = cluster.get(f"/apis/{GROUP}")
     if served is None:
-        return {"deployments": {}, "refuses": "", "conditions": [], "until": ""}
+        return {"deployments": {}, "refuses": "", "refusal": None, "conditions": [], "until": ""}
     at = f"/apis/{served['preferredVersion']['groupVersion']}/namespaces"
     found = {
         kind: cluster.get(f"{at}/{names.NAMESPACE}/{kind.lower()}s/{name}")
         for kind, name in (("Issuer", ISSUER), ("Certificate", CERTIFICATE))
     }
     deployments = (cluster.get(f"/apis/apps/v1/namespaces/{SPACE}/deployments") or {}).get("items", [])
+    refuses = _refusal(cluster, at, served["preferredVersion"]["groupVersion"])
     return {
         "deployments": {item["metadata"]["name"]: _pods(item) for item in deployments},
-        "refuses": _refusal(cluster, at, served["preferredVersion"]["groupVersion"]),
+        "refuses": refuses,
+        "refusal": refusals.read(cluster, refuses, "default", (SPACE,)) if refuses else None,
         "conditions": [text for kind, item in found.items() if item and (text := not_ready(kind, item))],
         "until": str(((found["Certificate"] or {}).get("status") or {}).get("notAfter", "")),
     }
@@ -85,7 +91,10 @@ def _judge(ctx: StepContext, have: State) -> Sequence[Finding]:
     away = {name: pods for name, pods in have["deployments"].items() if pods[0] == 0}
     if away:
         findings.append(_away(away))
-    if have["refuses"]:
+    if have["refusal"]:
+        effect = "cert-manager can change no certificate"
+        findings.append(refusals.finding(have["refusal"], "cert-manager's Issuers", "default", effect))
+    elif have["refuses"]:
         text = (
             f"cert-manager's webhook does not admit a test Issuer, so no certificate can be changed: {have['refuses']}"
         )

@@ -98,7 +98,12 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
     output = answer.get("said", "")
     message = f"kubectl says: {output}" if output else f"kubectl ended with exit code {answer['code']}"
-    if "asked" not in answer and answer["code"] not in ("0", TIMED_OUT):
+    if "broken" in answer:
+        kubectl = controller.state(ctx)["kubectl"]
+        text = f"{kubectl} on {host} does not work, whatever the kubeconfig, so {SBATCH_FAILS}; {message}"
+        repeat = f"until `{shlex.quote(kubectl)} version --client` there ends without an error"
+        yield Finding("kubectl-broken", text, f"install a kubectl of the cluster's version there again, {repeat}")
+    elif "asked" not in answer and answer["code"] not in ("0", TIMED_OUT):
         text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)
     elif "status" not in answer:

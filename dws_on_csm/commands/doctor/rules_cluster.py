@@ -9,7 +9,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
-from dws_on_csm.stages.dws import closing, external, installed, readiness
+from dws_on_csm.stages.dws import closing, deploy, external, installed, readiness, refusals
 from dws_on_csm.stages.preflight import external_dws
 
 AT_WORK: Fact[str] = Fact("doctor", "at-work")
@@ -67,8 +67,10 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """Pods that are not ready, with what they wait for."""
+    """Pods that are not ready, with what they wait for; and the rule of the cluster that lets none be created."""
     if installed.there(ctx):
+        if refusal := ctx.facts.one(readiness.FACT)["refusal"]:
+            yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "no pod that ends is replaced")
         counts = ", ".join(
             f"{name} {_ready_pods(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK)
         )
@@ -86,8 +88,10 @@ def _ready_pods(have: str, want: str) -> str:
 
 
 def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """A webhook that rejects every new Workflow."""
-    if installed.there(ctx):
+    """A webhook that rejects every new Workflow; or a rule of the cluster that does."""
+    if installed.there(ctx) and (refusal := ctx.facts.one(deploy.ADMISSION)["refusal"]):
+        yield refusals.finding(refusal, "Workflows", ctx.site.access.namespace, SBATCH_FAILS)
+    elif installed.there(ctx):
         text = f"DWS's webhook does not admit a test Workflow, so {SBATCH_FAILS}: {have['webhook']}"
         seen = ctx.facts.one_or_none(external.FACT)
         space = seen["namespace"] if seen else names.NAMESPACE

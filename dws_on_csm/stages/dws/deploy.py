@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, plugin_role
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import ApiLook, Finding, Refused, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Fact, Finding, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
     cert_manager_overlay,
+    external,
     in_use,
     kept_configuration,
     manifest_comparison,
@@ -20,10 +22,12 @@ from dws_on_csm.stages.dws import (
     open_dws,
     other_installer,
     readiness,
+    refusals,
     workflow_namespace,
     workflow_version,
 )
 from dws_on_csm.stages.dws.manifest_comparison import APPLIED, AS_RENDERED, MISSING, ObjectState
+from dws_on_csm.stages.dws.refusals import Refusal
 from dws_on_csm.stages.facts import ROLE
 
 
@@ -177,13 +181,34 @@ def _with_v1(ctx: StepContext) -> Sequence[Action]:
 # --- webhook
 
 
+class Admission(TypedDict):
+    """What the API server answers to a Workflow in a dry run, and the rule of the cluster that refused it, if one did."""
+
+    webhook: str
+    refusal: Refusal | None
+
+
+ADMISSION: Fact[Admission] = Fact("deploy", "webhook")
+
+
 def _look_webhook(ctx: StepContext) -> ApiLook:
-    version = workflow_version.wanted(ctx)
-    return ApiLook(lambda cluster: {"webhook": dry_run(cluster, ctx.site, version)})
+    version, other = workflow_version.wanted(ctx), ctx.facts.one_or_none(external.FACT)
+    own = {names.NAMESPACE, *([other["namespace"]] if other else ())}
+
+    def read(cluster: Cluster) -> Admission:
+        said = dry_run(cluster, ctx.site, version)
+        rejected = said.startswith(_REJECTS)
+        message, space = said.removeprefix(_REJECTS), ctx.site.access.namespace
+        return {"webhook": said, "refusal": refusals.read(cluster, message, space, own) if rejected else None}
+
+    return ADMISSION.api(read)
+
+
+_REJECTS = "rejects a Workflow: "
 
 
 def dry_run(cluster: Cluster, site: Site, version: str) -> str:
-    """What the API server answers to a Workflow in a dry run: "" if it accepts it."""
+    """What the API server answers to a Workflow in a dry run."""
     workflow = {
         "apiVersion": f"{names.GROUP}/{version}",
         "kind": "Workflow",
@@ -202,7 +227,7 @@ def dry_run(cluster: Cluster, site: Site, version: str) -> str:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
         if error.status != 404:
-            return f"rejects a Workflow: {error}"
+            return f"{_REJECTS}{error}"
         state = workflow_namespace.state(cluster, site)  # a 404 may mean the kind or the namespace
         if state == "there":
             return f"the API server does not serve Workflows of {version}"
@@ -219,10 +244,10 @@ WEBHOOK = Step(
     "master",
     _look_webhook,
     _want_webhook,
+    read=lambda ctx, have: {"webhook": have["webhook"]},
     settle_seconds=lambda site: 30.0,
     status_text=lambda have: str(have["webhook"]),
-    hint="sbatch accepts #DW jobs once the namespace exists and DWS's webhook responds: "
-    "see `kubectl -n dws-system logs deploy/dws-webhook`",
+    hint="sbatch accepts #DW jobs once the API server admits a Workflow: `invoke doctor` says what rejects it",
 )
 
 EXTERNAL = Stage(

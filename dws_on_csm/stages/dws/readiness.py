@@ -10,7 +10,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifest_comparison, manifests
+from dws_on_csm.stages.dws import manifest_comparison, manifests, refusals
 
 FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
 """See _read."""
@@ -22,7 +22,7 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 def _read(cluster: Cluster) -> dict[str, Any]:
     """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
     "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
-    how many pods find no worker."""
+    how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     ready: dict[str, Any] = {
         name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
@@ -36,7 +36,14 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     reasons = reasons or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
     unscheduled = sum(pod["unscheduled"] == "yes" for pod in pods)
-    return ready | {"because": because, "stuck": stuck, "answers": answers, "unscheduled": unscheduled}
+    refusal = refusals.read(cluster, because, names.NAMESPACE, ()) if because.startswith(_NOT_CREATED) else None
+    return ready | {
+        "because": because,
+        "stuck": stuck,
+        "answers": answers,
+        "unscheduled": unscheduled,
+        "refusal": refusal,
+    }
 
 
 def ready_pods(deployment: Mapping[str, Any]) -> str:
@@ -55,11 +62,14 @@ def ready(deployment: Mapping[str, Any]) -> int:
     return max(good, 0) if current else 0
 
 
+_NOT_CREATED = "pods cannot be created: "
+
+
 def _not_created(deployment: Mapping[str, Any]) -> list[str]:
     """Why pods of a Deployment cannot be created at all: a quota, or an admission policy that rejects them."""
     conditions = deployment.get("status", {}).get("conditions") or []
     return [
-        f"pods cannot be created: {condition.get('message', '')}"[:400]
+        f"{_NOT_CREATED}{condition.get('message', '')}"[:400]
         for condition in conditions
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
     ]
@@ -140,7 +150,7 @@ def _want_minimum(ctx: StepContext) -> Value:
 
 
 def _read_available(ctx: StepContext, state: Value) -> Value:
-    return {key: value for key, value in state.items() if key not in ("stuck", "answers", "unscheduled")}
+    return {key: value for key, value in state.items() if key not in ("stuck", "answers", "unscheduled", "refusal")}
 
 
 def _want_available(ctx: StepContext) -> Value:

@@ -208,6 +208,9 @@ def kubectl_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({have['path']})"
     if pod := discover.pod_of(ctx):
         return host_kubectl.missing(ctx, pod, text)
+    if closed := have["closed"]:
+        text += f": {closed} is not executable"
+        return (Finding("kubectl-missing", text, f"run `chmod 755 {shlex.quote(closed)}` on {ctx.host}"),)
     return (Finding("kubectl-missing", text, "install a kubectl of the cluster's version in /usr/local/bin there"),)
 
 

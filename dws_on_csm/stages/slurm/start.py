@@ -86,6 +86,7 @@ def parse(out: bytes) -> Start:
 def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
     """The findings: each a reason why slurmctld would not start on this host."""
     found = [
+        *_masked(ctx),
         *_unparsable(ctx, have),
         *_proof(ctx, have),
         *_state_folder(ctx, have),
@@ -101,6 +102,16 @@ def _if_restarted(ctx: StepContext, first: str = "s") -> str:
     if daemon and daemon["main"]:
         return f"{first}lurmctld still runs, but would not start again"
     return f"{first}lurmctld cannot start"
+
+
+def _masked(ctx: StepContext) -> Iterator[Finding]:
+    """A unit that somebody has masked: systemd refuses each start of it."""
+    if ctx.host not in ctx.facts.known(CONTROLLER) or controller.state(ctx)["LoadState"] != "masked":
+        return
+    unit = shlex.quote(ctx.site.slurm.service)
+    text = f"the unit {unit} on {ctx.host} is masked: systemd refuses to start it, and {_if_restarted(ctx)}"
+    fix = f"find out who masked it, and why; if slurmctld may run there again, run `systemctl unmask {unit}` on {ctx.host}"
+    yield Finding("slurm-unit-masked", text, fix)
 
 
 # --- slurm.conf

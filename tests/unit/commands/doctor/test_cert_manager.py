@@ -11,7 +11,14 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Facts, StepContext
 
 PLACE = StepContext(load(DEFAULT), Facts({}), "m")
-GOOD: dict[str, Any] = {"deployments": {"cert-manager": [1, 1]}, "refuses": "", "conditions": [], "until": ""}
+GOOD: dict[str, Any] = {
+    "deployments": {"cert-manager": [1, 1]},
+    "refuses": "",
+    "refusal": None,
+    "conditions": [],
+    "until": "",
+}
+RULE = {"message": "no", "resource": "validatingadmissionpolicy p", "remove": "kubectl delete ...", "service": ""}
 EXPIRED = {"until": "2020-01-01T00:00:00Z", "conditions": ["Issuer dws-selfsigned-issuer: Gone: it was deleted"]}
 
 
@@ -23,6 +30,7 @@ EXPIRED = {"until": "2020-01-01T00:00:00Z", "conditions": ["Issuer dws-selfsigne
         ({"deployments": {"a": [0, 0], "b": [1, 1]}}, ["cert-manager-away"], "scale deployment a --replicas=1"),
         ({"deployments": {"a": [0, 1]}}, ["cert-manager-away"], "describe pods"),
         ({"refuses": "x509: certificate has expired"}, ["cert-manager-refuses"], "certificate has expired"),
+        ({"refuses": "no", "refusal": RULE}, ["rejected-by-rule"], "validatingadmissionpolicy p"),
         (EXPIRED, ["webhook-certificate"], "expired on 2020-01-01T00:00:00Z"),
         (EXPIRED, ["webhook-certificate"], "it was deleted"),
         ({"conditions": ["Certificate x: a: b"]}, ["webhook-certificate"], "is not ready. Certificate x: a: b"),

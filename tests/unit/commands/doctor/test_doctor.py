@@ -205,6 +205,7 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
         ({"there": None, "readable": None, "code": None}, []),
         ({"status": None, "code": "1"}, ["api-unreachable"]),
         ({"status": None, "code": "1", "asked": None}, ["kubeconfig-broken"]),
+        ({"status": None, "code": "126", "asked": None, "broken": "yes"}, ["kubectl-broken"]),
         ({"status": None, "code": "124", "asked": None}, ["api-unreachable"]),
         ({"status": "401", "code": "1"}, ["kubeconfig-refused"]),
         ({"milliseconds": 3100}, ["api-slow"]),
@@ -237,29 +238,40 @@ echo call >>{0}
 
 def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
     """A slow host is asked again; the fastest call counts."""
-    # no slurmctld: that of a lab would bring its own PATH
-    for name, text in {
-        "kubectl": _ONCE_SLOW.format(tmp_path / "calls"),
-        "pgrep": "#!/bin/sh\nexit 1\n",
-        "kubeconfig": "",
-    }.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+    found = asked(tmp_path, _ONCE_SLOW.format(tmp_path / "calls"))
+    assert int(found["milliseconds"]) < 2000 and found["code"] == "0"
+    assert (tmp_path / "calls").read_text().count("call") > 1
+
+
+@pytest.mark.parametrize(
+    ("kubectl", "broken"),
+    [('#!/bin/sh\necho no kubeconfig >&2\n[ "$5" = version ]\n', None), ("\x7fELF cut off", "yes")],
+)
+def test_a_kubectl_that_does_not_run_is_not_the_kubeconfig_s_fault(
+    tmp_path: Path, kubectl: str, broken: str | None
+) -> None:
+    """The file is cut off, or of another machine: another kubeconfig would not help."""
+    assert asked(tmp_path, kubectl).get("broken") == broken
+
+
+def asked(folder: Path, kubectl: str, slow: str = "2000") -> dict[str, str]:
+    """What the probe says on a host with this kubectl, without slurmctld: that of a lab would bring its own PATH."""
+    for name, text in {"kubectl": kubectl, "pgrep": "#!/bin/sh\nexit 1\n", "kubeconfig": ""}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     settings = {
         "user": "root",
-        "file": str(tmp_path / "kubeconfig"),
+        "file": str(folder / "kubeconfig"),
         "folder": "/nowhere",
         "unit": "nosuch",
-        "slow": "2000",
+        "slow": slow,
     }
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh", **settings
     )
-    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    own = {"PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert int(found["milliseconds"]) < 2000 and found["code"] == "0"
-    assert (tmp_path / "calls").read_text().count("call") > 1
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 def test_without_kubectl_nothing_is_reported_of_the_api() -> None:

@@ -205,11 +205,25 @@ RIGHT: start.Start = start.parse(b"auth=auth/munge\nstate=/var/state\nas=slurm\n
 CONF = SITE.slurm.conf
 
 
-def place(running: dict[str, Any], text: str = TEXT, plugins: str = "sched_backfill sched_builtin") -> StepContext:
-    """A controller with this slurmctld and this slurm.conf."""
-    state = {"files": {CONF: text}, "library": "/usr/lib/slurm/burst_buffer_lua.so", "plugins": plugins.split()}
+def place(
+    running: dict[str, Any], text: str = TEXT, plugins: str = "sched_backfill sched_builtin", unit: str = "loaded"
+) -> StepContext:
+    """A controller with this slurmctld, its unit in this state, and this slurm.conf."""
+    state = {
+        "LoadState": unit,
+        "files": {CONF: text},
+        "library": "/usr/lib/slurm/burst_buffer_lua.so",
+        "plugins": plugins.split(),
+    }
     daemon = {**slurmctld.parse(b""), **running}
     return StepContext(SITE, Facts({CONTROLLER.name: {HOST: state}, slurmctld.FACT.name: {HOST: daemon}}), HOST)
+
+
+def test_a_masked_unit_is_said_before_it_is_started() -> None:
+    """systemd would refuse the start that every other fix asks for."""
+    (found,) = judged({}, place({}, unit="masked"))
+    assert (found.name, "slurmctld cannot start" in found.text) == ("slurm-unit-masked", True)
+    assert f"`systemctl unmask {SITE.slurm.service}` on {HOST}" in found.fix
 
 
 def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:

@@ -1,0 +1,81 @@
+"""A refusal by the cluster's own rules: another webhook, an admission policy, a quota, pod security. The API server's message reads
+as that of DWS's webhook does, and each of them has another fix: nothing of DWS is broken."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from typing import TypedDict
+
+from dws_on_csm.domain import admission, dws_objects
+from dws_on_csm.model.cluster_api import Cluster, ClusterError
+from dws_on_csm.model.step import Finding
+
+_CONFIGURATIONS = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+
+
+class Refusal(TypedDict):
+    """What of the cluster refused an object.
+
+    message    the API server's words
+    resource   what kubectl calls the refuser, and its name: "resourcequota few", "validatingwebhookconfiguration gatekeeper"
+    remove     the command that removes it, or its limit: for a rule that nobody needs
+    service    "NAMESPACE NAME" of the Service of a webhook that does not respond; else ""
+    """
+
+    message: str
+    resource: str
+    remove: str
+    service: str
+
+
+def read(cluster: Cluster, message: str, namespace: str, own: Collection[str]) -> Refusal | None:
+    """What refused an object in `namespace` with this message; None where that was the API server itself, or a webhook whose
+    Service is in one of the namespaces `own`."""
+    refuser = admission.refuser(message)
+    if refuser is None:
+        return None
+    name = shlex.quote(refuser.name)
+    if refuser.kind == "webhook":
+        return _by_webhook(cluster, message, refuser, own)
+    if refuser.kind == "quota":
+        remove = admission.quota_fix(namespace, refuser)
+        return Refusal(message=message, resource=f"resourcequota {name}", remove=remove, service="")
+    if refuser.kind == "policy":
+        remove = f"kubectl delete validatingadmissionpolicybinding {shlex.quote(refuser.more or refuser.name)}"
+        return Refusal(message=message, resource=f"validatingadmissionpolicy {name}", remove=remove, service="")
+    label = "pod-security.kubernetes.io/enforce=privileged"
+    remove = f"kubectl label --overwrite namespace {namespace} {label}"
+    return Refusal(message=message, resource=f"namespace {namespace}", remove=remove, service="")
+
+
+def _by_webhook(cluster: Cluster, message: str, refuser: admission.Refuser, own: Collection[str]) -> Refusal | None:
+    for kind in _CONFIGURATIONS:
+        try:
+            found = cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s") or {"items": []}
+        except ClusterError:
+            return None  # who may not list them cannot tell which it is
+        for item in found["items"]:
+            for webhook in item.get("webhooks") or ():
+                if webhook["name"] == refuser.name:
+                    service = dws_objects.part(webhook, "clientConfig", "service") or {}
+                    if service.get("namespace") in own:
+                        return None
+                    resource = f"{kind.lower()} {shlex.quote(item['metadata']['name'])}"
+                    at = f"{service['namespace']} {service['name']}" if refuser.failed and service else ""
+                    return Refusal(message=message, resource=resource, remove=f"kubectl delete {resource}", service=at)
+    return None
+
+
+def finding(refusal: Refusal, what: str, namespace: str, effect: str) -> Finding:
+    """The finding: whose rule keeps `what` ("Workflows") out of `namespace`, and what follows from it."""
+    resource, space = refusal["resource"], f" -n {namespace}" if refusal["resource"].startswith("resourcequota") else ""
+    text = f"a rule of this cluster, {resource}, rejects {what} in the namespace {namespace}, so {effect}; DWS itself is not the "
+    text += f"cause. The API server says: {refusal['message']}"
+    if refusal["service"]:
+        at, name = refusal["service"].split(" ")
+        fix = f"run `kubectl -n {at} get pods,service,endpoints` on the master: the pods of Service {name} do not respond; start "
+        fix += f"them. If that program is no longer in use, remove its rule: `{refusal['remove']}`"
+        return Finding("rejected-by-rule", text, fix)
+    fix = f"run `kubectl{space} get {resource} -o yaml` on the master, and let those who own this rule allow {what} there; "
+    return Finding("rejected-by-rule", text, f"{fix}if nobody needs it, run `{refusal['remove']}`")
