@@ -132,7 +132,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     from dws_on_csm.model.step import Check
     from dws_on_csm.stages.dws import replace as dws_replace
     from dws_on_csm.stages.install import OF_DWS
-    from dws_on_csm.stages.preflight import repair_needs
+    from dws_on_csm.stages.preflight import endpoints, repair_needs
 
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
@@ -150,7 +150,10 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     # checks that protect a removal of DWS only matter where DWS, or a part of it, is removed
     removal = {check.name for check in dws_replace.checks("preflight")}
     spared = removal - guards if name not in ("preflight", dws_replace.STAGE.name) else set()
-    kept = (item for item in known["preflight"].steps if item.name not in spared)
+    if name not in (*OF_DWS, "deploy", "preflight"):
+        spared.add(endpoints.REGISTRY.name)
+    deploys = name in (*OF_DWS, "deploy", "preflight")
+    kept = (repair_needs.relevant(item, deploys) for item in known["preflight"].steps if item.name not in spared)
     first = replace(known["preflight"], steps=(*kept, earlier))
     return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
 

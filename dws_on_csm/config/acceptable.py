@@ -69,8 +69,9 @@ _REASONS: Mapping[str, str] = {
         burst-buffer-included controllers-left-out hooks-unknown not-a-controller other-burst-buffer
         slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
         slurm-conf-unparsable munge-down slurm-key-unreadable state-folder-unusable slurmctld-port-used slurm-plugin-missing
-        cluster-name-mismatch
-        slurm-unit-masked slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
+        cluster-name-mismatch auth-key-differs controllers-divided
+        lua-library-missing slurm-files-closed slurm-unit-masked slurm-unit-missing slurm-user-unknown bb-plugin-missing
+        slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
         account-hidden account-token-missing account-token-unreadable
@@ -89,7 +90,8 @@ _REASONS: Mapping[str, str] = {
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing dry-run-refused
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted
-        not-installed not-root objects-missing podman-broken pods-not-ready policy-of-creations registry-credential registry-secret
+        not-installed not-root objects-missing podman-broken controller-manager-away pods-not-ready
+        policy-of-creations registry-credential registry-secret
         registry-token registry-unreachable registry-unreadable sudo-refused source-failed source-missing source-unreadable
         tools-missing undeploy-unfinished workarea-missing
     """,

@@ -81,6 +81,12 @@ TABLE = (
         "the Deployments have another image, which no registry has",
     ),
     _row(
+        "controller-manager-away",
+        "pods-not-ready webhook-not-answering cert-manager-away",
+        "here",
+        "kube-controller-manager creates the pods of all Deployments, and counts them",
+    ),
+    _row(
         "rejected-by-rule",
         "pods-not-ready webhook-not-answering webhook-certificate",
         "here",
@@ -126,6 +132,12 @@ TABLE = (
     _row("certificate-foreign", "kubeconfig-refused", "here", "the API server rejects a certificate of another CA"),
     _row("slurm-conf-include", "slurm-conf-unparsable", "here", "Slurm stops at an Include that it cannot read"),
     _row(
+        "slurm-files-closed",
+        "kubeconfig-unreadable plugin-not-loading slurmctld-not-answering slurmctld-not-running slurmctld-stale",
+        "here",
+        "slurmctld, Slurm's commands and the plugin read their files as SlurmUser",
+    ),
+    _row(
         "slurm-conf-unparsable",
         "slurmctld-not-answering slurmctld-not-running slurmctld-stale",
         "here",
@@ -133,12 +145,24 @@ TABLE = (
     ),
     _row("munge-down", "slurmctld-not-answering slurmctld-not-running", "here", "Slurm's programs need munge to talk"),
     _row("slurm-key-unreadable", "slurmctld-not-answering slurmctld-not-running", "here", "AuthType needs its key"),
+    _row(
+        "auth-key-differs",
+        "controllers-divided slurmctld-not-answering",
+        "everywhere",
+        "Slurm's programs accept only what was signed with their own key",
+    ),
     _row("state-folder-unusable", "slurmctld-not-running", "here", "slurmctld does not start without its state"),
     _row(
         "cluster-name-mismatch",
         "slurmctld-not-running",
         "here",
         "slurmctld does not start with the state of another cluster",
+    ),
+    _row(
+        "lua-library-missing",
+        "slurmctld-not-running slurmctld-stale",
+        "here",
+        "slurmctld does not start with a burst buffer that lacks its library",
     ),
     _row("slurm-unit-masked", "slurmctld-not-running", "here", "systemd does not start a masked unit"),
     _row("slurmctld-port-used", "slurmctld-not-running", "here", "slurmctld does not start without its port"),

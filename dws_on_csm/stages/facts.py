@@ -133,6 +133,7 @@ class Controller(Single):
 
     hooks      the functions that slurmctld calls
     linked     the Lua of its burst_buffer_lua.so: ["5.4"]
+    absent     the Lua libraries that burst_buffer_lua.so needs and the host lacks: ["liblua5.4.so.0"]
     lua        [version, path] of each interpreter on the host
     files      path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
     plugins    the plugins of Slurm beside it: ["auth_munge", ...]
@@ -141,6 +142,7 @@ class Controller(Single):
 
     hooks: list[str]
     linked: list[str]
+    absent: list[str]
     lua: list[list[str]]
     files: dict[str, str]
     unreadable: list[str]

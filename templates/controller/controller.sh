@@ -38,6 +38,8 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
     if content=$(text_of "$(choose_reader "$slurm_uid" "$library")" "$library"); then
         reads() { printf %s "$content" | base64 -d | grep "$@"; }
         reads -azx 'slurm_bb_[a-z_]*' | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
+        # read by the loader alone, which starts nothing of it
+        slurm timeout 10 ldd -- "$library" 2>/dev/null </dev/null | sed -n 's/^[[:space:]]*\(liblua[^ ]*\) => not found$/absent=\1/p'
         reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
     else
         fact unread "$library"

@@ -103,8 +103,20 @@ unreadable_for() (
     # shellcheck disable=SC2016 # for the shell that is started
     seen=$(conf_files | as "$1" timeout 5 sh -c 'while IFS= read -r file; do printf "%s\n" "$file"; [ -r "$file" ] || exit 66; done') || code=$?
     case $code in 66 | 124 | 137) last=$(printf '%s\n' "$seen" | tail -n 1) ;; *) exit 0 ;; esac
-    if [ "$code" != 66 ]; then why='no answer within 5 s'; elif [ -e "$last" ]; then why="$2 may not read it"; else why='it does not exist'; fi
+    if [ "$code" != 66 ]; then why='no answer within 5 s'; elif [ -e "$last" ]; then why="$2 may not $(not_open "$1" "$last")"; else why='it does not exist'; fi
     printf '%s: %s\n' "$last" "$why"
+)
+
+# not_open USER FILE: what of the way to a file is closed to a user: "enter FOLDER", or "read FILE"
+not_open() (
+    folder_=${2%/*}
+    while [ -n "$folder_" ]; do
+        # the one that is nearest to the root is the cause
+        as "$1" timeout 5 test -x "${folder_%/*}/" || { folder_=${folder_%/*}; continue; }
+        as "$1" timeout 5 test -x "$folder_" || { printf 'enter %s\n' "$folder_"; exit 0; }
+        break
+    done
+    printf 'read %s\n' "$2"
 )
 
 # running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.

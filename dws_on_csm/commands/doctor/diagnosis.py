@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dws_on_csm.config.site import Site
 from dws_on_csm.model import causes
 from dws_on_csm.model.step import Finding, StepContext
 from dws_on_csm.runner import commands_to_paste
@@ -16,6 +18,16 @@ SBATCH_FAILS = "every sbatch with #DW lines fails"
 def repair_fix(ctx: StepContext, step: str, host: str = "") -> str:
     """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
     return f"run `{commands_to_paste.repair(ctx.site, host or ctx.host, step)}`"
+
+
+def copy_command(site: Site, source: str, target: str, path: str) -> str:
+    """The command that copies a file from one controller to another; "" where ssh may not write it there, as in a pod."""
+    hosts = {host.name: host for host in site.controllers if not host.pod and not host.sudo}
+    if not {source, target} <= hosts.keys():
+        return ""
+    config = ["-F", str(site.ssh.config)] if site.ssh.config else []
+    ends = [f"{hosts[name].user}@{name}:{path}".removeprefix("@") for name in (source, target)]
+    return shlex.join(["scp", "-3", *config, *ends])
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dws_on_csm.commands.doctor import cert_manager, storage
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
+from dws_on_csm.commands.doctor import cert_manager, divided, storage
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, copy_command, repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
@@ -93,6 +93,27 @@ def _server(ctx: StepContext) -> str:
     return (kubeconfig and kubeconfig.get("server")) or "the server in its kubeconfig"
 
 
+_REACH: Fact[Value] = Fact("doctor", "reach")
+
+
+def _reach_it(ctx: StepContext, server: str) -> list[str]:
+    """The other controllers whose kubectl gets an answer from this address."""
+    answering = [host for host, answer in ctx.facts.known(_REACH).items() if host != ctx.host and "status" in answer]
+    files = {host: ctx.facts.known(KUBECONFIG).get(host) for host in answering}
+    return [host for host, file in files.items() if file and file.get("server") == server]
+
+
+def _way_fix(host: str, server: str) -> str:
+    """Where to look for what is wrong between a host and the API server, whose address is right."""
+    name = server.partition("://")[2].partition("/")[0]
+    words = shlex.quote(name.rpartition(":")[0] or name)
+    fix = f"run `curl -kv --max-time 10 {shlex.quote(server)}/version` on {host}: it shows whether the name is unknown (`getent "
+    fix += (
+        f"hosts {words}`; correct /etc/hosts or DNS there), the route is missing (ip route get) or a firewall drops it"
+    )
+    return fix
+
+
 def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
     host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
@@ -109,6 +130,10 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     elif "status" not in answer:
         server = _server(ctx)
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
+        if others := _reach_it(ctx, server):
+            text += f". {', '.join(others)} reaches that server with the same address: the cause is on {host}, or between the two"
+            yield Finding("api-unreachable", text, _way_fix(host, server))
+            return
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
         check += f"correct access.server in the site file and {fix}"
         yield Finding("api-unreachable", text, check)
@@ -227,13 +252,10 @@ def _loaded(ctx: StepContext, host: str, path: str) -> str:
 
 def _equal(ctx: StepContext, first: str, path: str) -> str:
     """The fix for a file that differs: the command that copies it, where ssh may write it, and the restart."""
-    hosts = {host.name: host for host in ctx.site.controllers if not host.pod and not host.sudo}
     restart = f"{repair_fix(ctx, 'slurm')}, which restarts slurmctld where its file is newer"
-    if not {first, ctx.host} <= hosts.keys():
+    copy, back = (copy_command(ctx.site, *ends, path) for ends in ((first, ctx.host), (ctx.host, first)))
+    if not copy:
         return f"make both files the same; then {restart}"
-    config = ["-F", str(ctx.site.ssh.config)] if ctx.site.ssh.config else []
-    ends = [f"{hosts[name].user}@{name}:{path}".removeprefix("@") for name in (first, ctx.host)]
-    copy, back = (shlex.join(["scp", "-3", *config, *pair]) for pair in (ends, ends[::-1]))
     return f"if the file on {first} is right, run `{copy}`, else `{back}`; then {restart}"
 
 
@@ -275,6 +297,7 @@ PROBES = Stage(
         storage.CHECK,
         storage.RULE,
         Check("alike", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(judge_alike(ctx))),
+        *divided.CHECKS,
     ),
 )
 

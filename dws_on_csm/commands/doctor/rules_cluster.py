@@ -69,6 +69,8 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Pods that are not ready, with what they wait for; and the rule of the cluster that lets none be created."""
     if installed.there(ctx):
+        if uncounted := ctx.facts.one(readiness.FACT)["uncounted"]:
+            yield _away(uncounted)
         if refusal := ctx.facts.one(readiness.FACT)["refusal"]:
             yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "no pod that ends is replaced")
         counts = ", ".join(
@@ -80,6 +82,13 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
             yield Finding("workers-few", text, "make another worker Ready; the pod then starts there automatically")
         else:
             yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
+
+
+def _away(why: str) -> Finding:
+    text = f"kube-controller-manager does not run, or does not respond, so no pod that ends is replaced: {why}"
+    fix = "on each master, `crictl ps -a --name kube-controller-manager` and `journalctl -u kubelet` show why it does not run "
+    fix += "(kubeadm starts it by /etc/kubernetes/manifests/kube-controller-manager.yaml); once it runs, it creates the pods"
+    return Finding("controller-manager-away", text, fix)
 
 
 def _ready_pods(have: str, want: str) -> str:

@@ -29,7 +29,7 @@ def _silent(ctx: StepContext) -> Finding:
         text = f"slurmctld does not run on {host}{_others(ctx)}"
         return Finding("slurmctld-not-running", text, _after(ctx, why + fix))
     obstacles = set(_obstacles(ctx))
-    unread = "slurm-conf-unparsable" in obstacles
+    unread = bool({"slurm-conf-unparsable", "slurm-files-closed"} & obstacles)
     if unread or {"munge-down", "slurm-key-unreadable"} & obstacles:
         cannot = "`scontrol` cannot read slurm.conf" if unread else "`scontrol` cannot prove who it is"
         text = f"slurmctld runs on {host} (process {running}), but it is unknown whether it responds: {cannot}"

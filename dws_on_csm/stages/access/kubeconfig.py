@@ -70,7 +70,7 @@ stat_file 'mode=%a
 owner=%U
 owner_uid=%u' "$file" || exit 1
 text=$(read_file "$file") || exit 1
-value() {{ printf '%s\\n' "$text" | sed -n "s/^[- ]*$1: *\\"*\\([^\\"]*\\)\\"*$/\\1/p" | head -n 1; }}
+value() {{ printf '%s\\n' "$text" | tr -d '\\r' | sed -n "s/^[- ]*$1: *\\"*\\([^\\"]*\\)\\"*$/\\1/p" | head -n 1; }}
 for key in client-certificate-data certificate-authority-data certificate-authority server namespace current-context tokenFile; do
     value "$key" | sed "s/^/$key=/"
 done

@@ -74,7 +74,7 @@ def read(cluster: Cluster) -> Installed:
     objects = {label: cluster.get(path) for label, path in TRACES.items()}
     space, controller = cluster.get(NAMESPACE), objects[f"Deployment {names.CONTROLLER}"]
     return {
-        "tag": tag(controller),
+        "tag": tag(controller, objects[f"Deployment {names.WEBHOOK}"]),
         "unfinished": ((space or {}).get("metadata", {}).get("annotations") or {}).get(UNFINISHED, ""),
         "namespace": space is not None,
         "traces": [label for label, content in objects.items() if content],
@@ -85,12 +85,17 @@ def read(cluster: Cluster) -> Installed:
     }
 
 
-def tag(deployment: Mapping[str, Any] | None) -> str:
-    """The tag of the image of DWS in its Deployment; "" if there is none, "unknown" if no container has such an image.
+def tag(deployment: Mapping[str, Any] | None, webhook: Mapping[str, Any] | None = None) -> str:
+    """The tag of the image of DWS in its controller's Deployment; "" if there is none, "unknown" if no container has such an image.
 
     An admission policy may have rewritten the image (a digest in place of the tag, another registry): then the tag is that of the
-    image with which the Deployment was applied.
+    image with which the Deployment was applied. So it is where somebody has set another image in this Deployment alone, and the
+    one of the webhook still has the tag that both were applied with: that is no other version of DWS, whose objects are all there.
     """
+    if deployment and webhook and not image_tag(deployment).endswith("-dirty"):
+        applied = image_tag(manifest_comparison.as_applied(deployment))
+        if applied and applied == image_tag(webhook) == image_tag(manifest_comparison.as_applied(webhook)):
+            return applied
     return (image_tag(deployment) or "unknown") if deployment else ""
 
 

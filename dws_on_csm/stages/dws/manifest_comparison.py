@@ -157,6 +157,12 @@ APPLIER = "kubectl-client-side-apply"
 """The manager of what `kubectl apply` writes (kubectl 1.18 and later)."""
 
 
+def as_applied(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The Deployment as it was last applied; one without containers where that is unknown."""
+    applied = _last_applied(deployment["metadata"])
+    return {"metadata": {}, "spec": applied.get("spec") or {} if isinstance(applied, dict) else {}}
+
+
 def images(deployment: Mapping[str, Any]) -> list[str]:
     """The images of a Deployment: those that it has, then those with which it was applied."""
     applied = _last_applied(deployment["metadata"])

@@ -22,17 +22,27 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 def _read(cluster: Cluster) -> dict[str, Any]:
     """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
     "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
-    how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None."""
+    how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None;
+    "uncounted": which Deployment counts pods that are gone, in words, or ""."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     ready: dict[str, Any] = {
         name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
     }
-    pods = [] if all(map(complete, ready.values())) else waiting(cluster)
+    listed = cluster.get(PODS)
+    every = listed["items"] if listed else []
+    uncounted = "; ".join(filter(None, (_uncounted(item, every) for item in deployments.values() if item and listed)))
+    if uncounted:
+        ready = {name: _counted(text, deployments[name], every) for name, text in ready.items()}
+    pods = [] if all(map(complete, ready.values())) else waiting(every)
     stuck = [pod["pod"] for pod in pods if pod["stuck"]]
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
     lacking = [item for name, item in deployments.items() if item and not complete(ready[name])]
-    reasons = [pod["why"] for pod in pods] + [why for item in lacking for why in _not_created(item)]
+    reasons = (
+        [pod["why"] for pod in pods]
+        + ([uncounted] if uncounted else [])
+        + [why for item in lacking for why in _not_created(item)]
+    )
     reasons = reasons or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
     unscheduled = sum(pod["unscheduled"] == "yes" for pod in pods)
@@ -43,7 +53,35 @@ def _read(cluster: Cluster) -> dict[str, Any]:
         "answers": answers,
         "unscheduled": unscheduled,
         "refusal": refusal,
+        "uncounted": uncounted,
     }
+
+
+def _pods_of(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The Deployment's pods that are not being deleted."""
+    labels = deployment["spec"].get("selector", {}).get("matchLabels") or {"": None}
+    return [
+        pod
+        for pod in pods
+        if labels.items() <= (pod["metadata"].get("labels") or {}).items()
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def _uncounted(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    """That a Deployment counts pods which are gone: nobody counts them then, or creates others."""
+    counted, there = deployment.get("status", {}).get("availableReplicas", 0), len(_pods_of(deployment, pods))
+    if counted <= there:
+        return ""
+    return f"Deployment {deployment['metadata']['name']} counts {counted} available pods, and has {there}"
+
+
+def _counted(text: str, deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> str:
+    """ "1 of 3" by the pods that exist, where the Deployment's own number is out of date."""
+    if not deployment:
+        return text
+    good, _, total = text.partition(" of ")
+    return f"{min(int(good), len(_pods_of(deployment, pods)))} of {total}"
 
 
 def ready_pods(deployment: Mapping[str, Any]) -> str:
@@ -93,10 +131,9 @@ def complete(text: str) -> bool:
     return bool(total) and good == total
 
 
-def waiting(cluster: Cluster) -> list[dict[str, str]]:
+def waiting(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """DWS's pods that are not ready: {"pod": name, "why", "stuck": "yes" if it would wait long before it tries again,
     "unscheduled": "yes" if no worker can take it}."""
-    pods = (cluster.get(PODS) or {}).get("items", [])
     return [state for pod in pods if (state := _waiting_state(pod))]
 
 
@@ -150,7 +187,11 @@ def _want_minimum(ctx: StepContext) -> Value:
 
 
 def _read_available(ctx: StepContext, state: Value) -> Value:
-    return {key: value for key, value in state.items() if key not in ("stuck", "answers", "unscheduled", "refusal")}
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted")
+    }
 
 
 def _want_available(ctx: StepContext) -> Value:

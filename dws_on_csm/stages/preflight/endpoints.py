@@ -32,7 +32,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
     if have["problem"] == "secret":
         _needs_the_api(ctx)
         text = f"cannot read the registry's credential from the Secret {secret}: {text}"
-        return (Finding("registry-secret", text, "correct registry.secret, or create that Secret"),)
+        return (Finding("registry-secret", text, _secret_fix(registry.secret_namespace, registry.secret_name)),)
     findings = {
         "credential": Finding(
             "registry-credential",
@@ -56,6 +56,15 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         ),
     }
     return (findings[have["problem"]],) if have["problem"] else ()
+
+
+def _secret_fix(namespace: str, name: str) -> str:
+    template = "{{range $key, $value := .data}}{{$key}} {{end}}"
+    command = shlex.join(["kubectl", "-n", namespace, "get", "secret", name, "-o", f"go-template={template}"])
+    fix = (
+        f"run `{command}` on the master: it shows the names of the Secret's keys, which must be username and password. "
+    )
+    return f"{fix}Correct registry.secret, or create that Secret again"
 
 
 def _note_registry(ctx: StepContext, have: Value) -> str:

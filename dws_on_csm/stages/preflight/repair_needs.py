@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, NotYetKnown, Refused, Stage, Step, StepContext, Value
 
@@ -16,6 +17,26 @@ def check(stages: Sequence[Stage], name: str, role: str) -> Check:
         return [finding for stage in needed for finding in _wrong(ctx, stage)] if ctx.site.active(ctx.host) else ()
 
     return Check("needs", role, lambda ctx: Constant(None), judge)
+
+
+_OF_A_DEPLOYMENT = ("workers-few", "cert-manager-missing")
+"""Findings about the cluster that concern nothing but DWS's own pods."""
+
+
+def relevant(item: Step | Check, deploys: bool) -> Step | Check:
+    """A check of the preflight as a repair needs it: on the hosts of the run alone, since the others stay as they are; and without
+    what only a deployment of DWS needs, unless the repair `deploys`. Else a fix for one host is refused for what is wrong on
+    another one."""
+    if not isinstance(item, Check):
+        return item
+    check = item
+
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        if check.role != "master" and not ctx.site.active(ctx.host):
+            return ()
+        return [finding for finding in check.judge(ctx, have) if deploys or finding.name not in _OF_A_DEPLOYMENT]
+
+    return replace(check, judge=judge)
 
 
 def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:

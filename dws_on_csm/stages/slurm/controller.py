@@ -35,6 +35,7 @@ def parse(out: bytes) -> Controller:
         **single,
         "hooks": all_values(pairs, "hook"),
         "linked": all_values(pairs, "linked"),
+        "absent": all_values(pairs, "absent"),
         "lua": [text.split(" ", 1) for text in all_values(pairs, "lua")],
         "files": first_values(_file(text) for text in all_values(pairs, "file")),
         "unreadable": all_values(pairs, "unreadable"),
@@ -134,6 +135,13 @@ def plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
         text = f"Slurm {have['version']} on {ctx.host} lacks burst_buffer_lua.so"
         fix = "install the package that contains it, or build Slurm where Lua's development files are installed"
         seen.append(Finding("bb-plugin-missing", text, fix))
+    if absent := have.get("absent"):
+        text = f"{have['library']} on {ctx.host} needs {', '.join(absent)}, which that host lacks: slurmctld does not start with "
+        fix = "install Lua's library there again (Debian: liblua5.4-0; SLES: liblua5_4-5; RHEL: lua-libs); then "
+        fix += f"`ldd {have['library']}`"
+        seen.append(
+            Finding("lua-library-missing", f"{text}the burst buffer", f"{fix} on {ctx.host} must not say `not found`")
+        )
     if have["unread"]:
         text = f"{have['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
         fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(have['unread'])}`"

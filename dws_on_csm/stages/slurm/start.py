@@ -117,6 +117,10 @@ def _masked(ctx: StepContext) -> Iterator[Finding]:
 # --- slurm.conf
 
 
+_CLOSED = re.compile(r" may not (enter|read) (/.*)")
+"""What find_unseen in templates/lib/slurmctld.sh says of a file or a folder that is closed to SlurmUser."""
+
+
 def check_command(ctx: StepContext) -> str:
     """The command that reads slurm.conf as slurmctld does, and asks no slurmctld."""
     return f"SLURM_CONF={shlex.quote(ctx.site.slurm.conf)} scontrol show aliases localhost"
@@ -126,6 +130,14 @@ def _unparsable(ctx: StepContext, have: Start) -> Iterator[Finding]:
     if not have["unparsed"]:
         return
     conf, host = ctx.site.slurm.conf, ctx.host
+    if closed := next(filter(None, map(_CLOSED.search, have["unparsed"])), None):
+        verb, path = closed.groups()
+        text = f"SlurmUser {have['user']} may not {verb} {path} on {host}, so Slurm's programs cannot read {conf}; "
+        text += _if_restarted(ctx)
+        rights = "a+rx" if verb == "enter" else "a+r"
+        fix = f"run `chmod {rights} {shlex.quote(path)}` on {host}, or give it to SlurmUser: `chown {shlex.quote(have['user'])}"
+        yield Finding("slurm-files-closed", text, f"{fix} {shlex.quote(path)}`")
+        return
     text = f"Slurm cannot read {conf} on {host}: {'; '.join(have['unparsed'])}"
     places = list(_places(ctx, have["unparsed"]))
     if places:

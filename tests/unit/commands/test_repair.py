@@ -12,7 +12,7 @@ from dws_on_csm.commands.repair import chosen
 from dws_on_csm.config.load import ROOT, load
 from dws_on_csm.config.site import HostsError, Site
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Check, Facts, Refused, Stage, Step, StepContext
+from dws_on_csm.model.step import Check, Facts, Finding, Refused, Stage, Step, StepContext
 from dws_on_csm.runner.read_only import only
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.preflight import repair_needs
@@ -54,11 +54,27 @@ def test_a_stage_or_step_is_chosen_with_the_preflight(site: Site) -> None:
     stages = {stage.name: stage for stage in STAGES}
     first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
     guards = {"jobs", "workflows", "storage", "limit", "stuck", "owned"}
-    assert first.steps[:-1] == tuple(one for one in stages["preflight"].steps if one.name not in guards)
+    spared = {*guards, "registry"}
+    assert [one.name for one in first.steps[:-1]] == [
+        one.name for one in stages["preflight"].steps if one.name not in spared
+    ]
     removal, _ = chosen(only(site, MASTER), STAGES, "replace")
-    assert guards < {one.name for one in removal.steps} and removal.steps[:-1] == stages["preflight"].steps
+    assert guards < {one.name for one in removal.steps}
+    assert [one.name for one in removal.steps[:-1]] == [one.name for one in stages["preflight"].steps]
     assert plugin == stages["plugin"]
     assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "plugin.lua")[1].steps] == ["lua"]
+
+
+def test_what_is_wrong_elsewhere_does_not_refuse_a_repair(site: Site) -> None:
+    """Another controller, the registry, too few workers: a file on this controller needs none of them."""
+    every = Check("trial", "controller", lambda ctx: None, lambda ctx, have: [Finding("munge-down", "x", "y")])  # type: ignore[arg-type, return-value]
+    here, there = (StepContext(only(site, PRIMARY), Facts({}), host) for host in (PRIMARY, "slurmctl2"))
+    check = repair_needs.relevant(every, deploys=False)
+    assert isinstance(check, Check) and len(check.judge(here, None)) == 1 and check.judge(there, None) == ()
+    workers = replace(every, role="master", judge=lambda ctx, have: [Finding("workers-few", "x", "y")])
+    for deploys in (False, True):
+        check = repair_needs.relevant(workers, deploys)
+        assert isinstance(check, Check) and len(check.judge(here, None)) == deploys
 
 
 def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:

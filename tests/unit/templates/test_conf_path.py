@@ -179,7 +179,7 @@ def test_slurms_programs_read_the_same_file(tmp_path: Path) -> None:
     [
         ("seen", "asked"),
         ("missing", "error: cannot read file {file}: it does not exist"),
-        ("closed", "error: cannot read file {file}: nobody may not read it"),
+        ("closed", "error: cannot read file {file}: nobody may not enter {file.parent}"),
     ],
 )
 def test_slurms_programs_do_not_wait_a_minute_for_an_included_file(included: str, says: str) -> None:

@@ -288,6 +288,23 @@ def test_what_the_server_is_called_is_in_the_finding() -> None:
     assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
 
 
+def test_a_server_that_another_controller_reaches_is_not_the_cause() -> None:
+    """The address is right then, and no site file has to be corrected."""
+    other, server = "slurmctl2", "https://10.0.0.9:6443"
+    known: dict[str, Any] = {
+        "access.kubeconfig": {host: {"server": server} for host in (HOST, other)},
+        "doctor.reach": {other: REACH},
+    }
+    (found,) = kubectl_findings(
+        StepContext(SITE, Facts(known), HOST), {"code": "1", "asked": "yes", "milliseconds": 20}
+    )
+    assert (
+        f"{other} reaches that server" in found.text
+        and f"curl -kv --max-time 10 {server}/version` on {HOST}" in found.fix
+    )
+    assert "access.server" not in found.fix
+
+
 def test_a_plugin_that_does_not_load() -> None:
     """The finding has Lua's message."""
     (found,) = judge_loads(place(), {"lua": "/usr/bin/lua5.4", "said": "line 3: boom"})

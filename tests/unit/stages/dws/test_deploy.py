@@ -176,6 +176,32 @@ def test_the_installed_version_is_known_from_its_image(image: str, applied: str,
     assert installed.tag({**live, "spec": spec}) == tag
 
 
+@pytest.mark.parametrize(
+    ("controller", "webhook", "tag"),
+    [
+        (("0.0.99", "0.0.20"), ("0.0.20", "0.0.20"), "0.0.20"),
+        (("0.0.20-dirty", "0.0.20"), ("0.0.20", "0.0.20"), "0.0.20-dirty"),
+        (("0.1.12", "0.0.20"), ("0.1.12", "0.0.20"), "0.1.12"),  # another installer updated both
+        (("0.0.99", ""), ("0.0.20", ""), "0.0.99"),
+    ],
+)
+def test_an_image_that_somebody_set_by_hand_is_no_other_version(
+    controller: tuple[str, str], webhook: tuple[str, str], tag: str
+) -> None:
+    """An install would else undeploy all of DWS, for a difference that `make deploy` corrects."""
+    assert installed.tag(deployed(*controller), deployed(*webhook)) == tag
+
+
+def deployed(tag: str, applied: str) -> dict[str, Any]:
+    """A Deployment with this tag, which was applied with the other one ("": unknown)."""
+
+    def spec(of: str) -> dict[str, Any]:
+        return {"template": {"spec": {"containers": [{"image": f"registry.local/dws:{of}"}]}}}
+
+    notes = {manifest_comparison.LAST_APPLIED: json.dumps({"spec": spec(applied)})} if applied else {}
+    return {"metadata": {"annotations": notes}, "spec": spec(tag)}
+
+
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its job could not copy its results out while no webhook responds."""
     here = place("image", 3, monkeypatch)

@@ -92,6 +92,25 @@ def test_pods_that_find_no_worker_can_be_accepted(controller: str, webhook: str,
     assert readiness.accepted_available(place, have, want) == name
 
 
+@pytest.mark.parametrize(
+    ("there", "ready", "uncounted"), [(3, "3 of 3", ""), (1, "1 of 3", "counts 3 available pods, and has 1")]
+)
+def test_pods_that_are_gone_do_not_count(there: int, ready: str, uncounted: str) -> None:
+    """Where kube-controller-manager does not run, the Deployment's number stays as it was."""
+    webhook = a_deployment(3, replicas=3, updatedReplicas=3, availableReplicas=3)
+    webhook["metadata"]["name"] = names.WEBHOOK
+    webhook["spec"]["selector"] = {"matchLabels": {"app": "w"}}
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    pods = [
+        {"metadata": {"name": f"w{number}", "labels": {"app": "w", "x": "y"}}, "status": status}
+        for number in range(there)
+    ]
+    other = {"metadata": {"name": "c", "labels": {"app": "c"}}, "status": status}
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook, pods={"items": [*pods, other]}))  # type: ignore[arg-type, union-attr]
+    assert found[names.WEBHOOK] == ready and found["uncounted"].endswith(uncounted)
+    assert bool(found["uncounted"]) == bool(uncounted)
+
+
 def test_pods_that_cannot_be_created_are_told_with_the_cause() -> None:
     """A quota, or a policy that rejects pods: no pod exists that could say why it waits."""
     webhook = a_deployment(3)

@@ -105,6 +105,7 @@ def names(found: Any, running: dict[str, Any]) -> list[str]:
         ({"uid": "", "lacks": "open", "why": "others can write it"}, {}, ["slurm-user-open"]),
         ({"files": {}, "uid": "", "lacks": "open", "why": "x"}, {}, ["slurm-conf-missing", "slurm-user-open"]),
         ({"kubectl": ""}, {}, ["kubectl-missing"]),
+        ({"absent": ["liblua5.4.so.0"]}, {}, ["lua-library-missing"]),
         ({"kubectl": "", "closed": "/usr/bin/kubectl"}, {}, ["kubectl-missing"]),
         (
             {"kubectl": "", "uid": "", "version": "22.05"},

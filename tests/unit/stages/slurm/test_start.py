@@ -234,6 +234,16 @@ def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:
     ("have", "name", "fix"),
     [
         ({"unparsed": ["error: bad"]}, "slurm-conf-unparsable", f"SLURM_CONF={CONF} scontrol show aliases localhost"),
+        (
+            {"unparsed": [f"error: cannot read file {CONF}: slurm may not enter /etc/slurm"]},
+            "slurm-files-closed",
+            "chmod a+rx /etc/slurm",
+        ),
+        (
+            {"unparsed": [f"error: cannot read file {CONF}: slurm may not read {CONF}"]},
+            "slurm-files-closed",
+            f"chmod a+r {CONF}",
+        ),
         ({"proof": "no socket"}, "munge-down", "systemctl restart munge"),
         ({"proof": "no key", "auth": "auth/slurm"}, "slurm-key-unreadable", "chown slurm /etc/slurm/slurm.key"),
         ({"closed": "missing"}, "state-folder-unusable", "mkdir -p -m 755 /var/state && chown slurm /var/state"),
