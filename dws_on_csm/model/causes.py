@@ -26,6 +26,18 @@ def _row(cause: str, followers: str, where: Literal["here", "everywhere"], why: 
 
 TABLE = (
     _row(
+        "api-certificate-expired",
+        "cluster-unreachable api-unreachable cluster-unclear registry-secret",
+        "everywhere",
+        "no client accepts a server with an expired certificate",
+    ),
+    _row(
+        "master-kubeconfig-expired",
+        "cluster-unreachable registry-secret cluster-unclear",
+        "here",
+        "the API server rejects an expired certificate",
+    ),
+    _row(
         "cluster-unreachable",
         "api-unreachable api-slow registry-secret cluster-unclear",
         "everywhere",

@@ -14,6 +14,7 @@ from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import (
@@ -281,13 +282,21 @@ def parse_at_work(out: bytes) -> str:
     return ", ".join(out.decode(errors="replace").split("\n")).rstrip(", ")
 
 
+# --- whether the API server responds
+
+
+def _read_cluster(cluster: Cluster) -> Value:
+    """Something that the API server knows alone, and something that it has to ask etcd for."""
+    return [cluster.get("/version"), cluster.get("/api/v1/namespaces/kube-system")]
+
+
 # --- all of it
 
 PROBES = Stage(
     "doctor",
     (),
     (
-        Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, have: ()),
+        Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), lambda ctx, have: ()),
         Check("at-work", "master", lambda ctx: ShellLook(AT_WORK_SCRIPT, parse_at_work), lambda ctx, have: ()),
         cert_manager.CHECK,
         Check("workflows", "master", lambda ctx: ApiLook(workflows.read), judge_workflows),

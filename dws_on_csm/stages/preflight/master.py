@@ -43,6 +43,13 @@ for one in "$folder" /var/lib/containers /var/lib; do
     [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
 done
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
+expired() {{
+    until=$(printf '%s\\n' "$2" | openssl x509 -noout -enddate 2>/dev/null | sed -n 's/^notAfter=//p')
+    [ -z "$until" ] || printf '%s\\n' "$2" | openssl x509 -noout -checkend 0 >/dev/null 2>&1 || echo "expired $1 $until"
+}}
+expired {kubeconfig} "$(tr -d '\\r' 2>/dev/null <{kubeconfig} | sed -n 's/^ *client-certificate-data: *"*\\([^"]*\\)"*$/\\1/p' |
+    head -n 1 | base64 -d 2>/dev/null)"
+expired {pki}/apiserver.crt "$(cat {pki}/apiserver.crt 2>/dev/null)"
 for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || only_root_writes "$one" || echo "open-file $one"; done
 """
 
@@ -89,12 +96,27 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
         findings.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
+    findings += [_expired(ctx.host, *rest.split(" ", 1)) for word, rest in words if word == "expired"]
     findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
     findings += [_open(rest) for word, rest in words if word == "open-file"]
     required = REQUIRED_KB_EXTERNAL if ctx.site.external else REQUIRED_KB
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < required)
     findings += [_room(ctx.host, required, *rest.split(" ", 1)) for rest in rooms]
     return [*findings, *clock(ctx.host, have["skew"])]
+
+
+def _expired(host: str, path: str, until: str) -> Finding:
+    """A certificate of the control plane that has ended; its name for kubeadm is that of its file."""
+    if path.endswith(".crt"):
+        text = f"the API server's certificate {path} on {host} expired on {until}: nobody trusts its answers"
+        fix = f"run `kubeadm certs renew apiserver` on {host}; then restart the API server: `crictl stop $(crictl ps -q --name "
+        return Finding("api-certificate-expired", text, f"{fix}kube-apiserver)`, and the kubelet starts it again")
+    text = (
+        f"the certificate in {path} on {host} expired on {until}: the API server rejects kubectl there as Unauthorized"
+    )
+    name = shlex.quote(path.rpartition("/")[2])
+    fix = f"run `kubeadm certs renew {name}` on {host}; `kubectl --kubeconfig {shlex.quote(path)} get nodes` there then works"
+    return Finding("master-kubeconfig-expired", text, fix)
 
 
 def _unreadable(path: str) -> Finding:

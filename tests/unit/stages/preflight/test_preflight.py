@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
+from base64 import b64encode
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Check, Facts, ShellLook, StepContext
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
+from tests.unit.authority import authority, private
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
@@ -42,6 +46,26 @@ def test_a_clock_outside_question_and_answer_is_wrong(
     monkeypatch.setattr(time, "time", lambda: ASKED + took)
     have = look.parse(f"uid 0\ntime {ASKED + told:.0f}\n".encode())
     assert [one.name for one in check.judge(place, have)] == found
+
+
+@needs_root
+@pytest.mark.parametrize("days", [-1, 1])
+def test_certificates_of_the_control_plane_that_have_ended(tmp_path: Path, days: int) -> None:
+    """Each has its own fix: kubectl says Unauthorized of one, and that it does not trust the server of the other."""
+    signer, key = authority("kubernetes"), private()
+    pem = signer.sign("kubernetes-admin", days=days, ago=46, key=key)
+    (tmp_path / "admin.conf").write_text(f"users:\n- user:\n    client-certificate-data: {b64encode(pem).decode()}\n")
+    (tmp_path / "apiserver.crt").write_bytes(pem)
+    site = load(DEFAULT)
+    site = replace(site, master=replace(site.master, kubeconfig=str(tmp_path / "admin.conf"), pki=str(tmp_path)))
+    check, place = PREFLIGHT.steps[0], StepContext(site, Facts(), "ncn-m001")
+    assert isinstance(check, Check)
+    look = check.look(place)
+    assert isinstance(look, ShellLook)
+    done = subprocess.run(["sh", "-s"], input=look.script.encode(), capture_output=True, timeout=60, check=True)
+    ended = [one for one in check.judge(place, look.parse(done.stdout)) if "expired" in one.name]
+    assert [one.name for one in ended] == ["master-kubeconfig-expired", "api-certificate-expired"] * (days < 0)
+    assert ["kubeadm certs renew" in one.fix for one in ended] == [True, True] * (days < 0)
 
 
 @needs_root
