@@ -185,6 +185,12 @@ TABLE = (
         "here",
         "the files are another tool's, not DWS's",
     ),
+    _row(
+        "slurm-file-link",
+        "plugin-missing burst-buffer-conf-missing kubeconfig-missing slurm-conf-missing",
+        "here",
+        "nothing is written through a link to nothing, or to a place that others can change",
+    ),
     _row("plugin-edited", "plugin-not-loading", "here", "Lua reads the edited file"),
 )
 """The rows, the most general cause first: of two causes that explain a finding, the earlier row's is shown."""

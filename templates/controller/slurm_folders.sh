@@ -5,6 +5,7 @@
 #   above USER GROUP MODE PATH    one above it
 #   member GROUP USER             who is in a group that can write to one of them
 #   acl PATH                      one of them with an ACL: the group's write bit also applies to everybody whom it names
+#   dangling PATH TARGET          a file that is a link to nothing
 #   link REASON                   a file that root neither reads nor writes, because it is a link in a folder of others
 # Goes after safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
 whose() { # file|folder|above PATH
@@ -28,6 +29,10 @@ if [ -e "$folder/slurm.conf" ]; then
     set -- "$@" $(conf_value PluginDir | tr : '\n' | sed -n 's|^/.*|&/burst_buffer_lua.so|p')
 fi
 for file in "$@"; do
+    if [ -L "$file" ] && [ ! -e "$file" ]; then
+        printf 'dangling %s\t%s\n' "$file" "$(readlink -- "$file" | tr '\t' ' ' | head -n 1)"
+        continue
+    fi
     if ! path=$(real_path "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi
     if [ -f "$path" ] && printf '%s\n' "$confs" | grep -qxF -e "$file"; then printf 'file %s\n' "$path"; fi
     path=${path%/*}
@@ -37,5 +42,5 @@ for file in "$@"; do
         printf 'above %s\n' "${path:-/}"
     done
 done | awk '!seen[$0]++' | while IFS= read -r line; do
-    case $line in link\ *) printf '%s\n' "$line" ;; *) whose "${line%% *}" "${line#* }" ;; esac
+    case $line in link\ * | dangling\ *) printf '%s\n' "$line" ;; *) whose "${line%% *}" "${line#* }" ;; esac
 done

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ def diagnose(reading: Reading) -> Diagnosis:
     results: list[HostFinding | Unseen] = [*_unreachable(reading), *clock_findings(_measure_clocks(reading))]
     results += (refused := list(_sudo_refused(reading)))
     without_root = {finding.host for finding in refused}
+    results += unusable(run.board.failed, without_root)
     checks = 0
     for key, item in keyed(run.stages).items():
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
@@ -85,6 +87,25 @@ def _sudo_refused(reading: Reading) -> Iterator[HostFinding]:
             yield HostFinding(
                 session.host,
                 Finding("sudo-refused", f"{session.host}: nothing was started as root: {refused.text}", refused.fix),
+            )
+
+
+_MANY = 3
+"""So many checks of a host that failed for the same reason, which has a fix, mean the host, and none of these checks."""
+
+
+def unusable(failed: Mapping[tuple[str, str], tuple[str, str]], refused: Collection[str]) -> Iterator[HostFinding]:
+    """The hosts on which no check could be started, though ssh connects: the login's shell, a start-up file, a connection that
+    breaks. `failed`: (check, host) -> why, and what to do; of hosts in `refused` that is known already."""
+    for host in dict.fromkeys(host for _, host in failed if host not in refused):
+        why = Counter(reason for (_, at), reason in failed.items() if at == host)
+        (text, fix), times = why.most_common(1)[0]
+        if fix and fix != SILENT_FIX and times >= _MANY:
+            yield HostFinding(
+                host,
+                Finding(
+                    "host-unreachable", f"nothing could be checked on {host}: {text.removeprefix(f'{host}: ')}", fix
+                ),
             )
 
 

@@ -45,7 +45,8 @@ done
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
 expired() {{
     until=$(printf '%s\\n' "$2" | openssl x509 -noout -enddate 2>/dev/null | sed -n 's/^notAfter=//p')
-    [ -z "$until" ] || printf '%s\\n' "$2" | openssl x509 -noout -checkend 0 >/dev/null 2>&1 || echo "expired $1 $until"
+    [ -n "$until" ] || return 0
+    printf '%s\\n' "$2" | openssl x509 -noout -checkend 0 >/dev/null 2>&1 || printf 'expired %s %s\\n' "$1" "$until"
 }}
 expired {kubeconfig} "$(tr -d '\\r' 2>/dev/null <{kubeconfig} | sed -n 's/^ *client-certificate-data: *"*\\([^"]*\\)"*$/\\1/p' |
     head -n 1 | base64 -d 2>/dev/null)"

@@ -21,7 +21,7 @@ STICKY = 0o1000
 def look(ctx: StepContext) -> Look:
     """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; a pod's are read-only."""
     if discover.pod_of(ctx):
-        return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
+        return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": [], "dangling": []})
     slurm = ctx.site.slurm
     own = (f"{slurm.folder}/{name}" for name in (names.PLUGIN_LUA, names.PLUGIN_CONF))
     files = [slurm.conf, *own, names.KUBECONFIG]
@@ -31,9 +31,11 @@ def look(ctx: StepContext) -> Look:
 
 def parse(out: bytes) -> Value:
     """{"folders": [whether a file lies in it, user, group, mode, path], "files": the same of slurm.conf and its includes,
-    "members": group -> users, "acls": paths whose ACL lets others write, "links": reasons}."""
+    "members": group -> users, "acls": paths whose ACL lets others write, "links": reasons,
+    "dangling": [path, target] of links to nothing}."""
     files, folders = list[list[Any]](), list[list[Any]]()
     members, acls, links = dict[str, list[str]](), list[str](), list[str]()
+    dangling = list[list[str]]()
     for line in lines(out, "surrogateescape"):
         word, _, rest = line.partition(" ")
         if word in ("file", "folder", "above"):
@@ -46,9 +48,11 @@ def parse(out: bytes) -> Value:
             members.setdefault(group, []).append(user)
         elif word == "link":
             links.append(rest)
+        elif word == "dangling":
+            dangling.append(rest.split("\t", 1))
     own = {row[-1] for row in folders if row[0]}
     folders = [row for row in folders if row[0] or row[-1] not in own]
-    return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links}
+    return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links, "dangling": dangling}
 
 
 def judge(ctx: StepContext, folders: Value) -> Sequence[Finding]:
@@ -60,9 +64,17 @@ def judge(ctx: StepContext, folders: Value) -> Sequence[Finding]:
     files = (finding for row in folders["files"] if (finding := _file(ctx, row, folders, allowed)))
     return [
         *linked,
+        *(_dangling(ctx, *pair) for pair in folders["dangling"]),
         *files,
         *(finding for row in folders["folders"] if (finding := _folder(ctx, row, folders, allowed))),
     ]
+
+
+def _dangling(ctx: StepContext, path: str, target: str) -> Finding:
+    text = f"{path} on {ctx.host} is a link to {target}, which does not exist: Slurm finds no file there, "
+    text += "and none is written through it"
+    fix = f"run `rm -- {shlex.quote(path)}` on {ctx.host}, then `invoke install`; or bring back what it points to"
+    return Finding("slurm-file-link", text, fix)
 
 
 def _file(ctx: StepContext, row: Value, folders: Value, allowed: set[str]) -> Finding | None:

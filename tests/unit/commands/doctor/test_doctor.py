@@ -19,7 +19,7 @@ import pytest
 from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
 from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, unseen_rows, why_unwritable
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
-from dws_on_csm.commands.doctor.judge import HERE, clock_findings
+from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
 from dws_on_csm.commands.doctor.probes import (
     AT_WORK_SCRIPT,
     judge_alike,
@@ -40,6 +40,7 @@ from dws_on_csm.domain.compatibility import TABLE
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import stage as access_stage
 from dws_on_csm.stages.facts import CONTROLLER
@@ -303,6 +304,19 @@ def test_a_server_that_another_controller_reaches_is_not_the_cause() -> None:
         and f"curl -kv --max-time 10 {server}/version` on {HOST}" in found.fix
     )
     assert "access.server" not in found.fix
+
+
+def test_a_host_that_starts_no_script_is_a_finding() -> None:
+    """ssh connects, and the login's shell ends: nothing else is found on that host then. One check that failed, an API server that
+    does not respond and a sudo that refuses are other things."""
+    shell, silent = ("c1: the login ended", "change its shell"), ("no answer", SILENT_FIX)
+    every = ("a", "b", "c", "d")
+    failed = {(check, "c1"): shell for check in every} | {(check, "m"): silent for check in every}
+    failed |= {("a", "c2"): shell, **{(check, "c3"): ("x ended with exit code 1", "") for check in every}}
+    failed |= {(check, "c4"): shell for check in every}
+    (found,) = unusable(failed, ["c4"])
+    assert (found.host, found.finding.name) == ("c1", "host-unreachable")
+    assert found.finding.text == "nothing could be checked on c1: the login ended"
 
 
 def test_a_plugin_that_does_not_load() -> None:

@@ -96,9 +96,18 @@ def test_a_writable_folder_of_slurms_plugins_is_a_finding(etc: Path) -> None:
 
 def test_a_foreign_link_is_a_finding(etc: Path) -> None:
     """In the preflight, and not only when the file is written."""
+    (etc.parent / "elsewhere").touch()
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
     assert name == "slurm-file-link" and f"does not follow the link {etc}/burst_buffer.lua" in text
+
+
+def test_a_link_to_nothing_is_named_with_its_target(etc: Path) -> None:
+    """A disk that is not mounted, a package that was removed."""
+    (etc / "burst_buffer.lua").symlink_to("/opt/none/burst_buffer.lua")
+    ((name, text),) = found(etc)
+    assert name == "slurm-file-link"
+    assert f"{etc}/burst_buffer.lua on c1 is a link to /opt/none/burst_buffer.lua, which does not exist" in text
 
 
 @pytest.mark.parametrize("file", ["slurm.conf", "more/nodes.conf"])
@@ -153,7 +162,7 @@ def test_a_path_that_slurm_user_chose_runs_nothing_when_the_fix_is_pasted(tmp_pa
     """It is one quoted word, and chown follows no link that took its place."""
     trap = f"{tmp_path}/$(touch ran)/'; touch ran; '.conf"
     row = [True, OTHER, "users", 0o666, trap]
-    answer = {"files": [row], "folders": [], "members": {}, "acls": [], "links": []}
+    answer = {"files": [row], "folders": [], "members": {}, "acls": [], "links": [], "dangling": []}
     place = StepContext(load(DEFAULT), Facts({CONTROLLER.name: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
     (finding,) = writable_folders.judge(place, answer)
     command = finding.fix.partition("`")[2].rpartition("`")[0]
