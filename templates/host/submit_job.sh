@@ -12,7 +12,7 @@ case $job in *";"*)
     cluster=$(printf %s "${job#*;}" | tr -cd '[:alnum:]_.-')
     if [ "$cluster" != "$(running_setting 30 ClusterName)" ]; then
         as_user "$user" timeout 30 scancel --quiet --clusters="$cluster" --name="$name-$RUN" --user="$user" >&2 || :
-        printf 'sbatch submitted the job to another cluster, %s\n' "$cluster" >&2
+        printf '%s\n' "sbatch submitted the job to another cluster, $cluster" >&2
         exit 1
     fi
     ;;
