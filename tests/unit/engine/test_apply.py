@@ -958,7 +958,9 @@ def test_final_stages_wait_for_running_work_and_survive_signals(local_host: Loca
             assert ended == ["ended"], "what the signal was to end has not ended yet"
             run.stoppers.clear()
             signals._stop(run, Sessions())  # type: ignore[arg-type]
-            assert not run.stoppers and (local_host.folder / "door").read_text() == "closed\n"
+            for stopper in run.stoppers:
+                stopper.join()
+            assert ended == ["ended"] and (local_host.folder / "door").read_text() == "closed\n"
             (local_host.folder / "rest").write_text("none")
 
     run.emit = emit
