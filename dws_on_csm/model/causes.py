@@ -82,7 +82,10 @@ TABLE = (
     ),
     _row(
         "other-version",
-        "objects-missing objects-differ role-differs role-too-wide workarea-missing kustomize-missing image-missing",
+        """
+        objects-missing objects-differ role-differs role-too-wide role-lacks-rights binding-wrong workarea-missing
+        kustomize-missing image-missing
+        """,
         "here",
         "objects, role and images are compared with those of the version that the site file asks for",
     ),

@@ -38,3 +38,10 @@ def test_a_cause_on_one_host_explains_nothing_on_another() -> None:
     assert causes.roots([one, other, ("c1", "kubeconfig-refused")]) == {("c1", "kubeconfig-refused"): one}
     cluster, reach = ("m", "cluster-unreachable"), ("c1", "api-unreachable")
     assert causes.roots([reach, cluster]) == {reach: cluster}
+
+
+def test_what_another_version_brings_along_follows_from_it() -> None:
+    """After a rollback to an older DWS the binding has that version's role: the site file's version is to be installed, or named."""
+    cause = ("m", "other-version")
+    present = [("m", name) for name in ("binding-wrong", "role-lacks-rights", "objects-missing")]
+    assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
