@@ -16,7 +16,7 @@ from dws_on_csm.kube import objects
 from dws_on_csm.model.snapshot import Dws, ObjectSnapshot
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
-from dws_on_csm.stages.dws import closing, installed
+from dws_on_csm.stages.dws import closing, installed, slurm_clusters
 
 BINDING = f"{names.RBAC}/clusterrolebindings/{names.BINDING}"
 INTERIM_BINDING = f"{names.RBAC}/clusterrolebindings/{names.INTERIM_BINDING}"
@@ -199,6 +199,8 @@ def _why_it_stays(
         return ""  # an interrupted removal had left DWS closed; a rollback never closes DWS
     if path == revoked_names.PATH:
         return f"Revoked names stay revoked: {', '.join(sorted(revoked))}." if revoked else ""
+    if path == slurm_clusters.PATH and slurm_clusters.users(then) & revoked:
+        return ""  # the binding does not get that name back either
     if was.lost and path in (BINDING, INTERIM_BINDING, ROLE):
         return ""  # they belong to the version that is installed
     if belongs_to_dws(path, record) and (why := _why_it_stays_with_dws(path, then, was, dws)) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.domain import compatibility, names, plugin_role, slurm_conf
@@ -56,8 +56,17 @@ FACT: Fact[Recorded] = Fact("preflight", "slurm-clusters")
 
 def read_entries(cluster: Cluster) -> dict[str, Entry]:
     """The entries by their keys. What is no entry, after an edit by hand, is left out. Raises ClusterError."""
-    data = (cluster.get(PATH) or {}).get("data") or {}
+    return _entries(cluster.get(PATH))
+
+
+def _entries(record: Mapping[str, Any] | None) -> dict[str, Entry]:
+    data = (record or {}).get("data") or {}
     return {key: entry for key, text in data.items() if (entry := parse(text))}
+
+
+def users(record: Mapping[str, Any] | None) -> set[str]:
+    """The common names of the entries in a record; None: there is no record."""
+    return {entry["user"] for entry in _entries(record).values()}
 
 
 def parse(text: str) -> Entry | None:

@@ -40,7 +40,7 @@ from dws_on_csm.runner import run as runner_run
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
-from dws_on_csm.stages.dws import closing, installed
+from dws_on_csm.stages.dws import closing, installed, slurm_clusters
 from dws_on_csm.stages.rollback import files, objects, procedure, unchanged
 from dws_on_csm.stages.slurm import slurmctld, start
 from tests.unit.conftest import LocalHost
@@ -334,6 +334,21 @@ def test_a_deleted_orphan_is_not_restored(dws: Dws) -> None:
     assert made == [] and [line.partition(":")[0] for line in said] == ["Workflow bb10 is not recreated"]
 
 
+def recorded(user: str) -> dict[str, Any]:
+    """The record of the Slurm clusters that use this DWS, with one."""
+    entry = {"user": user, "cluster": "x", "namespace": "default", "writes": "v1alpha2", "controllers": ["c"]}
+    return {"kind": "ConfigMap", "metadata": {}, "data": {user: json.dumps({**entry, "subjects": [f"User {user}"]})}}
+
+
+@pytest.mark.parametrize(("revoked", "paths"), [("old", []), ("another", [slurm_clusters.PATH])])
+def test_the_record_of_slurm_clusters_names_nobody_who_was_revoked(revoked: str, paths: list[str]) -> None:
+    """It stays as it is where its former text has a revoked name: the binding does not get that name back either."""
+    record = {"path": slurm_clusters.PATH, "step": "access.slurm-cluster", "before": recorded("old")}
+    found = parse_host_record([f"object 1 {json.dumps(record)}"])
+    made, _ = former_state.object_targets(found, FormerState(), "leave", None, frozenset({revoked}))
+    assert [one.path for one in made] == paths
+
+
 @pytest.mark.parametrize("path", [former_state.BINDING, former_state.INTERIM_BINDING])
 def test_revoked_names_are_not_restored(path: str) -> None:
     """The binding is restored with its former role, for the present name, without revoked names; their record stays. So is what an
@@ -343,6 +358,7 @@ def test_revoked_names_are_not_restored(path: str) -> None:
     records = [
         {"path": path, "step": "access.binding", "before": old},
         {"path": revoked_names.PATH, "step": "access.recorded", "before": None},
+        {"path": slurm_clusters.PATH, "step": "access.slurm-cluster", "before": recorded("old")},
     ]
     found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
     (made,), said = former_state.object_targets(found, FormerState(), "leave", now, frozenset({"old"}))
