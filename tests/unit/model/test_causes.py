@@ -41,7 +41,7 @@ def test_a_cause_on_one_host_explains_nothing_on_another() -> None:
 
 
 def test_what_another_version_brings_along_follows_from_it() -> None:
-    """After a rollback to an older DWS the binding has that version's role: the site file's version is to be installed, or named."""
+    """After a rollback to an older DWS the binding has that version's role: install the site file's version, or name that one."""
     cause = ("m", "other-version")
     present = [("m", name) for name in ("binding-wrong", "role-lacks-rights", "objects-missing")]
     assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
