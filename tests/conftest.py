@@ -40,6 +40,14 @@ LONGEST = (
     "test_storage",
     "test_rollout",
     "test_run",
+    # in `make fast`
+    "test_command_line",
+    "test_templates",
+    "test_ssh_answers",
+    "test_redact",
+    "test_signing",
+    "test_apply",
+    "test_console",
 )
 # An install from nothing is made once for both.
 TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}

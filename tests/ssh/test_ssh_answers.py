@@ -86,6 +86,7 @@ def differing(queries: Sequence[Query]) -> list[str]:
     return [query.name for query, mine, its in zip(queries, known, told, strict=True) if mine != its]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [*SHARED.values(), *APART.values()], ids=[*SHARED, *APART])
 @pytest.mark.parametrize("user", ["", "root"])
 def test_each_host_gets_what_ssh_says_of_it(tmp_path: Path, text: str, user: str) -> None:
@@ -105,6 +106,7 @@ def test_many_hosts_are_few_questions(tmp_path: Path, text: str, asked: list[Que
     assert len(asked) <= 7
 
 
+@pytest.mark.slow
 def test_random_files(tmp_path: Path) -> None:
     """The same for files put together at random: sections that overlap, in any order, with and without tokens."""
     chance = random.Random(13)  # noqa: S311  # the same files at each run

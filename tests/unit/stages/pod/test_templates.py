@@ -25,7 +25,7 @@ from dws_on_csm.stages.pod.generated import Generated
 from tests.unit.site_files import write
 
 # "how": what becomes of the next runs of the Job, one word each; at last it completes.
-KUBECTL = """#!{python}
+KUBECTL = """#!{python} -IS
 import json, pathlib, sys
 words, file = sys.argv[1:], pathlib.Path({folder!r}) / "objects"
 there = json.loads(file.read_text())
@@ -156,7 +156,14 @@ class Site:
         """Make edits: the exit code, and what was said."""
         file = self.folder / name
         file.write_text(json.dumps([{**edit, "state": str(self.folder)} for edit in edits]))
-        command = [sys.executable, str(render.TEMPLATES / "pod/pod_edit.py"), str(file), "user", str(self.program)]
+        command = [
+            sys.executable,
+            "-IS",
+            str(render.TEMPLATES / "pod/pod_edit.py"),
+            str(file),
+            "user",
+            str(self.program),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert not done.stderr
         return done.returncode, done.stdout

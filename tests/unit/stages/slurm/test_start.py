@@ -106,6 +106,7 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     assert start.judge(place({}), have) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -131,6 +132,7 @@ def test_munge_and_the_state_folder(controller: Controller) -> None:
     assert controller.look("rmdir /trial/state; chown slurm /trial")["closed"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recorded", "line", "said"),
     [
