@@ -4,6 +4,8 @@ Each test begins with what the one before it has left.
 """
 
 import json
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from lab import csm, ssh
 from lab.model import Lab, Options
 from tests.lab import product, scene
 from tests.lab.conftest import brought_up
+from tests.lab.product import Record, Running
 from tests.lab.scene import MASTER
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
@@ -73,6 +76,14 @@ def workloads(kubectl: Kubectl) -> dict[str, object]:
     return templates
 
 
+def test_the_first_plan_shows_the_lines_to_choose_from(csm_lab: Lab) -> None:
+    """The chart names no ServiceAccount: the plan is refused with each way out, and names no pod of this Slurm as a stranger."""
+    refused = product.plan(scene.site_file(csm_lab))
+    assert refused.code == 3 and refused.findings() == {"account-shared"}, refused.err
+    for words in ("now no other pod", "create serviceaccount slurmctld", "patch deployment slurmctld-backup --patch"):
+        assert words in refused.err, words
+
+
 def test_an_install_edits_the_templates_and_restarts_the_backup_first(site: Path, kubectl: Kubectl) -> None:
     """Placeholders stay as they are, the Job renders the rest, and nothing of the Deployments is edited."""
     before, deployments = data(kubectl, TEMPLATES), workloads(kubectl)
@@ -113,3 +124,93 @@ def test_what_others_changed_is_corrected_without_a_restart(site: Path, kubectl:
     assert data(kubectl, TEMPLATES) == templates
     assert data(kubectl, RESULT)["burst_buffer.lua"] == templates["burst_buffer.lua"]
     assert pods(kubectl) == before
+
+
+# --- what others change, and runs that are killed
+
+
+def without_line(text: str) -> str:
+    """slurm.conf, or its template, without the burst buffer."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.strip() != LINE)
+
+
+Drift = tuple[str, str, str, frozenset[str]]
+"""What happened, the ConfigMap, its key, and the steps that correct it."""
+
+DRIFT: tuple[Drift, ...] = (
+    ("a file left the templates", TEMPLATES, "burst_buffer.lua", frozenset({"plugin.templates"})),
+    ("a file left what the Job rendered", RESULT, "burst_buffer.conf", frozenset({"plugin.templates"})),
+    ("the line left the template alone", TEMPLATES, "slurm.conf", frozenset({"plugin.templates"})),
+    ("the kubeconfig left the templates", TEMPLATES, "slurm-dws.kubeconfig", frozenset({"access.templates"})),
+    ("the kubeconfig left what the Job rendered", RESULT, "slurm-dws.kubeconfig", frozenset({"access.templates"})),
+)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("drift", DRIFT, ids=lambda drift: drift[0])
+def test_drift(site: Path, kubectl: Kubectl, drift: Drift) -> None:
+    """Just the step of what was changed corrects it, without a restart, and a plan finds nothing more."""
+    _, which, key, steps = drift
+    before, texts = pods(kubectl), (data(kubectl, TEMPLATES), data(kubectl, RESULT))
+    patch(kubectl, which, {key: without_line(data(kubectl, which)[key]) if key == "slurm.conf" else None})
+    done = product.install(site)
+    assert done.code == 0, done.told
+    assert {step.partition("@")[0] for step in done.having("changed")} - {"verify.job"} >= steps, done.told
+    assert (data(kubectl, TEMPLATES), data(kubectl, RESULT)) == texts
+    assert pods(kubectl) == before
+    assert product.plan(site).code == 0
+
+
+Moment = tuple[str, str, float, frozenset[str]]
+"""Kind of event, step, seconds after it, and the keys that are undone beforehand, so that a run comes to it."""
+
+LUA, CONF = frozenset({"burst_buffer.lua"}), frozenset({"slurm.conf"})
+MOMENTS: tuple[Moment, ...] = (
+    ("began", "plugin.templates", 0.0, LUA),
+    ("began", "plugin.templates", 1.0, LUA),
+    ("done", "plugin.templates", 0.0, LUA),
+    ("began", "slurm.conf", 0.0, CONF),
+    ("began", "slurm.conf", 2.0, CONF),
+    ("began", "slurm.conf", 6.0, CONF),
+)
+
+
+def undo(kubectl: Kubectl, keys: frozenset[str]) -> None:
+    """Templates and result without these files; of slurm.conf without the line, which slurmctld reads then."""
+    for which in (TEMPLATES, RESULT):
+        have = data(kubectl, which)
+        patch(
+            kubectl,
+            which,
+            {key: without_line(have[key]) if key == "slurm.conf" else None for key in keys if key in have},
+        )
+    for name in ("slurmctld-backup", "slurmctld") if keys == CONF else ():
+        kubectl(f"rollout restart --namespace=user deployment/{name}")
+        kubectl(f"rollout status --namespace=user --timeout=140s deployment/{name}")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment[0]} {moment[1]} +{moment[2]}")
+def test_killed(csm_lab: Lab, site: Path, kubectl: Kubectl, moment: Moment) -> None:
+    """The next run converges, whatever the killed one had begun; what it began on the master goes on there."""
+    kind, step, seconds, keys = moment
+    undo(kubectl, keys)
+
+    def this(record: Record) -> bool:
+        return record["event"] == kind and f"{record.get('stage')}.{record.get('step')}" == step
+
+    with Running("install", f"--hosts={site}", "--json", "--yes") as run:
+        assert run.until(this), run.end(10).told
+        time.sleep(seconds)  # the moment itself
+        run.process.kill()
+        assert run.process.wait() == -signal.SIGKILL, run.end(10).told
+    done = product.install(site, "--yes")
+    assert done.code == 0, done.told
+    planned = product.plan(site)
+    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
+    for which in (TEMPLATES, RESULT):
+        assert (
+            data(kubectl, which)["slurm.conf"].splitlines().count(LINE) == 1
+            and {*PLUGIN} <= data(kubectl, which).keys()
+        )
+    assert ssh.run(csm_lab, MASTER, "ls /var/lib/dws-on-csm | grep -e ^lock -e '^job[.]' || true") == ""
