@@ -6,6 +6,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,25 @@ def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
     assert (done.stdout, done.stderr) == ("none\nyes\nno\n", "")
     record = Path(f"/dev/shm/dws-on-csm-{ME.pw_uid}/activation").read_text()
     assert f" {container.etc}/more.conf\n" in record and "sum=" in record
+
+
+@SHELLS
+def test_two_stages_may_record_at_once(container: Host, shell: str) -> None:
+    """The stages access and plugin do, in one pod: the one that is in the middle of its record loses nothing to the other."""
+    shared = container.etc / "shared"
+    shared.mkdir()
+    shutil.chown(shared, SLURM_USER)
+    begun, over = shared / "begun", shared / "over"
+    base = (
+        library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state="/var/lib/dws-on-csm")
+        + "main_pid() { echo 1; }\n"
+    )
+    slow = f"start_files() {{ : >{begun}; until [ -e {over} ]; do :; done; }}\n"
+    fast = f"start_files() {{ until [ -e {begun} ]; do :; done; }}\nrecord_start_files\n: >{over}\n"
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run, container, base + script, shell) for script in (f"{slow}record_start_files\n", fast)]
+        assert [(done.result().returncode, done.result().stderr) for done in both] == [(0, ""), (0, "")]
+    assert not [*Path(f"/dev/shm/dws-on-csm-{ME.pw_uid}").glob("*.part*")]
 
 
 @SHELLS
