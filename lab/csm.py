@@ -100,7 +100,7 @@ def manifests(lab: Lab) -> str:
     """The YAML that `kubectl apply -f -` takes."""
     place = flavour(lab)
     objects = [_namespace(name) for name in (place.namespace, place.config_namespace)]
-    objects += [_volume(place), _claim(place), _munge(lab, place), *_configuration(lab, place), _job(lab, place)]
+    objects += [_volume(), _claim(place), _munge(lab, place), *_configuration(lab, place), _job(lab, place)]
     deployments = [deployment(lab, number) for number in (0, 1)]
     objects += deployments if lab.options.csm == "helm" else _operator(place, deployments)
     return yaml.safe_dump_all(objects, explicit_start=True, sort_keys=False)
@@ -288,8 +288,7 @@ def _namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def _volume(place: Flavour) -> Object:
-    claim = {"name": "slurmctld-state", "namespace": place.namespace}
+def _volume() -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -299,7 +298,6 @@ def _volume(place: Flavour) -> Object:
             "accessModes": ["ReadWriteMany"],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": "",
-            "claimRef": claim,
             "hostPath": {"path": "/var/lib/slurm/shared"},  # the same on the workers of slurmctld's pods
         },
     }
@@ -309,7 +307,12 @@ def _claim(place: Flavour) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "slurmctld-state", "namespace": place.namespace},
+        # Bound from the start: the scheduler may not notice that a claim was bound since, and would try again only after minutes.
+        "metadata": {
+            "name": "slurmctld-state",
+            "namespace": place.namespace,
+            "annotations": {"pv.kubernetes.io/bind-completed": "yes"},
+        },
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "storageClassName": "",
