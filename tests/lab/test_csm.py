@@ -164,29 +164,17 @@ def test_drift(site: Path, kubectl: Kubectl, drift: Drift) -> None:
 Moment = tuple[str, str, float, frozenset[str]]
 """Kind of event, step, seconds after it, and the keys that are undone beforehand, so that a run comes to it."""
 
-LUA, CONF = frozenset({"burst_buffer.lua"}), frozenset({"slurm.conf"})
+LUA = frozenset({"burst_buffer.lua"})
 MOMENTS: tuple[Moment, ...] = (
     ("began", "plugin.templates", 0.0, LUA),
     ("began", "plugin.templates", 1.0, LUA),
-    ("done", "plugin.templates", 0.0, LUA),
-    ("began", "slurm.conf", 0.0, CONF),
-    ("began", "slurm.conf", 2.0, CONF),
-    ("began", "slurm.conf", 6.0, CONF),
 )
 
 
 def undo(kubectl: Kubectl, keys: frozenset[str]) -> None:
-    """Templates and result without these files; of slurm.conf without the line, which slurmctld reads then."""
+    """Templates and result without these files."""
     for which in (TEMPLATES, RESULT):
-        have = data(kubectl, which)
-        patch(
-            kubectl,
-            which,
-            {key: without_line(have[key]) if key == "slurm.conf" else None for key in keys if key in have},
-        )
-    for name in ("slurmctld-backup", "slurmctld") if keys == CONF else ():
-        kubectl(f"rollout restart --namespace=user deployment/{name}")
-        kubectl(f"rollout status --namespace=user --timeout=140s deployment/{name}")
+        patch(kubectl, which, dict.fromkeys(keys))
 
 
 @pytest.mark.matrix
