@@ -7,6 +7,7 @@ A table: each row breaks one thing on an installed site. `make test` tries the r
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lab import ssh
 from lab.model import Lab
 from tests.lab import command, scene
 from tests.lab.conftest import On
-from tests.lab.scene import MASTER
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
@@ -33,7 +34,8 @@ class Night:
     causes   the findings that are counted, "NAME" on `host` or "HOST NAME": exactly these; others follow from them
     says     a text that the first cause's finding has: what an administrator has to know
     typed    which commands of the first cause's fix are typed, by their number: those in backticks, in order, from 0. Those of
-             invoke and fab here, the others on `on`. A command that asks is confirmed with --yes
+             invoke, fab and scp here, the others on `on`. A command that asks is confirmed with --yes. None where the fix has to
+             leave the repair to people, who know where the right program or file is: `back` plays them
     on       where commands that are not invoke's or fab's are typed
     until    a command on `on` that ends when the fix has worked
     back     what else to take back on `host`, whatever happened
@@ -65,6 +67,44 @@ kubectl -n dws-system patch configmap held --type=merge -p '{"metadata": {"final
 LET_GO = """kubectl -n dws-system patch configmap held --type=merge -p '{"metadata": {"finalizers": null}}'"""
 ISSUER = "{apiVersion: cert-manager.io/v1, kind: Issuer, metadata: {name: tried, namespace: default}, spec: {selfSigned: {}}}"
 ADMITS = f"until echo '{ISSUER}' | kubectl create --dry-run=server -f - 2>/dev/null; do sleep 0.5; done"
+
+POLICY = """kubectl create -f - <<'YAML'
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-storage}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [dataworkflowservices.github.io], apiVersions: ["*"], operations: [CREATE], resources: [workflows]}
+  validations: [{expression: "false", message: storage needs a ticket}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: everywhere}
+spec: {policyName: no-storage, validationActions: [Deny]}
+YAML"""
+GATEKEEPER = """kubectl create -f - <<'YAML'
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: gatekeeper}
+webhooks:
+- name: validation.gatekeeper.sh
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Fail
+  timeoutSeconds: 3
+  clientConfig: {service: {namespace: gatekeeper-system, name: gatekeeper-webhook-service, path: /v1/admit}}
+  rules: [{apiGroups: [dataworkflowservices.github.io], apiVersions: ["*"], operations: [CREATE], resources: [workflows]}]
+YAML"""
+TRIED = """kubectl create --dry-run=server -f - 2>/dev/null <<'YAML'
+{apiVersion: dataworkflowservices.github.io/v1alpha2, kind: Workflow, metadata: {name: tried, namespace: default},
+ spec: {desiredState: Proposal, dwDirectives: [], wlmID: slurm, jobID: "1", userID: 1500, groupID: 1500}}
+YAML"""
+REJECTED, ADMITTED = (f"{word} {TRIED}\ndo sleep 0.5; done" for word in ("while", "until"))
+KUBECONFIG, KUBECTL = "/etc/slurm/slurm-dws.kubeconfig", "/usr/bin/kubectl"
+API = f"$(sed -n 's|.*https://\\([0-9.]*\\):.*|\\1|p' {KUBECONFIG})"
+BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
     Night(
@@ -111,6 +151,154 @@ kubectl -n dws-system wait certificate dws-serving-cert --for=condition=Ready=Fa
         ("workers-few",),
         says="ncn-w003 (cordoned)",
         back="kubectl uncordon ncn-w003",
+    ),
+    Night(
+        "a policy of the site rejects Workflows",
+        MASTER,
+        f"{POLICY}\n{REJECTED}",
+        ("rejected-by-rule",),
+        says="validatingadmissionpolicy no-storage",
+        typed=(1,),
+        until=ADMITTED,
+        back="kubectl delete --ignore-not-found validatingadmissionpolicybinding/everywhere validatingadmissionpolicy/no-storage",
+    ),
+    Night(
+        "the webhook of another program, which is gone, is asked about Workflows",
+        MASTER,
+        f"{GATEKEEPER}\n{REJECTED}",
+        ("rejected-by-rule",),
+        says="Service gatekeeper-webhook-service do not respond",
+        typed=(0, 1),
+        until=ADMITTED,
+        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper",
+    ),
+    Night(
+        "a quota leaves no room for Workflows",
+        MASTER,
+        f"kubectl create quota few --hard=count/workflows.dataworkflowservices.github.io=0\n{REJECTED}",
+        ("rejected-by-rule",),
+        says="resourcequota few",
+        typed=(0, 1),
+        until=ADMITTED,
+        back="kubectl delete --ignore-not-found quota few",
+    ),
+    Night(
+        "somebody set another image in the controller's Deployment",
+        MASTER,
+        """kubectl -n dws-system set image deployment/dws-controller-manager manager=registry.local/dws:0.0.99
+until kubectl -n dws-system get pods | grep -q -e ErrImagePull -e ImagePullBackOff; do sleep 0.5; done""",
+        ("objects-differ", "pods-not-ready"),
+        says='is "registry.local/dws:0.0.99", not',
+    ),
+    Night(
+        "the Service of the webhook selects no pods",
+        MASTER,
+        f"""kubectl -n dws-system patch service dws-webhook-service --type=merge \\
+    -p '{{"spec": {{"selector": {{"control-plane": "x"}}}}}}'
+{REJECTED}""",
+        ("objects-differ", "webhook-not-answering"),
+        says="spec.selector.control-plane",
+        until=ADMITTED,
+    ),
+    Night(
+        "the CRD of Workflows was deleted",
+        MASTER,
+        "kubectl delete crd workflows.dataworkflowservices.github.io --timeout=100s",
+        ("objects-missing",),
+        says="CustomResourceDefinition workflows.dataworkflowservices.github.io",
+        until=ADMITTED,
+    ),
+    Night(
+        "kube-controller-manager stopped, and then the webhook's pods ended",
+        MASTER,
+        "systemctl stop kube-controller-manager; kubectl -n dws-system delete pod -l control-plane=webhook --timeout=100s",
+        ("controller-manager-away",),
+        says="counts 3 available pods, and has 0",
+        typed=(),
+        back="systemctl start kube-controller-manager; kubectl -n dws-system rollout status deployment/dws-webhook --timeout=150s",
+    ),
+    Night(
+        "munge has another key on the backup",
+        BACKUP,
+        "head -c 128 /dev/urandom >/etc/munge/munge.key; systemctl restart munge",
+        ("auth-key-differs",),
+        typed=(0, 1, 2),
+        on=BACKUP,
+        until=BOTH_HEARD,
+    ),
+    Night(
+        "the unit of slurmctld was masked on the backup",
+        BACKUP,
+        "systemctl mask --now slurmctld",
+        ("slurm-unit-masked",),
+        on=BACKUP,
+        back=f"systemctl unmask slurmctld; systemctl enable --now slurmctld; {BOTH_HEARD}",
+    ),
+    Night(
+        "the backup lost Lua's library",
+        BACKUP,
+        "mkdir -p /root/away; mv /usr/lib/*/liblua5.4.so.0* /root/away/",
+        ("lua-library-missing",),
+        says="liblua5.4.so.0",
+        typed=(),
+        back="mv /root/away/* /usr/lib/$(uname -m)-linux-gnu/ 2>/dev/null || true",
+    ),
+    Night(
+        "the folder of slurm.conf was closed to SlurmUser",
+        PRIMARY,
+        "chmod 700 /etc/slurm",
+        ("slurm-files-closed",),
+        says="may not enter /etc/slurm",
+        on=PRIMARY,
+        back="chmod 755 /etc/slurm",
+    ),
+    Night(
+        "kubectl is not executable",
+        PRIMARY,
+        f"chmod 644 {KUBECTL}",
+        ("kubectl-missing",),
+        says=f"{KUBECTL} is not executable",
+        on=PRIMARY,
+        back=f"chmod 755 {KUBECTL}",
+    ),
+    Night(
+        "kubectl was cut off",
+        PRIMARY,
+        f"cp -p {KUBECTL} /root/kubectl; truncate -s 2000000 {KUBECTL}",
+        ("kubectl-broken",),
+        typed=(),
+        back=f"[ ! -e /root/kubectl ] || mv /root/kubectl {KUBECTL}",
+    ),
+    Night(
+        "the kubeconfig was cut off",
+        PRIMARY,
+        f"truncate -s 900 {KUBECONFIG}",
+        ("certificate-missing",),
+    ),
+    Night(
+        "the backup has no way to the API server",
+        BACKUP,
+        f"ip route add blackhole {API}",
+        ("api-unreachable",),
+        says=f"{PRIMARY} reaches that server",
+        typed=(),
+        back=f"ip route del blackhole {API} 2>/dev/null || true",
+    ),
+    Night(
+        "the plugin is a link to a disk that is not there",
+        PRIMARY,
+        "mv /etc/slurm/burst_buffer.lua /root/; ln -s /opt/none/burst_buffer.lua /etc/slurm/burst_buffer.lua",
+        ("slurm-file-link",),
+        says="is a link to /opt/none/burst_buffer.lua",
+        typed=(0, 1),
+        on=PRIMARY,
+    ),
+    Night(
+        "the plugin has a syntax error",
+        PRIMARY,
+        "sed -i 's/^function slurm_bb_setup/functin slurm_bb_setup/' /etc/slurm/burst_buffer.lua",
+        ("plugin-edited",),
+        says="functin",
     ),
 )
 
@@ -172,6 +360,8 @@ def typed(lab: Lab, night: Night, words: str) -> None:
         asks = ["--yes"] if options[0] in ("install", "undeploy", "rollback", "workflows") else []
         done = command.invoke(*options, *asks, deadline=400)
         assert done.code == 0, f"{words}\n{done.out[-3000:]}{done.err[-3000:]}"
+    elif program == "scp":
+        subprocess.run([program, "-q", *options], timeout=100, check=True)
     elif program == "fab":
         done = command.fab(*options[1:], deadline=400)
         assert done.code == 0, f"{words}\n{done.out[-3000:]}{done.err[-3000:]}"
