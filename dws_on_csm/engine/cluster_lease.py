@@ -45,6 +45,10 @@ EXPIRED = 1800
 """Seconds without a renewal after which a run through another master may take the Lease: its holder stops long before that, but a
 script that it had begun on its master may run on until its own deadline. A run through the same master does not have to wait."""
 
+GIVE_BACK = 10.0
+"""Seconds in which a run gives the Lease back: an API server that does not answer would hold its end up for more than a minute. A
+Lease that was not given back keeps nobody waiting who uses the same master; for others it expires."""
+
 SILENT = (0, 502, 503, 504)
 """HTTP statuses of an API server that does not answer; every other error is an answer, and no run begins without the Lease then."""
 
@@ -207,8 +211,19 @@ def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) 
     try:
         yield lease
     finally:
+        give_back(lease)
+
+
+def give_back(lease: Lease, seconds: float = GIVE_BACK) -> None:
+    """Give the Lease back; where that takes longer than `seconds`, the run ends without it."""
+
+    def leave() -> None:
         with suppress(RemoteError):  # then it expires
             lease.leave()
+
+    leaving = threading.Thread(target=leave, daemon=True, name="lease-leave")
+    leaving.start()
+    leaving.join(seconds)
 
 
 class Records(NamedTuple):
