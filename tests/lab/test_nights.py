@@ -191,31 +191,12 @@ until kubectl -n dws-system get pods | grep -q -e ErrImagePull -e ImagePullBackO
         says='is "registry.local/dws:0.0.99", not',
     ),
     Night(
-        "the Service of the webhook selects no pods",
-        MASTER,
-        f"""kubectl -n dws-system patch service dws-webhook-service --type=merge \\
-    -p '{{"spec": {{"selector": {{"control-plane": "x"}}}}}}'
-{REJECTED}""",
-        ("objects-differ", "webhook-not-answering"),
-        says="spec.selector.control-plane",
-        until=ADMITTED,
-    ),
-    Night(
         "the CRD of Workflows was deleted",
         MASTER,
         "kubectl delete crd workflows.dataworkflowservices.github.io --timeout=100s",
         ("objects-missing",),
         says="CustomResourceDefinition workflows.dataworkflowservices.github.io",
         until=ADMITTED,
-    ),
-    Night(
-        "kube-controller-manager stopped, and then the webhook's pods ended",
-        MASTER,
-        "systemctl stop kube-controller-manager; kubectl -n dws-system delete pod -l control-plane=webhook --timeout=100s",
-        ("controller-manager-away",),
-        says="counts 3 available pods, and has 0",
-        typed=(),
-        back="systemctl start kube-controller-manager; kubectl -n dws-system rollout status deployment/dws-webhook --timeout=150s",
     ),
     Night(
         "munge has another key on the backup",
@@ -268,12 +249,6 @@ until kubectl -n dws-system get pods | grep -q -e ErrImagePull -e ImagePullBackO
         ("kubectl-broken",),
         typed=(),
         back=f"[ ! -e /root/kubectl ] || mv /root/kubectl {KUBECTL}",
-    ),
-    Night(
-        "the kubeconfig was cut off",
-        PRIMARY,
-        f"truncate -s 900 {KUBECONFIG}",
-        ("certificate-missing",),
     ),
     Night(
         "the backup has no way to the API server",
