@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test matrix fast unit nights sites mutants bench tools parts check lint format types completion clean
+.PHONY: help setup demo test matrix fast unit nights faults sites mutants bench tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 
 nights: $(READY) parts ## Break a site in every way of tests/lab/test_nights.py, type each fix as it stands (K=WORDS: only some)
 	NIGHTS=1 $(BIN)/pytest -n 0 tests/lab/test_nights.py $(if $(K),-k "$(K)")
+
+faults: $(READY) parts ## Break a lab at every step of an install in every way of tests/faults (hours; ARGS="--count 12", docs/faults.md)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites have, and compare with their own programs
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/sites tests/ssh/test_login_shells.py tests/ssh/test_sudo_settings.py

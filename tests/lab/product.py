@@ -69,6 +69,15 @@ def named(step: Record) -> str:
     return f"{step['stage']}.{step['step']}@{step['host']}"
 
 
+def moment(kind: str, host: str = "", step: str = "") -> Callable[[Record], bool]:
+    """Whether a record of the journal is an event of this kind, of the step "STAGE.STEP" on this host if one is named."""
+
+    def this(record: Record) -> bool:
+        return record["event"] == kind and (not step or ("stage" in record and named(record) == f"{step}@{host}"))
+
+    return this
+
+
 def install(site: Path, *options: str, deadline: float = 600) -> Answer:
     """`invoke install --hosts SITE --json`."""
     return invoke("install", f"--hosts={site}", "--json", *options, deadline=deadline)

@@ -13,37 +13,25 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Record, Running
 from tests.lab.sample import sample
-from tests.lab.scene import BACKUP, MASTER, PRIMARY, REGISTRY
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.undone import (
+    DISABLED,
+    LEFT,
+    NO_CLONE,
+    NO_DEPLOYMENTS,
+    NO_IMAGES,
+    NO_KUBECONFIG,
+    NO_KUSTOMIZE,
+    NO_PLUGIN,
+    NO_PROOF,
+)
 from tests.lab.waits import until_silent
-from tests.lab.watch import Watched, watched
+from tests.lab.watch import Watched, not_ours, watched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
-LINES = (
-    "BurstBufferType=burst_buffer/lua",
-    "# set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices",
-)
-CLONE, PROOF = "/root/dws-on-csm/dws-0.0.20", "/var/lib/dws-on-csm/proof.json"
-KUBECONFIG, LUA = "/etc/slurm/slurm-dws.kubeconfig", "/etc/slurm/burst_buffer.lua"
-REPOSITORIES = "/var/lib/docker-registry/docker/registry/v2/repositories"
-DISABLE = """mkdir -p /var/lib/dws-on-csm; exec 9>>/var/lib/dws-on-csm/busy; flock -w 150 9
-while systemctl -q is-active dws-on-csm-activation; do sleep 0.1; done; exec 9>&-
-sed -i '/dws-on-csm/d; /^BurstBufferType/d' /etc/slurm/slurm.conf; systemctl restart slurmctld
-until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
-
 Moment = tuple[str, str, str, float, tuple[tuple[str, str], ...]]
 """Kind of event, host, step, seconds after it, and what is undone beforehand, and where, so that a run comes to it."""
-
-# What a killed run has begun on a host goes on there for a moment, and holds this lock.
-THEN = "mkdir -p /var/lib/dws-on-csm; flock -w 150 /var/lib/dws-on-csm/busy"
-NO_CLONE = (MASTER, f"{THEN} rm -rf {CLONE}")
-NO_KUSTOMIZE = (MASTER, f"{THEN} rm -rf {CLONE}/bin")
-NO_IMAGES = (MASTER, f"{THEN} true"), (REGISTRY, f"rm -rf {REPOSITORIES}/*/_manifests/tags")
-NO_DEPLOYMENTS = (MASTER, f"{THEN} kubectl -n dws-system delete deployments --all")
-NO_KUBECONFIG = (PRIMARY, f"{THEN} rm -f {KUBECONFIG}"), (BACKUP, f"{THEN} rm -f {KUBECONFIG}")
-NO_PLUGIN = (BACKUP, f"{THEN} rm -f {LUA}")
-DISABLED = (PRIMARY, DISABLE), (BACKUP, DISABLE)
-NO_PROOF = (PRIMARY, f"{THEN} rm -f {PROOF}")
 
 # The run after a kill is the one that is killed at the next moment: each goes on from where the one before was cut off.
 MOMENTS: tuple[Moment, ...] = (
@@ -92,12 +80,7 @@ def controllers(lab: Lab, on: On) -> Iterator[Controllers]:
 def reached(moment: Moment) -> Callable[[Record], bool]:
     """Whether a record of the journal is the one that is waited for."""
     kind, host, step, _, _ = moment
-
-    def this(record: Record) -> bool:
-        named = step and (record.get("host"), f"{record.get('stage')}.{record.get('step')}")
-        return record["event"] == kind and (not step or named == (host, step))
-
-    return this
+    return product.moment(kind, host, step)
 
 
 def name(moment: Moment) -> str:
@@ -159,7 +142,7 @@ def test_slurm_conf_was_never_torn(controllers: Controllers) -> None:
     for host, seen in controllers.seen.items():
         assert len(seen.texts) >= 2, f"nothing was seen of {host}"
         for text in seen.texts:
-            assert [line for line in text.splitlines() if line not in LINES] == controllers.pristine.splitlines()
+            assert not_ours(text) == controllers.pristine.splitlines()
 
 
 def test_slurmctld_answered(controllers: Controllers) -> None:
@@ -168,12 +151,6 @@ def test_slurmctld_answered(controllers: Controllers) -> None:
     for host, seen in controllers.seen.items():
         assert len(seen.samples) > 100 and seen.samples[-1].up, host
         assert [gap for gap in seen.gaps() if not gap.restarted or gap.seconds > 60] == []
-
-
-# What runs leave aside while they are at work.
-LEFT = r"""find / \( -path /proc -o -path /sys -o -path /var/lib/containers -o -path /run/containerd \) -prune -o \
-    \( -name '*.dws-on-csm.*' -o -name 'dws-on-csm.??????' -o -path '/root/dws-on-csm*.part' -o -path '/var/lib/dws-on-csm/*.part' \
-    -o -path '/var/lib/dws-on-csm/lock*' -o -path '/var/lib/dws-on-csm/activation.d.*' \) -print"""
 
 
 @pytest.mark.parametrize("host", [MASTER, PRIMARY, BACKUP])

@@ -9,6 +9,18 @@ from itertools import pairwise
 
 from lab.model import Lab
 
+OURS = (
+    "BurstBufferType=burst_buffer/lua",
+    "# set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices",
+)
+"""The lines that an install adds to slurm.conf."""
+
+
+def not_ours(text: str) -> list[str]:
+    """The lines of a text of slurm.conf without those of an install."""
+    return [line for line in text.splitlines() if line not in OURS]
+
+
 # Both end with their standard input, after a last look. The first reads by bash's own means: nothing is started for a look.
 _TEXTS = r"""bash -c '
 last=
@@ -62,6 +74,15 @@ class Watched:
         ]
 
 
+def _rest(process: subprocess.Popen[bytes]) -> bytes:
+    """What a watch said since; of a host that is gone, all that came from there."""
+    try:
+        return process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0]
+
+
 @contextmanager
 def watched(lab: Lab, host: str) -> Iterator[Watched]:
     """Watches a controller while the `with` lasts."""
@@ -76,8 +97,8 @@ def watched(lab: Lab, host: str) -> Iterator[Watched]:
         # A first look is through before anything is done.
         first = [os.read(process.stdout.fileno(), 1 << 16) for process in watching if process.stdout]
         yield found
-        rest = [process.communicate(timeout=60)[0] for process in watching]
+        rest = [_rest(process) for process in watching]
     said = [(before + after).decode() for before, after in zip(first, rest, strict=True)]
     found.texts = said[0].split("\0")[:-1]
-    rows = (line.split() for line in said[1].splitlines())
+    rows = (line.split() for line in said[1].split("\n")[:-1])  # of a host that ended, the last line may be half a line
     found.samples = [Sample(float(at), int(process), up == "1") for at, process, up in rows]

@@ -1,0 +1,140 @@
+"""`python -m tests.faults`: breaks a site at every step of an install, in every way that it knows, and says what was seen.
+
+Each field of the matrix is a step, a fault and a moment. Without words all fields are tried, which takes many hours; --count
+takes as many of them by a seed, different steps and faults first. Exit code 1 if anything fell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import lifecycle, registry, snapshot
+from lab.model import Lab, Options
+from tests.faults.kinds import FAULTS, Cell, cells
+from tests.faults.matrix import NOT_HERE, ROWS, SETTINGS
+from tests.faults.table import table
+from tests.faults.trial import Verdict, tried
+from tests.faults.world import World
+from tests.lab import scene
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument(
+        "--step", action="append", help="only this step, such as slurm.conf (several times for several)"
+    )
+    parser.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], help="only this fault")
+    parser.add_argument("--point", action="append", help="only this moment: start, begin, middle, end")
+    parser.add_argument("--count", type=int, help="so many fields, chosen by the seed")
+    parser.add_argument("--seed", type=int, help="the same seed chooses the same fields (default: a new one, printed)")
+    parser.add_argument("--minutes", type=float, help="begin no field after so many minutes")
+    parser.add_argument("--list", action="store_true", help="only print the fields")
+    parser.add_argument("--lab", default=os.environ.get("LAB_NAME", "faults"), help="the lab's name (default: faults)")
+    found = parser.parse_args(words)
+    if unknown := {*(found.step or ())} - {row.step for row in ROWS}:
+        reasons = [f"{step}: {NOT_HERE.get(step, 'there is no such step')}" for step in sorted(unknown)]
+        parser.error("; ".join(reasons))
+    return found
+
+
+def chosen(every: Sequence[Cell], count: int, seed: int) -> list[Cell]:
+    """So many fields by a seed: each time one whose step and fault were taken least so far."""
+    left, taken = list(every), Counter[str]()
+    random.Random(seed).shuffle(left)  # noqa: S311 - a choice of tests
+    picked: list[Cell] = []
+    while left and len(picked) < count:
+        cell = min(left, key=lambda one: (taken[one.fault.name] + taken[one.row.step], taken[one.fault.name]))
+        left.remove(cell)
+        taken.update((cell.fault.name, cell.row.step))
+        picked.append(cell)
+    return picked
+
+
+@contextmanager
+def brought_up(name: str) -> Iterator[Lab]:
+    """A pristine lab of that name; LAB_KEEP=1 leaves it up in the end."""
+    lab = registry.create(name, Options())
+    if snapshot.taken(lab) and not lifecycle.current(lab):
+        lifecycle.down(lab)
+        lab = registry.create(name, Options())
+    try:
+        (lifecycle.reset if snapshot.taken(lab) else lifecycle.up)(lab, say)
+        yield lab
+    finally:
+        if not os.environ.get("LAB_KEEP"):
+            lifecycle.down(lab)
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)  # noqa: T201 - this is a program
+
+
+def main(words: Sequence[str]) -> int:
+    """Try the fields that were asked for, print the table, and return the exit code."""
+    options = arguments(words)
+    every = [
+        cell
+        for cell in cells(ROWS)
+        if (not options.step or cell.row.step in options.step)
+        and (not options.fault or cell.fault.name in options.fault)
+        and (not options.point or cell.point.name in options.point)
+    ]
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    fields = chosen(every, options.count or len(every), seed)
+    if options.list:
+        say("\n".join(cell.name for cell in fields))
+        return 0
+    if os.geteuid():
+        say("A lab needs root: run this as root.")
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the lab goes with it
+    say(f"{len(fields)} of {len(every)} fields, seed {seed}")
+    ends = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    with brought_up(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
+        world = World(lab, scene.variant(lab, Path(folder), SETTINGS))
+        verdicts = tried_all(world, fields, ends)
+    say(f"\n{table(verdicts)}\n")
+    fallen = [verdict for verdict in verdicts if verdict.fell]
+    say(f"{len(verdicts)} fields were tried, {len(fallen)} fell; the same again: --seed {seed} --count {len(fields)}")
+    return 1 if fallen else 0
+
+
+def tried_all(world: World, fields: Sequence[Cell], ends: float) -> list[Verdict]:
+    """Try the fields one after the other; each begins with an installed site."""
+    scene.installed(world.lab, world.site)
+    verdicts: list[Verdict] = []
+    for number, cell in enumerate(fields, 1):
+        if time.monotonic() > ends:
+            break
+        verdict = tried(world, cell)
+        verdicts.append(verdict)
+        word = "FELL" if verdict.fell else "ok"
+        say(f"{number:3}  {word:4} {verdict.seconds:5.0f} s  {cell.name}  ({verdict.code}) {verdict.message}")
+        for sentence in verdict.fell:
+            say("       - " + sentence.replace("\n", "\n         "))
+        if verdict.fell:
+            recover(world)
+    return verdicts
+
+
+def recover(world: World) -> None:
+    """An installed site again, whatever fell."""
+    lifecycle.reset(world.lab, lambda text: None)
+    scene.installed(world.lab, world.site)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
