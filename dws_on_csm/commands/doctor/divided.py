@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Iterator
 
 from dws_on_csm.commands.doctor.diagnosis import copy_command, repair_fix
+from dws_on_csm.model import render
 from dws_on_csm.model.lines import first_values, parse_pairs
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, ShellLook, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
@@ -19,23 +19,14 @@ _SALT = secrets.token_hex(16)
 """A digest of a key leaves its host, and only together with this, which is another one in each process of this tool: it says
 whether two keys are the same, and nothing else."""
 
-_DIGEST = """
-command -v sha256sum >/dev/null || exit 0
-digest() {{
-    [ -f "$2" ] && [ -r "$2" ] || return 0
-    printf '%s=%s\\n' "$1" "$({{ printf %s {salt}; head -c 65536 "$2"; }} | sha256sum | cut -c 1-16)"
-}}
-digest auth/munge {munge}
-digest auth/slurm {slurm}
-"""
-
 _KEY: Fact[dict[str, str]] = Fact("doctor", "key")
 """AuthType -> a digest of its key on this host; without those that it does not have."""
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    files = {name: shlex.quote(_file(ctx, f"auth/{name}")) for name in ("munge", "slurm")}
-    return _KEY.shell(_DIGEST.format(salt=_SALT, **files), lambda out: first_values(parse_pairs(out, "replace")))
+    files = {name: _file(ctx, f"auth/{name}") for name in ("munge", "slurm")}
+    script = render.script("lib/as.sh", "controller/auth_keys.sh", salt=_SALT, **files)
+    return _KEY.shell(script, lambda out: first_values(parse_pairs(out, "replace")))
 
 
 def _file(ctx: StepContext, auth: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -80,6 +81,18 @@ def test_a_digest_says_only_whether_two_keys_are_equal(site: Site, tmp_path: Pat
         ["sha256sum", tmp_path / "one"], capture_output=True, text=True, timeout=20, check=True
     ).stdout
     assert seen[0]["auth/munge"] not in plain
+
+
+def test_a_key_that_is_no_file_is_not_waited_for(site: Site, tmp_path: Path) -> None:
+    """slurm.key lies in SlurmUser's folder: a pipe there, or a link to one, would keep root waiting."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    look: Any = KEY.look(StepContext(site, Facts({}), PRIMARY))
+    for name in ("pipe", "link"):
+        script = look.script.replace("/etc/slurm/slurm.key", str(tmp_path / name)).replace(
+            "/etc/munge/", f"{tmp_path}/"
+        )
+        assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=15, check=True).stdout == b""
 
 
 def daemon(named: list[list[str]], main: str = "7") -> dict[str, Any]:
