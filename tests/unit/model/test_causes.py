@@ -45,3 +45,10 @@ def test_what_another_version_brings_along_follows_from_it() -> None:
     cause = ("m", "other-version")
     present = [("m", name) for name in ("binding-wrong", "role-lacks-rights", "objects-missing")]
     assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
+
+
+def test_a_kubeconfig_that_is_cut_off_is_one_cause() -> None:
+    """What it lacks besides follows, and so does what kubectl cannot reach with it."""
+    cause = ("c1", "certificate-missing")
+    present = [("c1", name) for name in ("kubeconfig-server", "kubeconfig-ca", "kubeconfig-broken", "api-unreachable")]
+    assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
