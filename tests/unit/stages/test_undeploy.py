@@ -723,7 +723,8 @@ def conf(text: str) -> dict[str, Any]:
     return {
         "slurm.conf": {"id": "1:2", "text": text},
         "preflight.controller": {
-            "files": {"/etc/slurm/slurm.conf": text, "/etc/slurm/bb.conf": "BurstBufferType=burst_buffer/lua\n"}
+            "LoadState": "loaded",
+            "files": {"/etc/slurm/slurm.conf": text, "/etc/slurm/bb.conf": "BurstBufferType=burst_buffer/lua\n"},
         },
     }
 
