@@ -167,8 +167,8 @@ def plan(
     auto_shortflags=False,
     help={
         "master": "a master of the cluster, HOST or USER@HOST (default: ncn-m001)",
-        "out": "the file to write (default: site.yaml, or site-NAME.yaml with --cluster NAME); it may not exist",
-        "diff": "write nothing; show what this site file says otherwise than what is found",
+        "out": "the file to write (default: site.yaml, or site-NAME.yaml with --cluster NAME); it must not exist yet",
+        "diff": "write nothing; show how this site file differs from what is found",
         "cluster": "choose one of several Slurms by its name, as the list shows them",
         "controllers": "look for slurmctld on these hosts (a node set) instead of in pods and on hosts that the master names",
         "user": "log in as this user (default: that of ssh_config, or your own name; then root)",
@@ -221,7 +221,7 @@ def check(c: Context, file: str = "", hosts: str | bool | None = None, limit: st
     | {
         "limit": "has no effect: verify changes no host",
         "cancel": "cancel jobs, held, waiting and running, and check what becomes of each Workflow",
-        "all": "with --cancel: in each state of the Workflow, which a storage driver of this tool's own holds there",
+        "all": "with --cancel: in each state of the Workflow; a test driver of this tool holds it there",
     },
 )
 def verify(

@@ -25,7 +25,7 @@ console.guard()
 
 HELP = {
     "site": "the site file (default: hosts.yaml)",
-    "yes": "do not ask before removing anything",
+    "yes": "do not ask before removing anything or restarting slurmctld",
     "json": "write JSON lines, and nothing else, to standard output",
     "verbose": "show each action and what it prints, in lines also on a terminal (also -v)",
     "job": "show only what concerns this job",

@@ -43,7 +43,7 @@ def records() -> dict[str, dict[str, Any]]:
     every: list[Any] = [
         *map(json.loads, lines),
         look.record(DONE, None),
-        *diagnosis.records(seen),
+        *diagnosis.records(seen, 1),
         *discover.records([Value("k")], 0, "", "", [], ""),
         *workflows.workflow_records([workflow], jobs, ["live"], []),
         *certificates.records([certificates.Status("h")], 0),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from docs import architecture
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.stages.install import procedure
 
 ROOT = Path(__file__).parents[2]
 PAPERS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("lab/**/README.md"), *ROOT.glob("tests/**/README.md")]
@@ -70,3 +73,12 @@ def names(path: Path) -> set[str]:
     body = ast.parse(path.read_text()).body
     targets = {ast.unparse(target) for node in body if isinstance(node, ast.Assign) for target in node.targets}
     return targets | {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_the_page_of_an_install_has_each_stage() -> None:
+    """A new stage gets its row in docs/install.md."""
+    site = load(DEFAULT)
+    every = procedure(replace(site, access=replace(site.access, create_namespace=True)))
+    section = (ROOT / "docs/install.md").read_text().partition("## What happens\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)[1:]
+    assert set(rows) == {stage.name for stage in every} and len(rows) == len(set(rows))

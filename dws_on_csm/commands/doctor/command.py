@@ -48,15 +48,16 @@ def doctor(
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages(patient)) as reading:
         diagnosis = diagnose(reading)
-        if as_json:
-            console.records(records(diagnosis))
-        else:
+        if not as_json:
             printed(finding_rows(reading, diagnosis, verbose))
         written = archive is None or _written(archive, reading, diagnosis)
         if file:
             now = time.time()
             written &= _exported(file, metrics.render(reading, diagnosis, now, now - began))
-    return FAILED if diagnosis.findings or not written else CONVERGED
+        code = FAILED if diagnosis.findings or not written else CONVERGED
+        if as_json:
+            console.records(records(diagnosis, code))
+    return code
 
 
 def why_unwritable(archive: Path) -> str:

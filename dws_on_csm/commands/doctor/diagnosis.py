@@ -76,8 +76,8 @@ def with_causes(findings: Sequence[HostFinding]) -> tuple[HostFinding, ...]:
     return tuple(replace(at, follows_from=first[roots[at.place]]) if at.place in roots else at for at in findings)
 
 
-def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
-    """The diagnosis as JSON objects: findings, checks that could not be made, a summary."""
+def records(diagnosis: Diagnosis, code: int) -> Iterator[dict[str, object]]:
+    """The diagnosis as JSON objects: findings, checks that could not be made, a summary with the exit code."""
     for accepted, findings in ((False, diagnosis.findings), (True, diagnosis.accepted)):
         for at in findings:
             fields = {"name": at.finding.name, "text": at.finding.text, "fix": at.finding.fix}
@@ -88,4 +88,4 @@ def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
     followers = len(diagnosis.findings) - len(diagnosis.causes)
     counts = {"findings": len(diagnosis.causes), "following": followers}
     counts |= {"accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
-    yield {"event": "summary", "exit": 1 if diagnosis.findings else 0, **counts, "looked": diagnosis.checks}
+    yield {"event": "summary", "exit": code, **counts, "looked": diagnosis.checks}

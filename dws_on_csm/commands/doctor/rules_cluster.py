@@ -86,8 +86,8 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def _away(why: str) -> Finding:
     text = f"kube-controller-manager does not run, or does not respond, so no pod that ends is replaced: {why}"
-    fix = "on each master, `crictl ps -a --name kube-controller-manager` and `journalctl -u kubelet` show why it does not run "
-    fix += "(kubeadm starts it by /etc/kubernetes/manifests/kube-controller-manager.yaml); once it runs, it creates the pods"
+    fix = "run `crictl ps -a --name kube-controller-manager` and `journalctl -u kubelet` on each master: they show why it does "
+    fix += "not run (kubeadm starts it by /etc/kubernetes/manifests/kube-controller-manager.yaml). Start it; it creates the pods"
     return Finding("controller-manager-away", text, fix)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
-from dws_on_csm.domain import names
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import activate, slurmctld, start
@@ -72,7 +71,7 @@ def _others(ctx: StepContext) -> str:
 def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
     """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
     state = slurmctld.state(ctx)
-    conf_missing = slurmctld.burst_buffer_conf(ctx.site) not in state["changed"]
     off = slurmctld.without(state)
     off = off if off and not activate.enabled(ctx) else ()
-    return [reason for reason in reasons if reason not in off and not (conf_missing and names.PLUGIN_CONF in reason)]
+    told = {*off, slurmctld.missing(slurmctld.burst_buffer_conf(ctx.site))}
+    return [reason for reason in reasons if reason not in told]

@@ -268,7 +268,10 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 def _works(ctx: StepContext) -> bool:
     """Whether SlurmUser can use the present kubeconfig: then another one has to work before it replaces that."""
     file = ctx.facts.known(KUBECONFIG).get(ctx.host)
-    return bool(file and "mode" in file and rights_text(ctx, file).startswith("may work"))
+    if not file or "mode" not in file:
+        return False
+    may = slurm_user.permissions(file["may"])
+    return not may.refused and not may.lacking
 
 
 def token_text(ctx: StepContext) -> str:

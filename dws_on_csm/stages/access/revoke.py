@@ -139,7 +139,11 @@ def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
         return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
     known = _bound(ctx) | proven_names(ctx, before(ctx).values()) | set(record) | proven_names(ctx, _kept(ctx))
     return [
-        Finding("name-unknown", f"this site never used the name {name}", f"known names: {', '.join(sorted(known))}")
+        Finding(
+            "name-unknown",
+            f"this site never used the name {name}",
+            f"give one of these names: {', '.join(sorted(known))}",
+        )
         for name in going
         if name not in known
     ]

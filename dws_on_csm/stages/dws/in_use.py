@@ -70,7 +70,9 @@ def checks(
     read, terms = read or due, terms or Terms()
 
     def goes(ctx: StepContext) -> str:
-        return f"DWS {installed.version_text(ctx)} would have to go" if due(ctx) and installed.there(ctx) else ""
+        return (
+            f"DWS {installed.version_text(ctx)} would have to be removed" if due(ctx) and installed.there(ctx) else ""
+        )
 
     def workflows_look(ctx: StepContext) -> Look:
         return workflows.fact(stage).api(workflows.read) if read(ctx) else Constant([])

@@ -178,7 +178,7 @@ def _name(ctx: StepContext, have: Recorded) -> Iterator[Finding]:
     entry = entries.get(key(name))
     if not entry or entry["user"] != name or key(name) in own(ctx, entries) or f"User {name}" not in have["bound"]:
         return
-    text = f"{describe(entry)} has the name {name}, too (access.common_name): what takes the rights of one would take both's"
+    text = f"{describe(entry)} has the name {name}, too (access.common_name): a revocation of one would revoke both"
     forget = json.dumps({"data": {key(name): None}}, separators=(",", ":"))
     patch = f"kubectl --namespace {NAMESPACE} patch configmap {NAME} --type merge --patch '{forget}'"
     fix = f"set access.common_name in {ctx.site.path.name} to another name. "

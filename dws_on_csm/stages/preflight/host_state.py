@@ -91,17 +91,17 @@ def judge(ctx: StepContext, have: HostState) -> Sequence[Finding]:
 
 
 def _full(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
-    by_mount: dict[str, list[str]] = {}
+    by_mount: dict[tuple[str, bool], list[str]] = {}
     for disk in disks:
         if disk["kilobytes"] is not None and disk["kilobytes"] < FULL:
-            by_mount.setdefault(f"less than {FULL // 1000} MB are free in {disk['mount']}", []).append(disk["folder"])
+            by_mount.setdefault((disk["mount"], False), []).append(disk["folder"])
         elif disk["inodes"] is not None and disk["inodes"] < FEW:
-            by_mount.setdefault(f"no more files (inodes) are free in {disk['mount']}", []).append(disk["folder"])
-    for why, folders in by_mount.items():
-        mount = why.rpartition(" in ")[2]
-        text = f"the disk of {', '.join(folders)} on {ctx.host} is full: {why}. "
+            by_mount.setdefault((disk["mount"], True), []).append(disk["folder"])
+    for (mount, of_files), folders in by_mount.items():
+        lacks = "no more files (inodes)" if of_files else f"less than {FULL // 1000} MB"
+        text = f"the disk of {', '.join(folders)} on {ctx.host} is full: {lacks} are free in {mount}. "
         text += "Slurm may lose its state or its log, and a run cannot save before-images there"
-        what = "du --inodes -x" if "inodes" in why else "du -xm"
+        what = "du --inodes -x" if of_files else "du -xm"
         find = f"{what} --max-depth=3 {shlex.quote(mount)} 2>/dev/null | sort -n | tail -n 15"
         yield Finding("disk-full", text, f"free space: `{find}` on {ctx.host} shows what takes it")
 
@@ -113,7 +113,7 @@ def _closed(ctx: StepContext, disks: Sequence[Disk]) -> Iterator[Finding]:
             by_mount.setdefault((disk["mount"], disk["mode"]), []).append(disk["folder"])
     for (mount, mode), folders in by_mount.items():
         text = f"{', '.join(folders)} on {ctx.host} cannot be written: {mount} is mounted read-only. "
-        text += "A kernel does that itself after an error of the disk"
+        text += "The kernel mounts a file system read-only after an error of its disk"
         fix = f"run `mount -o remount,{mode.replace('ro', 'rw')} {shlex.quote(mount)}` on {ctx.host}; "
         fix += "where that is refused, `dmesg | tail -n 50` there has the error, and /etc/fstab says whether it is meant to be so"
         yield Finding("file-system-read-only", text, fix)

@@ -228,7 +228,7 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
         "answers",
         "pod",
         slurmctld.look,
-        lambda ctx: {"answers": True, "not read": []},
+        activate.want_daemon,
         read=lambda ctx, daemon: {
             "answers": slurmctld.answers(daemon),
             "not read": slurmctld.unread(ctx.site, daemon),

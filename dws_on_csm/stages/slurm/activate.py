@@ -104,7 +104,9 @@ def checksum_with_setting(text: str) -> str:
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
-        raise Refused(Finding("slurm-conf-missing", f"no {ctx.site.slurm.conf} on {ctx.host}", "correct slurm.folder"))
+        raise Refused(
+            Finding("slurm-conf-missing", f"{ctx.site.slurm.conf} is missing on {ctx.host}", "correct slurm.folder")
+        )
     return [_transaction(ctx, _title(ctx, f"set {KEY} in {_source(ctx)}"), have, following=want, back=have)]
 
 
@@ -195,7 +197,8 @@ def _read_daemon(ctx: StepContext, daemon: slurmctld.Daemon) -> Value:
     return {"answers": slurmctld.answers(daemon), "not read": slurmctld.stale(ctx.site, daemon)}
 
 
-def _want_daemon(ctx: StepContext) -> Value:
+def want_daemon(ctx: StepContext) -> Value:
+    """A slurmctld that responds, and has read what its files say."""
     return {"answers": True, "not read": []}
 
 
@@ -364,7 +367,7 @@ DAEMON = Step(
     slurmctld.FACT.step,
     "controller",
     slurmctld.look,
-    _want_daemon,
+    want_daemon,
     _change_daemon,
     read=_read_daemon,
     settle_seconds=lambda site: 10.0,

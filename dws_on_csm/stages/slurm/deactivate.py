@@ -77,7 +77,7 @@ SLURM = Stage(
         replace(
             activate.DAEMON,
             read=read_daemon,
-            want=lambda ctx: {"answers": True, "not read": []},
+            want=activate.want_daemon,
             change=_restart,
         ),
         host_kubectl.UNMOUNTED,

@@ -131,10 +131,15 @@ def stale(site: Site, daemon: Daemon) -> list[str]:
         return []
     why = [f"{path} changed after slurmctld read it" for path in unread(site, daemon)]
     if (conf := burst_buffer_conf(site)) not in daemon["changed"]:
-        why.append(f"{conf} is missing: jobs would run without their Workflows")
+        why.append(missing(conf))
     elif daemon["changed"][conf] > daemon["started"]:
         why.append(f"{conf} changed after slurmctld read it")
     return [*why, *without(daemon)]
+
+
+def missing(conf: str) -> str:
+    """The reason of a slurmctld without its burst_buffer.conf, whose path is `conf`."""
+    return f"{conf} is missing: jobs would run without their Workflows"
 
 
 def without(daemon: Daemon) -> Sequence[str]:

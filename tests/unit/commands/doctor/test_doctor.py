@@ -395,7 +395,7 @@ def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
             ["burst_buffer.conf"],
             ["slurmctld-stale"],
         ),
-        ({"answers": True, "not read": ["there is no /etc/slurm/burst_buffer.conf"]}, [], []),
+        ({"answers": True, "not read": [slurmctld.missing("/etc/slurm/burst_buffer.conf")]}, [], []),
         ({"answers": False, "not read": []}, ["burst_buffer.conf"], ["slurmctld-not-running"]),
         (
             {"answers": False, "not read": ["/etc/slurm/burst_buffer.conf was changed"]},
@@ -669,7 +669,9 @@ def shown(verbose: bool, *findings: tuple[str, str]) -> tuple[list[str], list[di
     every = with_causes([HostFinding(host, Finding(name, f"{name} text", f"{name} fix")) for host, name in findings])
     diagnosis = Diagnosis(findings=every, accepted=(), unseen=(), notes=(), checks=9)
     reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list), run=SimpleNamespace(site=load(DEFAULT)))
-    return [style.text(row) for row in finding_rows(reading, diagnosis, verbose)], list(records(diagnosis))
+    return [style.text(row) for row in finding_rows(reading, diagnosis, verbose)], list(
+        records(diagnosis, int(bool(diagnosis.findings)))
+    )
 
 
 def test_a_consequence_is_shown_below_its_cause() -> None:

@@ -244,7 +244,7 @@ def test_a_name_that_the_site_file_does_not_mention(tmp_path: Path, section: str
 def test_a_name_that_no_kubeconfig_has_is_not_revoked(site: Site) -> None:
     """A name with a typing error is refused, with those that are known."""
     ((name, fix),) = revoking(named(site, "new"), "odl")
-    assert (name, fix) == ("name-unknown", "known names: old")
+    assert (name, fix) == ("name-unknown", "give one of these names: old")
 
 
 def test_a_revoked_name_never_comes_back(site: Site) -> None:
