@@ -19,13 +19,26 @@ import paramiko
 import rich.console
 
 from dws_on_csm.config.site import Host
+from dws_on_csm.display import style
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.connections import connect_all
 from dws_on_csm.transport import connect, fabric_link, known_hosts, session
 from tests.ssh.conftest import Deadlines, Site, Ssh
 
-PRELOADED = (encodings.idna, cryptography, fabric, paramiko, rich, redact, connect, fabric_link, known_hosts, session)
+PRELOADED = (
+    encodings.idna,
+    cryptography,
+    fabric,
+    paramiko,
+    rich,
+    style,
+    redact,
+    connect,
+    fabric_link,
+    known_hosts,
+    session,
+)
 """What is imported late, and could not be any more as the second user."""
 
 DATA = b"data\n" * 40_000
