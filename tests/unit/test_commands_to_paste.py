@@ -12,6 +12,7 @@ OUR_OWN = {
     ("commands/history/rollback.py", "complete[-1]"),  # a run's id, which has a form of its own
     ("config/nodeset.py", "ports[0]"),  # lines of the site file, not commands, here and below
     ("config/nodeset.py", "users[0].partition(':')[0]"),
+    ("stages/dws/refusals.py", "refusal['remove']"),  # a command, whose names were quoted when it was made
     ("stages/preflight/unlisted_controllers.py", "entry.names[0]"),
     ("transport/known_hosts.py", "self._to.key_names[0]"),  # the operator's own ssh_config
 }

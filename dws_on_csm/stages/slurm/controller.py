@@ -138,7 +138,7 @@ def plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     if absent := have.get("absent"):
         text = f"{have['library']} on {ctx.host} needs {', '.join(absent)}, which that host lacks: slurmctld does not start with "
         fix = "install Lua's library there again (Debian: liblua5.4-0; SLES: liblua5_4-5; RHEL: lua-libs); then "
-        fix += f"`ldd {have['library']}`"
+        fix += f"`ldd {shlex.quote(have['library'])}`"
         seen.append(
             Finding("lua-library-missing", f"{text}the burst buffer", f"{fix} on {ctx.host} must not say `not found`")
         )
