@@ -181,11 +181,15 @@ _LARGE = """mountpoint -q FOLDER || exit 0
 rm -f FOLDER/.filler; find /run/below/NAME -mindepth 1 -delete; cp -a FOLDER/. /run/below/NAME/
 umount --lazy FOLDER; umount --lazy /run/small; umount --lazy /run/below"""
 STATE = "/var/lib/dws-on-csm"
+# Its files are others than before, of the same content: slurmctld reads them, or a run would refuse to have it load a change.
+_READ = """
+systemctl restart slurmctld; until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
 
 
 def _small(command: str, folder: str) -> str:
     parent, _, name = folder.rpartition("/")
-    return command.replace("FOLDER", folder).replace("PARENT", parent).replace("NAME", name)
+    more = _READ if folder == "/etc/slurm" and command != _FILL else ""
+    return command.replace("FOLDER", folder).replace("PARENT", parent).replace("NAME", name) + more
 
 
 def _full(name: str, applies: Callable[[Row], bool], folder: Callable[[Row], str]) -> Fault:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -345,3 +346,31 @@ def test_a_slurmctld_gets_no_open_file_of_roots(host: Path, activate: Activate) 
     assert told.returncode == 0 and "slurmctld responds" in told.stdout
     opened = (host / "open").read_text().split()
     assert set(opened) <= {"/dev/null", f"{host}/bin/service", f"{host}/open"} and "/dev/null" in opened
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(("begins", "left"), [(": >$work/begun", 1), (":", 0)])
+def test_a_run_that_stops_leaves_no_folder_of_an_activation_that_never_began(
+    host: Path, shell: str, begins: str, left: int
+) -> None:
+    """Ended while the activation is started: it never begins, and its copy of slurm.conf goes. One at work keeps its folder."""
+    program = f"{begins}; echo started >>$work/progress; until [ -e {host}/go ]; do sleep 0.1; done"
+    settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "60", "program": program}
+    settings |= {"next_size": "0", "next_sum": "", "back_size": str(len(OLD)), "back_sum": checksum(OLD)}
+    activation = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
+    script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
+    with subprocess.Popen(
+        [shell, "-c", script],
+        env={"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(host)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as follower:
+        assert follower.stdin and follower.stdout
+        follower.stdin.write(OLD.encode())
+        follower.stdin.close()
+        assert follower.stdout.readline() == b"started\n"
+        os.killpg(follower.pid, signal.SIGTERM)
+        follower.wait(30)
+    (host / "go").touch()
+    assert len(leftovers(host)) == left
