@@ -82,6 +82,7 @@ class Lost(RemoteError):
         super().__init__(f"{host}: {text}")
         self.host = host
         self.text = text
+        self.fix = f"check that `ssh {host} uptime` responds, then run the same command again: it continues from there"
 
 
 class Flooded(Lost):

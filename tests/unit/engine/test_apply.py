@@ -22,7 +22,7 @@ from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run, at_work
 from dws_on_csm.model.actions import Action, Put, RunElsewhere, RunScript
-from dws_on_csm.model.errors import LockLost
+from dws_on_csm.model.errors import LockLost, Lost
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import (
@@ -1052,3 +1052,18 @@ def test_what_was_begun_elsewhere_is_abandoned_where_anything_after_it_fails(
     assert ("not done: undo it: no room" in failure.meaning) is not cleared
     assert failure.code == {"there": 3, "here": 4, "lock": None}[fails]
     assert fails != "lock" or "lost its lock" in failure.meaning
+
+
+def test_a_broken_connection_is_reported_with_its_own_fix(local_host: LocalHost) -> None:
+    """Where a connection broke, the step's hint would lead elsewhere: the host is named, and how to see whether it responds."""
+
+    def lost(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        raise Lost("one", "the connection broke while a script ran")
+
+    step = replace(a_file(local_host, "x", "1"), change=lost, hint="check that the registry is not full")
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    install(run)
+    (done,) = (event for event in seen if isinstance(event, Done))
+    (failure,) = done.failures
+    assert failure.meaning == "one: the connection broke while a script ran"
+    assert "`ssh one uptime`" in failure.fix and "run the same command again" in failure.fix
