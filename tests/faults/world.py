@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import certmanager_ready, cluster, layers, machine, snapshot, ssh
+from lab import cluster, layers, machine, snapshot, ssh
 from lab.model import Lab
 from tests.lab import scene
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
@@ -54,9 +54,8 @@ class World:
             self.settle()
 
     def settle(self) -> None:
-        """Wait until the cluster and both slurmctlds respond; jobs may run."""
+        """Wait until the cluster's nodes and both slurmctlds respond; jobs may run, and pods may need longer."""
         cluster.wait_for_nodes(self.lab, None)
-        certmanager_ready.wait(self.lab)
         until(self.on, PRIMARY, "scontrol ping >/run/ping; cat /run/ping; [ $(grep -c 'is UP' /run/ping) = 2 ]", 180)
 
 
