@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from dws_on_csm.model.actions import Action, CallApi
@@ -53,12 +54,5 @@ STEP = Step(
 )
 """The record has this Slurm cluster as the site file describes it, so that runs for other Slurm clusters know of it."""
 
-REMOVED = Step(
-    RECORDED.step,
-    "master",
-    lambda ctx: RECORDED.api(slurm_clusters.read_entries),
-    lambda ctx: {},
-    _change,
-    read=_read,
-)
+REMOVED = replace(STEP, want=lambda ctx: {})
 """The record does not have this Slurm cluster."""
