@@ -153,14 +153,15 @@ def _status_of_host(reading: Reading, host: str) -> Status:
         return Status(host, problems=(Problem(f"the host cannot be reached: {reason.text}", reason.fix),))
     board = reading.run.board
     if failed := board.failed.get((KUBECONFIG.name, host)):
-        text, fix = failed
-        return Status(host, problems=(Problem(text, fix or "run `invoke doctor`"),))
+        return Status(host, problems=(Problem(failed.text, failed.fix or "run `invoke doctor`"),))
     file = board.facts.all(KUBECONFIG)[host]
     cluster = board.facts.one_or_none(API_SERVER)
     revoked = board.facts.one_or_none(_REVOKED) or {}
-    silent, _ = board.failed.get((_REVOKED.name, reading.run.site.master.host.name), ("", ""))
+    silent = board.failed.get((_REVOKED.name, reading.run.site.master.host.name))
     ca = cluster["ca"].encode() if cluster else b""
-    return status_of(reading.run.site, host, file, ca, revoked, silent, _account(board.context(host), file))
+    return status_of(
+        reading.run.site, host, file, ca, revoked, silent.text if silent else "", _account(board.context(host), file)
+    )
 
 
 def _account(ctx: StepContext, file: Kubeconfig) -> str:

@@ -44,12 +44,21 @@ class LookFailed(Exception):
 # --- what is known
 
 
+@dataclass(frozen=True)
+class Failed:
+    """Why a look failed. `fix`: what to do about it, "" if that is unknown; `cluster`: the API server failed, not the host."""
+
+    text: str
+    fix: str = ""
+    cluster: bool = False
+
+
 @dataclass
 class Board:
     """What is known of each step on each host, and since when.
 
     seen     the version at which a look was made
-    failed   why a look failed, and what to do about it ("": unknown)
+    failed   the looks that failed
     waits    the stage that must run before a look can be made
     changed  the version at which a stage last changed something
     version  the number of changes so far; a look is stale once a stage that it builds on has changed something since
@@ -58,7 +67,7 @@ class Board:
     site: Site
     facts: Facts = field(default_factory=Facts)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
-    failed: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    failed: dict[tuple[str, str], Failed] = field(default_factory=dict)
     waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
@@ -76,8 +85,8 @@ class Board:
 
     def have(self, key: str, host: str) -> object:
         """What the look of `STAGE.STEP` returned on `host`. Raises NotYetKnown if it was not made, LookFailed if it failed."""
-        if (key, host) in self.failed:
-            raise LookFailed(*self.failed[key, host])
+        if failed := self.failed.get((key, host)):
+            raise LookFailed(failed.text, failed.fix)
         if (key, host) not in self.seen:
             raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
@@ -99,9 +108,9 @@ class Board:
         """Whether a look was made since it was forgotten, and returned or failed."""
         return (key, host) in self.seen
 
-    def fail(self, key: str, host: str, text: str, fix: str = "") -> None:
-        """Record why a look failed, and what to do about it."""
-        self.failed[key, host] = text, fix
+    def fail(self, key: str, host: str, text: str, fix: str = "", *, cluster: bool = False) -> None:
+        """Record why a look failed, as Failed has it."""
+        self.failed[key, host] = Failed(text, fix, cluster)
         self.seen[key, host] = self.version
 
 

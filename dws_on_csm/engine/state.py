@@ -15,6 +15,7 @@ from dws_on_csm.engine import looks
 from dws_on_csm.engine.looks import Board, Item, LookFailed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.reach import Reach
+from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.model.lines import lines
@@ -166,7 +167,7 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
     except (LookFailed, RemoteError) as error:
         for key in items:
             if not run.board.looked(key, host):
-                run.board.fail(key, host, str(error), error.fix)
+                run.board.fail(key, host, str(error), error.fix, cluster=isinstance(error, ClusterError))
 
 
 def left_out(run: Run) -> list[str]:

@@ -20,11 +20,13 @@ class ClusterState(TypedDict):
 
 
 class RegistryAnswer(TypedDict):
-    """How the registry answered the master. `tls`, `problem`: words of templates/master/registry.py; `text`: what was wrong."""
+    """How the registry answered the master. `tls`, `problem`, `cause`: words of templates/master/registry.py; `text`: what was
+    wrong."""
 
     tls: str
     problem: str
     text: str
+    cause: NotRequired[str]
 
 
 class ApiServer(TypedDict):

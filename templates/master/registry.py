@@ -5,8 +5,9 @@ REGISTRY is HOST[:PORT][/PATH]; SECRET is NAMESPACE/NAME; TOKEN-HOSTS are furthe
 get the password, to issue tokens. WHAT is one of:
 
 authfile             print an authfile for podman
-check                print one line of JSON: "tls", and "problem" and "text" where something is wrong
-images IMAGE...      print a line "image IMAGE STATE" for each: the digest of its configuration, "absent", or a reason
+check                print one line of JSON: "tls", and "problem", "text" and perhaps "cause" where something is wrong
+images IMAGE...      print a line "image IMAGE STATE" for each: the digest of its configuration, "absent", or "not readable: WHY";
+                     after the last perhaps a line "cause IMAGE CAUSE"
 writable REPOSITORY  begin an upload and cancel it; print how TLS is where it is not verified, and why the registry rejects uploads,
                      with exit code 1
 
@@ -48,15 +49,18 @@ MANIFESTS = (
 )
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+CERTIFICATE, REJECTED = "certificate", "rejected"
+"""Causes of a problem: a certificate that is not trusted here; a credential that the registry does not take."""
 NOT_A_REGISTRY = "it does not answer as a registry"
 
 
 class Problem(Exception):
-    """What is wrong: a word for the finding, and a text for people."""
+    """What is wrong: a word for the finding, and a text for people. `cause` decides what to do: CERTIFICATE, REJECTED, or ""."""
 
-    def __init__(self, kind, text):
+    def __init__(self, kind, text, cause=""):
         Exception.__init__(self, text)
         self.kind = kind
+        self.cause = cause
 
 
 # --- the credential
@@ -166,6 +170,13 @@ def more_authorities(context, path):
         return  # podman ignores a file without certificates, too
 
 
+def of_network(error, before=""):
+    """The Problem of an error of the network, in words."""
+    # Python 3.6 has no class of its own for a certificate that is not trusted
+    untrusted = isinstance(error, ssl.CertificateError) or getattr(error, "reason", "") == "CERTIFICATE_VERIFY_FAILED"
+    return Problem("unreachable", before + reason(error), CERTIFICATE if untrusted else "")
+
+
 def reason(error):
     """An error of the network in words."""
     if isinstance(error, (socket.timeout, TimeoutError)):
@@ -256,13 +267,13 @@ class Registry:
             answer = self.send("GET", "/v2/")
         except FAILURES as error:
             if not self.insecure:
-                raise Problem("unreachable", reason(error)) from error
+                raise of_network(error) from error
             self.tls = PLAIN  # as podman does where it may
             try:
                 answer = self.send("GET", "/v2/")
             except FAILURES:
                 self.tls = UNVERIFIED
-                raise Problem("unreachable", reason(error)) from error
+                raise of_network(error) from error
         asked = challenges(answer)
         if answer.status == 401 and "bearer" in asked and "basic" not in asked:
             self.authorization = self.token(asked["bearer"])
@@ -291,7 +302,7 @@ class Registry:
                 self.authorization = self.token(asked["bearer"])
                 answer = self.send(method, path, headers)
         except FAILURES as error:
-            raise Problem("unreachable", reason(error)) from error
+            raise of_network(error) from error
         return answer
 
     def send(self, method, path, headers=()):
@@ -312,7 +323,7 @@ class Registry:
         try:
             answer = ask(scheme, host, context, "GET", escaped(path), {"Authorization": self.credential})
         except FAILURES as error:
-            raise Problem("unreachable", f"{host}, which issues its tokens: {reason(error)}") from error
+            raise of_network(error, f"{host}, which issues its tokens: ") from error
         if answer.status in (401, 403):
             raise Problem("credential", f"HTTP {answer.status} from {host}, which issues its tokens")
         issued = parsed(answer.body, {}) if answer.status == 200 else {}
@@ -396,19 +407,16 @@ def body_text(answer):
 
 
 def image_state(registry, image):
-    """The digest of the image's configuration, "absent", or "not readable: WHY".
+    """The digest of the image's configuration, or "absent". Raises Problem.
 
     An index counts as the image in it for this host's kind of machine. Where an index lacks that, its own digest is the answer.
     """
     name = image.partition("/")[2]
     repository, _, tag = name.rpartition(":")
-    try:
-        answer = registry.answer("GET", f"/v2/{repository}/manifests/{tag}", INDEXES + MANIFESTS)
-        if answer.status == 404 and not answer.html:
-            return "absent"
-        return configuration(registry, repository, answer)
-    except Problem as problem:
-        return f"not readable: {problem_text(problem)}"
+    answer = registry.answer("GET", f"/v2/{repository}/manifests/{tag}", INDEXES + MANIFESTS)
+    if answer.status == 404 and not answer.html:
+        return "absent"
+    return configuration(registry, repository, answer)
 
 
 MEANINGS = {
@@ -419,7 +427,9 @@ MEANINGS = {
 
 def configuration(registry, repository, answer, deeper=True):
     if answer.status != 200:
-        raise Problem("unreachable", MEANINGS.get(answer.status, f"{NOT_A_REGISTRY}: {status_text(answer)}"))
+        if answer.status in MEANINGS:
+            raise Problem("unreachable", MEANINGS[answer.status], REJECTED)
+        raise Problem("unreachable", f"{NOT_A_REGISTRY}: {status_text(answer)}")
     own = "sha256:" + hashlib.sha256(answer.body).hexdigest()
     manifest = parsed(answer.body, None)
     config = manifest.get("config") if isinstance(manifest, dict) else None
@@ -494,6 +504,13 @@ def problem_text(problem):
     return str(problem)
 
 
+def tell_problem(image, problem):
+    tell(f"image {image} not readable: {problem_text(problem)}")
+    cause = REJECTED if problem.kind == "credential" else problem.cause
+    if cause:
+        tell(f"cause {image} {cause}")
+
+
 def tell(text):
     sys.stdout.buffer.write((text + "\n").encode("utf-8", "replace"))
     sys.stdout.buffer.flush()
@@ -511,12 +528,17 @@ def main(name, secret, issuers, what, *arguments):
             registry.check()
         except Problem as problem:
             result.update(problem=problem.kind, text=str(problem))
+            if problem.cause:
+                result["cause"] = problem.cause
         tell(json.dumps(result))
     else:
         registry = reached(name, secret, issuers, what, arguments)
         if what == "images":
             for image in arguments:
-                tell(f"image {image} {image_state(registry, image)}")
+                try:
+                    tell(f"image {image} {image_state(registry, image)}")
+                except Problem as problem:
+                    tell_problem(image, problem)
         else:
             writable(registry, *arguments)
 
@@ -530,7 +552,7 @@ def reached(name, secret, issuers, what, arguments):
             sys.stderr.buffer.write((problem_text(problem) + "\n").encode("utf-8", "replace"))
             sys.exit(1)
         for image in arguments:
-            tell(f"image {image} not readable: {problem_text(problem)}")
+            tell_problem(image, problem)
         sys.exit(0)
 
 

@@ -92,6 +92,6 @@ class RegistryHost:
         """The state of an image, as the look reads it."""
         done = self.run(name, f"ask_registry images {name}/{image}", token_hosts)
         assert (done.returncode, done.stderr) == (0, "")
-        word, path, state = done.stdout.rstrip("\n").split(" ", 2)
+        word, path, state = done.stdout.splitlines()[0].split(" ", 2)
         assert (word, path) == ("image", f"{name}/{image}")
         return state

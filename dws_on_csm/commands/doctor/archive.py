@@ -150,7 +150,7 @@ def _looks(reading: Reading) -> Iterator[Member]:
     board = reading.run.board
     for host in reading.run.site.hosts():
         results = {key: values[host.name] for key, values in board.facts.found.items() if host.name in values}
-        failed = {key: why for (key, name), (why, _) in board.failed.items() if name == host.name}
+        failed = {key: failed.text for (key, name), failed in board.failed.items() if name == host.name}
         if reason := reading.silent.get(host.name):
             failed["connect"] = reason.text
         yield f"looks/{host.name}.json", _dumped({"found": results, "failed": failed})

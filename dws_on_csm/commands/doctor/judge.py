@@ -12,7 +12,7 @@ from functools import partial
 
 from dws_on_csm.commands.doctor import rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, with_causes
-from dws_on_csm.engine.looks import Item, LookFailed, keyed
+from dws_on_csm.engine.looks import Failed, Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.errors import RemoteError
@@ -94,19 +94,15 @@ _MANY = 3
 """So many checks of a host that failed for the same reason, which has a fix, mean the host, and none of these checks."""
 
 
-def unusable(failed: Mapping[tuple[str, str], tuple[str, str]], refused: Collection[str]) -> Iterator[HostFinding]:
+def unusable(failed: Mapping[tuple[str, str], Failed], refused: Collection[str]) -> Iterator[HostFinding]:
     """The hosts on which no check could be started, though ssh connects: the login's shell, a start-up file, a connection that
-    breaks. `failed`: (check, host) -> why, and what to do; of hosts in `refused` that is known already."""
+    breaks. `failed`: (check, host) -> why; of hosts in `refused` that is known already."""
     for host in dict.fromkeys(host for _, host in failed if host not in refused):
         why = Counter(reason for (_, at), reason in failed.items() if at == host)
-        (text, fix), times = why.most_common(1)[0]
-        if fix and fix != SILENT_FIX and times >= _MANY:
-            yield HostFinding(
-                host,
-                Finding(
-                    "host-unreachable", f"nothing could be checked on {host}: {text.removeprefix(f'{host}: ')}", fix
-                ),
-            )
+        reason, times = why.most_common(1)[0]
+        if reason.fix and not reason.cluster and times >= _MANY:
+            text = f"nothing could be checked on {host}: {reason.text.removeprefix(f'{host}: ')}"
+            yield HostFinding(host, Finding("host-unreachable", text, reason.fix))
 
 
 def _notes(reading: Reading) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
 from dws_on_csm.stages.dws import closing, deploy, external, installed, readiness, refusals
+from dws_on_csm.stages.dws import images as registry_images
 from dws_on_csm.stages.preflight import external_dws
 
 AT_WORK: Fact[str] = Fact("doctor", "at-work")
@@ -42,16 +43,14 @@ def kustomize(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 def images(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Images that the registry lacks, or that differ from the pushed ones. LookFailed where the registry gave no answer."""
     for name, image in have.items():
-        if image["registry"] == "absent":
+        if image["registry"] == registry_images.ABSENT:
             text = f"{name} is missing from the registry: a pod that restarts on another node cannot pull it"
             yield Finding("image-missing", text, repair_fix(ctx, "images"))
-        elif image["registry"].startswith("sha256:") and image["registry"] != want[name]["registry"]:
+        elif registry_images.has_digest(image["registry"]) and image["registry"] != want[name]["registry"]:
             text = f"{name} in the registry is a different image from the one that was pushed"
             yield Finding("image-differs", text, repair_fix(ctx, "images"))
-    unreadable = {image["registry"] for image in have.values() if image["registry"].startswith("not readable")}
-    if unreadable:
-        reasons = ", ".join(sorted(unreadable)).removeprefix("not readable: ")
-        raise LookFailed(f"the registry did not say which images it has: {reasons}")
+    if reasons := sorted({why for image in have.values() if (why := registry_images.why_unreadable(image))}):
+        raise LookFailed(f"the registry did not say which images it has: {', '.join(reasons)}")
 
 
 def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from dws_on_csm.bundle import sources
 from dws_on_csm.config.site import Site
@@ -28,10 +28,16 @@ from dws_on_csm.stages.facts import REGISTRY_ANSWER
 
 
 class Image(TypedDict):
-    """The digest of an image's configuration in the registry, or what is wrong there; and the digest that this tool pushed."""
+    """An image of DWS's manifests in the registry.
+
+    registry  the digest of its configuration, ABSENT, or why that is unknown (`why_unreadable`)
+    pushed    the digest that this tool pushed
+    cause     what makes it unreadable, in a word of templates/master/registry.py, where the fix depends on that
+    """
 
     registry: str
     pushed: str
+    cause: NotRequired[str]
 
 
 PUSHED: Fact[dict[str, Image]] = Fact("images", "pushed")
@@ -71,24 +77,44 @@ def _look_pushed(ctx: StepContext) -> ShellLook:
 
 def _read_pushed(ctx: StepContext, images: dict[str, Image]) -> dict[str, Image]:
     unknown: Image = {"registry": "not checked yet", "pushed": _NEVER}
-    return {name: images.get(name, unknown) for name in manifests.image_sources(ctx)}
+    seen = {name: images.get(name, unknown) for name in manifests.image_sources(ctx)}
+    return {name: {"registry": image["registry"], "pushed": image["pushed"]} for name, image in seen.items()}
 
 
 _NEVER = "never by this tool"
+
+ABSENT = "absent"
+_UNREADABLE = "not readable: "
+
+
+def why_unreadable(image: Image) -> str:
+    """Why the registry does not say what it has as this image; "" where it says that."""
+    state = image["registry"]
+    return state.removeprefix(_UNREADABLE) if state.startswith(_UNREADABLE) else ""
+
+
+def has_digest(state: str) -> bool:
+    """Whether what is known of an image is a digest."""
+    return state.startswith("sha256:")
 
 
 def parse_pushed(out: bytes) -> dict[str, Image]:
     """Image -> what the registry has, and what this tool pushed."""
     rows = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
-    pushed = {name: digest for word, name, digest in rows if word == "pushed"}
-    return {
-        name: {"registry": state, "pushed": pushed.get(name, _NEVER)} for word, name, state in rows if word == "image"
+    pushed, states, causes = (
+        {name: value for word, name, value in rows if word == key} for key in ("pushed", "image", "cause")
+    )
+    images: dict[str, Image] = {
+        name: {"registry": state, "pushed": pushed.get(name, _NEVER)} for name, state in states.items()
     }
+    for name, cause in causes.items():
+        images[name]["cause"] = cause
+    return images
 
 
 def _want_pushed(ctx: StepContext) -> Value:
     digests = {
-        name: image["pushed"] if image["pushed"].startswith("sha256:") else "as its source"
+        name: image["pushed"] if has_digest(image["pushed"]) else "as its source"
         for name, image in _read_pushed(ctx, ctx.facts.one(PUSHED)).items()
     }
     return {name: {"registry": digest, "pushed": digest} for name, digest in digests.items()}
@@ -103,10 +129,11 @@ def is_known_unusable(ctx: StepContext) -> bool:
 def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if is_known_unusable(ctx):
         raise NotYetKnown(REGISTRY_ANSWER.stage)
-    unreadable = [image["registry"] for image in have.values() if image["registry"].startswith("not readable")]
-    if unreadable:
-        why = unreadable[0].removeprefix("not readable: ")
-        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", registry_fix(ctx.site, why)))
+    if unreadable := {name: why for name, image in have.items() if (why := why_unreadable(image))}:
+        name, why = next(iter(unreadable.items()))
+        seen = (ctx.facts.one_or_none(PUSHED) or {}).get(name)
+        fix = registry_fix(ctx.site, seen.get("cause", "") if seen else "")
+        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", fix))
     wrong = {name: image["registry"] for name, image in have.items() if image != want[name]}
     return [
         _writable(ctx.site, next(iter(wrong))),
@@ -119,8 +146,7 @@ def _pushed_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Rem
     others = {
         name: (image["registry"], image["pushed"])
         for name, image in have.items()
-        if image["registry"] != image["pushed"]
-        and all(image[key].startswith("sha256:") for key in ("registry", "pushed"))
+        if image["registry"] != image["pushed"] and all(has_digest(image[key]) for key in ("registry", "pushed"))
     }
     return [
         Removal(
@@ -142,19 +168,19 @@ def digests_text(have: Value) -> str:
     return ", ".join(f"{name} {image['registry']}" for name, image in (have or {}).items())
 
 
-def registry_fix(site: Site, why: str) -> str:
-    """What to do where the registry gives no answer that can be used, for this reason."""
+def registry_fix(site: Site, cause: str) -> str:
+    """What to do where the registry gives no answer that can be used; `cause`: a word of templates/master/registry.py, or ""."""
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
-    if "rejects" in why:
+    if cause == "rejected":
         return f"if the password was changed in Nexus, set the new one in the Secret {secret}, then run the same command again"
-    cause = f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
-    if "certificate" not in why:
-        return cause
+    look = f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
+    if cause != "certificate":
+        return look
     place = f"/etc/containers/certs.d/{site.registry.host}/ca.crt"
     certificate = (
         "the certificate of the CA that signed the registry's certificate (or that certificate, if it is self-signed)"
     )
-    return f"put {certificate} into {place} on the master; {cause}"
+    return f"put {certificate} into {place} on the master; {look}"
 
 
 def _writable(site: Site, name: str) -> RunScript:

@@ -23,7 +23,8 @@ def _look_registry(ctx: StepContext) -> ShellLook:
 def _parse_registry(out: bytes) -> RegistryAnswer:
     """Raises ValueError, KeyError."""
     answer = json.loads(out)
-    return {"tls": answer["tls"], "problem": answer.get("problem", ""), "text": answer.get("text", "")}
+    problem, text, cause = (answer.get(key, "") for key in ("problem", "text", "cause"))
+    return {"tls": answer["tls"], "problem": problem, "text": text, "cause": cause}
 
 
 def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -52,7 +53,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "unreachable": Finding(
             "registry-unreachable",
             f"{registry.host} cannot be used: {text}",
-            images.registry_fix(ctx.site, text),
+            images.registry_fix(ctx.site, have.get("cause", "")),
         ),
     }
     return (findings[have["problem"]],) if have["problem"] else ()
@@ -79,13 +80,12 @@ def _needs_the_api(ctx: StepContext) -> None:
 
 # --- the API server, as a controller reaches it
 
-# curl's exit code says whether the address responds with a certificate of this CA that names it; any HTTP status is good then.
+# Prints curl's error; nothing where the address responds with a certificate of this CA that names it: any HTTP status is good then.
 # Without curl the result is unknown, and the step of the kubeconfig reports a failure later.
 _REACH = """
 command -v curl >/dev/null || exit 0
-if output=$(printf '%s' {ca} | curl --disable --silent --show-error --max-time 10 --proto =https \
-    --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1)
-then echo reached; else printf '%s\\n' "$output"; fi
+output=$(printf '%s' {ca} | curl --disable --silent --show-error --max-time 10 --proto =https \
+    --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1) || printf '%s\\n' "${{output:-curl failed}}"
 """
 
 
@@ -99,7 +99,7 @@ def _look_api(ctx: StepContext) -> ShellLook:
 
 
 def _judge_api(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    if kubeconfig.reaches(ctx) or have in ("", "reached"):
+    if kubeconfig.reaches(ctx) or have == "":
         return ()
     if have is None:
         raise NotYetKnown("access")

@@ -170,6 +170,9 @@ def read_cluster(cluster: Cluster) -> ClusterState:
     }
 
 
+_CORDONED = "cordoned"
+
+
 def _away(node: Mapping[str, Any]) -> str:
     """Why a node takes no pods: it is not Ready, cordoned, or has a taint; "" if it takes them."""
     spec = node["spec"]
@@ -181,7 +184,7 @@ def _away(node: Mapping[str, Any]) -> str:
         message = f": {ready['message']}" if ready.get("message") else ""
         return f"not Ready{since}{message}"[:200]
     if spec.get("unschedulable", False):
-        return "cordoned"
+        return _CORDONED
     taints = [taint["key"] for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
     return f"taint {', '.join(taints)}" if taints else ""
 
@@ -221,8 +224,8 @@ def _few_workers(have: ClusterState) -> Finding:
     away = have.get("away", {})
     text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
     text += f". These take none: {first_few([f'{name} ({why})' for name, why in away.items()])}" if away else ""
-    cordoned = [name for name, why in away.items() if why == "cordoned"]
-    others = [name for name, why in away.items() if why != "cordoned"]
+    cordoned = [name for name, why in away.items() if why == _CORDONED]
+    others = [name for name, why in away.items() if why != _CORDONED]
     fixes = [f"run `{shlex.join(['kubectl', 'uncordon', *cordoned])}` on the master"] if cordoned else []
     fixes += [f"see `{shlex.join(['kubectl', 'describe', 'node', *others])}` on the master"] if others else []
     goal = "get 3 workers Ready, uncordoned and without a NoSchedule taint"

@@ -106,7 +106,7 @@ def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Loo
         role,
         look,
         lambda ctx: "none",
-        read=lambda ctx, state: state if transaction.RUNNING in str(state) else "none",
+        read=lambda ctx, state: state if transaction.is_running(state) else "none",
         settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
         status_text=lambda have: "" if have == "none" else f"slurmctld is still restarting: {have}",
         hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {closing.NAME}`",
@@ -127,7 +127,9 @@ def _look_rollouts(ctx: StepContext) -> Look:
     if not hosts:
         return Constant("none")
     settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("controller/activation_look.sh")}
-    return ShellLook(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
+    return ShellLook(
+        _ROLLOUT.format(**settings), lambda out: "; ".join(filter(transaction.is_running, lines(out))) or "none"
+    )
 
 
 _ACTIVATIONS = _wait_until_finished("activation", "controller", transaction.look)

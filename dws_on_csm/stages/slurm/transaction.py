@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -114,16 +115,24 @@ def look(ctx: StepContext) -> Look:
     return ShellLook(script, lambda out: out.decode().strip() or "none")
 
 
-RUNNING = "running"
-"""How `look` begins where an activation has not ended."""
+def is_running(have: Value) -> bool:
+    """Whether `look` has seen an activation that has not ended."""
+    return _state(have) == "running"
 
-INTERRUPTED = "interrupted"
-"""How `look` begins where an activation has ended and nothing has undone it."""
+
+def is_interrupted(have: Value) -> bool:
+    """Whether `look` has seen an activation that has ended, and nothing has undone it."""
+    return _state(have) == "interrupted"
+
+
+def _state(have: Value) -> str:
+    """The word that templates/controller/activation_look.sh prints first; it and the time are shown to people as they are."""
+    return re.split("[ ,]", str(have), maxsplit=1)[0]
 
 
 def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """Undo an interrupted activation by its own script; the step waits for a running one."""
-    if not str(have).startswith(INTERRUPTED):
+    if not is_interrupted(have):
         return []
     return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx.site) + 90.0)]
 
@@ -131,7 +140,7 @@ def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 def settle_side_effect(have: Value) -> str:
     """What `settle` will do, for a plan."""
     done = "restores slurm.conf as it was before that activation, and restarts slurmctld"
-    return done if str(have).startswith(INTERRUPTED) else ""
+    return done if is_interrupted(have) else ""
 
 
 # The step `daemon` judges whether slurmctld came up; here it counts that nothing is pending.

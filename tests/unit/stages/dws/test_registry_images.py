@@ -184,6 +184,22 @@ def test_a_registry_that_is_gone_is_said_of_each_image(host: RegistryHost) -> No
     assert done.stdout.splitlines() == [f"image 127.0.0.1:1/{one}:1 not readable: Connection refused" for one in "ab"]
 
 
+@pytest.mark.parametrize(("status", "cause"), [(401, "rejected"), (403, "rejected"), (500, "")])
+def test_the_fix_follows_from_the_cause(registry: Registry, host: RegistryHost, status: int, cause: str) -> None:
+    """Whatever the registry writes in its answer, the fix follows from the word for the cause alone."""
+    registry.answers["/v2/dws/manifests/1"] = (status, "text/html", b"the certificate rejects", ())
+    name = name_of(registry)
+    out = host.run(name, f"ask_registry images {name}/dws:1").stdout.encode()
+    seen = images.parse_pushed(out)
+    assert seen[f"{name}/dws:1"].get("cause", "") == cause
+    facts = Facts({images.PUSHED.name: {"ncn-m001": seen}})
+    pushed = next(step for step in images.STAGE.steps if isinstance(step, Step) and step.name == images.PUSHED.step)
+    assert pushed.change
+    with pytest.raises(Refused) as refused:
+        pushed.change(StepContext(load(DEFAULT), facts, "ncn-m001"), seen, {})
+    assert ("set the new one in the Secret" in refused.value.findings[0].fix) == bool(cause)
+
+
 @pytest.mark.parametrize("problem", ["credential", "unreachable", ""])
 def test_a_registry_that_cannot_be_used_is_reported_once(problem: str) -> None:
     """By the preflight: what the registry says of each image is a refusal of its own only where nothing else was reported."""

@@ -264,8 +264,8 @@ def test_tls_is_not_verified_where_podman_would_not(
         assert (told["tls"], told["problem"]) == ("verified", "unreachable")
         assert "its certificate is not trusted" in told["text"]
         site = load(DEFAULT)
-        assert "/etc/containers/certs.d/registry.local/ca.crt on the master" in images.registry_fix(site, told["text"])
-        assert "certs.d" not in images.registry_fix(site, "Connection refused")
+        assert "/etc/containers/certs.d/registry.local/ca.crt on the master" in images.registry_fix(site, told["cause"])
+        assert "certs.d" not in images.registry_fix(site, "")
         assert registry.seen == []
     else:
         assert told == {"tls": "unverified"}
