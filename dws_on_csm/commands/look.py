@@ -19,6 +19,7 @@ from dws_on_csm.model.exit_codes import FAILED
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.stage_names import CONNECT
 from dws_on_csm.model.step import NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.connections import roles
 from dws_on_csm.runner.read_only import Reading, looked
@@ -42,7 +43,7 @@ def show(site: Site, as_json: bool) -> int:
             printed([[(f"{host} cannot be reached: {reason.text}", "bold red")], [(f"    fix  {reason.fix}", "bold")]])
             return FAILED
         engine_plan.plan(reading.run)
-        results = [done for done in reading.done() if done.host == host and done.stage != "connect"]
+        results = [done for done in reading.done() if done.host == host and done.stage != CONNECT]
         if as_json:
             console.records(record(done, _found(reading.run, done, host)) for done in results)
         else:

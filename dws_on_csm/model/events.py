@@ -34,10 +34,6 @@ Table = tuple[tuple[str, ...], ...]
 """Rows of cells; the first names the columns."""
 
 
-PROOFS = ("verify", "cancel")
-"""Stages that prove the installation; like stages that only look, they change nothing permanently."""
-
-
 @dataclass(frozen=True)
 class Opened:
     """A run begins: its id, its task ("install", "plan"), role -> hosts, stage -> the stages that it needs."""

@@ -22,6 +22,7 @@ from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
+from dws_on_csm.model.stage_names import CONNECT
 from dws_on_csm.runner import sudo_password
 from dws_on_csm.transport import open_files, openssh, ssh_answers, sudo
 from dws_on_csm.transport.askpass_server import Ask
@@ -362,10 +363,10 @@ def answering(
         failure = Failure(command=f"ssh {host}", meaning=error.text, fix=error.fix)
         note = "may be down, as the site file says" if host in spared else ""
         outcome: Outcome = "skipped" if host in spared else "failed"
-        emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+        emit(Done(host, CONNECT, "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
     for host in sorted((sessions.waited | sessions.notes.keys()) - silent.keys()):
         note = "; ".join(sessions.notes.get(host, ()))
-        emit(Done(host, "connect", "ssh", "ok", time.time(), 0.0, note=note))
+        emit(Done(host, CONNECT, "ssh", "ok", time.time(), 0.0, note=note))
     answered = {role: tuple(host for host in names if host not in silent) for role, names in hosts.items()}
     return answered, tuple(host for host in silent if host not in spared)
 

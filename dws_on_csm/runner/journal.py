@@ -18,16 +18,12 @@ from typing import Any
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.display.style import plural
 from dws_on_csm.model.event_json import to_json
-from dws_on_csm.model.events import PROOFS, Event, Line, Opened, Renamed, current
+from dws_on_csm.model.events import Event, Line, Opened, Renamed, current
 from dws_on_csm.model.lines import parse_record
+from dws_on_csm.model.stage_names import leaves_nothing
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
-
-PASSING = ("close", "open")
-"""The stages, by their names in records, whose changes end with their run: one takes back what the other did."""
-READING = ("connect", "preflight", "run")
-"""The stages, by their names in records, that change nothing; "run" is the run as a whole."""
 
 
 def identifier(at: float) -> str:
@@ -182,7 +178,7 @@ def changed_step(event: Mapping[str, Any]) -> str:
     """The step that changed something lasting, or tried to, by a record of a journal: "STAGE.STEP"; "" for any other record."""
     if event["event"] != "done" or current(event["outcome"]) not in ("changed", "failed"):
         return ""
-    return "" if event["stage"] in (*READING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
+    return "" if leaves_nothing(event["stage"]) else f"{event['stage']}.{event['step']}"
 
 
 def _at_work(file: Path) -> bool:

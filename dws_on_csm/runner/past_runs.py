@@ -14,10 +14,11 @@ from typing import Any
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine.site_lock import owner
-from dws_on_csm.model import events, render
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import MALFORMED, Unreachable
 from dws_on_csm.model.lines import lines, parse_record
+from dws_on_csm.model.stage_names import leaves_nothing
 from dws_on_csm.runner import journal, masters
 from dws_on_csm.runner.connections import Sessions, connect_all
 
@@ -59,7 +60,7 @@ class PastRun:
     def note(self, host: str, step: str) -> None:
         """Add a step that was begun on `host`."""
         steps = self.changed.setdefault(host, [])
-        if step not in steps and step.partition(".")[0] not in (*events.PROOFS, *journal.PASSING):
+        if step not in steps and not leaves_nothing(step.partition(".")[0]):
             steps.append(step)
 
     def unreadable(self, noun: str) -> None:

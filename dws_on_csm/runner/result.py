@@ -203,6 +203,6 @@ def result_message(options: Options, code: int, counts: Mapping[str, int], stopp
         CHANGES: "",
         UNPROVEN: "Installed, but not verified. Do what the last lines of the test job's output say.",
     }
-    if options.task == "verify" and not stopped:  # there is nothing to continue: the cause is what has to change
+    if options.proves and not stopped:  # there is nothing to continue: the cause is what has to change
         messages[FAILED] = "Not verified. Do what the fix says; `invoke doctor` looks for more causes."
     return messages.get(code, options.done if counts["changed"] else options.right)

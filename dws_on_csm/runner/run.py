@@ -31,6 +31,7 @@ from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
 from dws_on_csm.model.exit_codes import CONVERGED
 from dws_on_csm.model.printable import plain_line
+from dws_on_csm.model.stage_names import CONNECT
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import commands_to_paste, masters, run_log
@@ -98,7 +99,7 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     silent = options.plan and not select.is_terminal(sys.__stdout__ or sys.stdout)
 
     def waiting(host: str, words: str, seconds: float) -> None:
-        emit(Awaiting(host, "connect", "ssh", words, seconds, time.time()))
+        emit(Awaiting(host, CONNECT, "ssh", words, seconds, time.time()))
         if silent:
             announce(host, words, seconds)
 

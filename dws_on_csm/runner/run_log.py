@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.site_lock import owner
-from dws_on_csm.model import render
+from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, RemoteError
 from dws_on_csm.model.events import Outcome
@@ -56,7 +56,7 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     """Host -> "STAGE.STEP" of the steps that changed something there, or failed."""
     steps: dict[str, list[str]] = {}
     for (stage, step, host), outcome in outcomes.items():
-        if outcome in ("changed", "failed") and stage != "run":  # "run" is the run as a whole
+        if outcome in ("changed", "failed") and stage != stage_names.RUN:
             steps.setdefault(host, []).append(f"{stage}.{step}")
     return steps
 

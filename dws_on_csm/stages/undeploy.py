@@ -34,6 +34,9 @@ from dws_on_csm.stages.preflight import logins, unlisted_controllers
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks, start
 
+REMOVAL = "undeploy"
+"""The name of the stage that removes DWS."""
+
 APPLIED = {
     f"ClusterRoleBinding {names.BINDING}": f"{names.RBAC}/clusterrolebindings/{names.BINDING}",
     f"ClusterRoleBinding {names.INTERIM_BINDING}": f"{names.RBAC}/clusterrolebindings/{names.INTERIM_BINDING}",
@@ -64,11 +67,11 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
         *before,
         Stage("workarea", ("preflight",), remove.clone_steps("workarea", version)),
         _removal(
-            ("workarea", *(stage.name for stage in before)), (*in_use.checks("undeploy", due, terms), shared), orphans
+            ("workarea", *(stage.name for stage in before)), (*in_use.checks(REMOVAL, due, terms), shared), orphans
         ),
         *after,
     )
-    return (*every, close_dws.last(every, close_dws.NAME if slurm else "undeploy"))
+    return (*every, close_dws.last(every, close_dws.NAME if slurm else REMOVAL))
 
 
 def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tuple[Stage, ...]:
@@ -166,16 +169,16 @@ def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequ
 
 
 def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
-    deleting = (orphans_step("undeploy"),) if orphans else ()
+    deleting = (orphans_step(REMOVAL),) if orphans else ()
     return Stage(
-        "undeploy",
+        REMOVAL,
         needs,
         (
             *checks,
             *deleting,
             dependents.check(version),
-            persistent_storage.step("undeploy", version),
-            stuck_crds.step("undeploy"),
+            persistent_storage.step(REMOVAL, version),
+            stuck_crds.step(REMOVAL),
             remove.removed_step(version, "workarea", removal_text),
             kept_configuration.told_step(version),
         ),
@@ -250,7 +253,7 @@ def _applied(cluster: Cluster) -> Value:
 
 _RBAC = Stage(
     "access",
-    ("undeploy",),
+    (REMOVAL,),
     (
         Step(
             "rbac",

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.model import render
+from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunElsewhere, RunScript
 from dws_on_csm.model.lines import lines, parse_record
 from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
@@ -144,7 +144,7 @@ class Proof(TypedDict):
     proof: dict[str, Any] | None
 
 
-JOB: Fact[Proof] = Fact("verify", "job")
+JOB: Fact[Proof] = Fact(stage_names.VERIFY, "job")
 
 
 def _look(ctx: StepContext) -> ShellLook:
@@ -259,7 +259,7 @@ def _age_text(seconds: int) -> str:
 
 
 STAGE = Stage(
-    "verify",
+    JOB.stage,
     ("deploy.webhook", "access", "slurm"),
     (
         Step(

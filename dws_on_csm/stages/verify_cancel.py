@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dws_on_csm.domain import names
-from dws_on_csm.model import render
+from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.lines import parse_pairs
@@ -98,7 +98,7 @@ def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
 
 
 STAGE = Stage(
-    "cancel",
+    stage_names.CANCEL,
     (),
     (
         verify.USER_OF_CONTROLLER,

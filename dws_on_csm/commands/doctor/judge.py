@@ -16,6 +16,7 @@ from dws_on_csm.engine.looks import Failed, Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.errors import RemoteError
+from dws_on_csm.model.stage_names import CONNECT
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.read_only import Reading
@@ -74,7 +75,7 @@ ALONE = ("api-unreachable", "role-lacks-rights", "host-unreachable", "slurmctld-
 
 
 def _unreachable(reading: Reading) -> Iterator[HostFinding]:
-    spared = {done.host for done in reading.done() if done.stage == "connect" and done.outcome == "skipped"}
+    spared = {done.host for done in reading.done() if done.stage == CONNECT and done.outcome == "skipped"}
     for host, reason in reading.silent.items():
         if host not in spared:
             yield HostFinding(host, Finding("host-unreachable", f"{host} cannot be reached: {reason.text}", reason.fix))
@@ -107,7 +108,7 @@ def unusable(failed: Mapping[tuple[str, str], Failed], refused: Collection[str])
 
 def _notes(reading: Reading) -> Iterator[str]:
     for done in reading.done():
-        if done.stage == "connect" and done.outcome == "skipped":
+        if done.stage == CONNECT and done.outcome == "skipped":
             yield f"{done.host} is down; the site file allows that"
     for host, state in reading.run.board.facts.known(verify.JOB).items():
         if state["proof"] is None:

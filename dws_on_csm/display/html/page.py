@@ -13,8 +13,9 @@ from dws_on_csm.display.html.timeline import INSTANT, timeline
 from dws_on_csm.display.progress import Progress, StageProgress, fold, take
 from dws_on_csm.display.style import SIGNS, duration, plural, result
 from dws_on_csm.model import render as templates
-from dws_on_csm.model.events import OUTCOMES, PROOFS, Done, Event, Failure, Opened, Outcome, Summary
+from dws_on_csm.model.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Summary
 from dws_on_csm.model.printable import escaped, plain_line
+from dws_on_csm.model.stage_names import PROOFS
 
 if TYPE_CHECKING:
     from jinja2 import Template

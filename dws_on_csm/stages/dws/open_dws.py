@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from dws_on_csm.domain import dws_objects
-from dws_on_csm.model import render
+from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import ApiLook, Stage, Step
 from dws_on_csm.stages.dws import closing
@@ -25,7 +25,7 @@ STEP = Step(
     f"kubectl delete validatingwebhookconfiguration {closing.NAME}",
 )
 
-STAGE = Stage("open", ("preflight",), (STEP,))
+STAGE = Stage(stage_names.OPEN, ("preflight",), (STEP,))
 """For a run that changes nothing else of DWS."""
 
 

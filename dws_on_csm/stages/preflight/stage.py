@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dws_on_csm.model import stage_names
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
@@ -25,7 +26,7 @@ from dws_on_csm.stages.slurm import computes, controller, pod_checks, start
 _INSTALLER = other_installer.check()
 
 STAGE = Stage(
-    "preflight",
+    stage_names.PREFLIGHT,
     (),
     (
         master.MASTER,

@@ -48,6 +48,9 @@ from dws_on_csm.stages.slurm import (
     transaction,
 )
 
+_FILES, _PODS, _RESPONDING, _OBJECTS = "plugin", "pods", "slurmctld", "objects"
+"""The stages of a rollback alone: files of controllers, objects of slurmctlds in pods and their slurmctlds, objects of DWS."""
+
 
 def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
@@ -61,11 +64,11 @@ def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stag
 
     A removal or an install of DWS as a whole closes it itself.
     """
-    taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
-    taking += ["objects"] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
+    taking = [deactivate.SLURM.name, _PODS, _RESPONDING, _FILES] if goal.off else []
+    taking += [_OBJECTS] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
     around = [stage.name for stage in every if stage.name in taking]
     if not around:
-        return (*every, close_dws.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
+        return (*every, close_dws.last(every, undeploy.REMOVAL)) if goal.dws == "remove" else tuple(every)
     closed = [
         replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every
     ]
@@ -79,7 +82,7 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
     if not begin:
         return tuple(end)
     # a clone and images may be fetched meanwhile: the confirmation needs their results
-    early = ("workarea", "images")
+    early = (workarea.STAGE.name, images.STAGE.name)
     waiting = [stage if stage.name in early else replace(stage, needs=(*stage.needs, begin[-1].name)) for stage in end]
     return (*begin, *waiting)
 
@@ -90,7 +93,7 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 def _preflight(goal: RollbackTarget, conf: str) -> Stage:
     known = {item.name: item for item in _base(goal).steps if item.name != start.CHECK.name}
     if goal.dws != "remove":
-        known |= {check.name: check for check in _guards(goal, "preflight")}
+        known |= {check.name: check for check in _guards(goal, PREFLIGHT.name)}
     if _crds(goal):
         known |= {"owned": dependents.check(lambda ctx: True)}
     if goal.dws != "leave" or goal.things or goal.pods or goal.templates:
@@ -106,7 +109,7 @@ def _preflight(goal: RollbackTarget, conf: str) -> Stage:
     read = (unchanged.runs(role, goal) for role in ("master", "controller", "compute"))
     untouched = (unchanged.files(role, goal) for role in ("controller", "compute"))
     return Stage(
-        "preflight",
+        PREFLIGHT.name,
         (),
         (
             *known.values(),
@@ -158,7 +161,7 @@ def _base(goal: RollbackTarget) -> Stage:
 def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     # a Workflow, or the end of a namespace, may have come since the preflight was judged
     spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
-    files = rollback_files.files(goal, "plugin", "controller", {conf})
+    files = rollback_files.files(goal, _FILES, "controller", {conf})
     files_stages = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods or goal.templates else ()))
     if goal.off:  # a job may have come since the preflight was judged
@@ -175,7 +178,7 @@ def _guarded(goal: RollbackTarget, stage: Stage) -> Stage:
 
 
 def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
-    before_ = ("preflight", *(stage.name for stage in every))
+    before_ = (PREFLIGHT.name, *(stage.name for stage in every))
     return tuple(replace(stage, needs=(need,)) for stage, need in zip(every, before_, strict=False))
 
 
@@ -218,7 +221,10 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
         activate.DAEMON, read=read, change=start, want=lambda ctx: of(ctx).want(ctx), restarts=restarting
     )
     return Stage(
-        "slurm", (), (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, conf_step, daemon_step), serial=True
+        deactivate.SLURM.name,
+        (),
+        (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, conf_step, daemon_step),
+        serial=True,
     )
 
 
@@ -238,8 +244,8 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
         hint="run `kubectl rollout status` and `kubectl logs` for the pod's workload",
     )
     generated = (rollback_templates.step(goal.templates, goal.run),) if goal.templates else ()
-    return Stage("pods", (), (*generated, objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
-        "slurmctld", (), (answers,)
+    return Stage(_PODS, (), (*generated, objects.step(goal.pods, _PODS, goal.run), rollout.ROLLED)), Stage(
+        _RESPONDING, (), (answers,)
     )
 
 
@@ -277,16 +283,16 @@ def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
             deploy.STAGE, steps=(unchanged.dws(goal, lambda ctx: not _dws_removed_first(ctx)), *deploy.STAGE.steps)
         )
         dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
-    needs = (dws[-1].name if dws else "preflight",)
+    needs = (dws[-1].name if dws else PREFLIGHT.name,)
     guard: tuple[Check | Step, ...] = ()
     if _crds(goal):
         guard = (
             dependents.check(lambda ctx: True),
-            persistent_storage.step("objects", lambda ctx: "these kinds of DWS"),
+            persistent_storage.step(_OBJECTS, lambda ctx: "these kinds of DWS"),
         )
-    guards = _guards(goal, "objects") if goal.dws != "remove" and _jobs_lose_storage(goal) else ()
+    guards = _guards(goal, _OBJECTS) if goal.dws != "remove" and _jobs_lose_storage(goal) else ()
     things = (
-        (Stage("objects", needs, (*guards, *guard, objects.step(goal.things, "objects", goal.run))),)
+        (Stage(_OBJECTS, needs, (*guards, *guard, objects.step(goal.things, _OBJECTS, goal.run))),)
         if goal.things
         else ()
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dws_on_csm.model import render
+from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import ApiLook, Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
@@ -26,7 +26,7 @@ from dws_on_csm.stages.dws.open_dws import PROGRAM
 from dws_on_csm.stages.facts import NAMED
 from dws_on_csm.stages.slurm import transaction
 
-NAME = "close"
+NAME = stage_names.CLOSE
 DWS: Fact[str] = Fact(NAME, "dws")
 """Whether DWS is "open" or "closed"."""
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from dws_on_csm.model.events import PROOFS, Done, Opened, Outcome
-from dws_on_csm.runner.journal import PASSING, Journal, prune
+from dws_on_csm.model.events import Done, Opened, Outcome
+from dws_on_csm.model.stage_names import PASSING, PROOFS
+from dws_on_csm.runner.journal import Journal, prune
 from dws_on_csm.stages import verify, verify_cancel
 from dws_on_csm.stages.dws import open_dws
 from dws_on_csm.stages.slurm import close_dws
