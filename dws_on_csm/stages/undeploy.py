@@ -30,7 +30,7 @@ from dws_on_csm.stages.dws import (
 )
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.facts import BINDING, ROLE, Role
-from dws_on_csm.stages.preflight import logins, unlisted_controllers
+from dws_on_csm.stages.preflight import logins, master, unlisted_controllers
 from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks, start
 
@@ -159,10 +159,7 @@ def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequ
     findings = [finding for finding in of_install if finding.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
     needs = [tool for tool in lacking if tool in NEEDED] if version(ctx) and not ctx.site.external else []
-    if needs:
-        fix = "install them with the host's package manager, or correct master.path"
-        findings.append(Finding("tools-missing", f"{ctx.host} lacks {', '.join(needs)}", fix))
-    return findings
+    return [*findings, *master.tools_missing(ctx.host, needs)]
 
 
 # --- DWS

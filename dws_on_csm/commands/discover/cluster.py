@@ -15,7 +15,7 @@ from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.stages.dws import external, installed
 from dws_on_csm.stages.facts import ClusterState
 from dws_on_csm.stages.pod import discover as pod_state
-from dws_on_csm.stages.preflight import master
+from dws_on_csm.stages.preflight import cluster as cluster_state
 
 Json = Mapping[str, Any]
 
@@ -100,7 +100,7 @@ def read(cluster: Cluster) -> View:
     dws = cluster.get(installed.TRACES[f"Deployment {names.CONTROLLER}"])
     subjects = (cluster.get(_BINDING) or {}).get("subjects") or ()
     return View(
-        state=master.read_cluster(cluster),
+        state=cluster_state.read(cluster),
         masters=tuple(sorted(name for name, has in labels.items() if any(mark in has for mark in _CONTROL_PLANE))),
         dws=installed.read(cluster),
         external=external.read(cluster),

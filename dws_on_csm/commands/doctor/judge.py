@@ -21,7 +21,7 @@ from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Va
 from dws_on_csm.runner import commands_to_paste
 from dws_on_csm.runner.read_only import Reading
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.preflight.master import SKEW, set_clock
+from dws_on_csm.stages.preflight import clock
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 HERE = "this machine"
@@ -198,14 +198,12 @@ def clock_findings(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
     if not ahead:
         return
     usual = statistics.median(ahead.values())
-    if abs(usual) > SKEW:
-        yield HostFinding(HERE, _skew("this machine", -usual, "the hosts' clocks"))
+    if abs(usual) > clock.SKEW:
+        yield HostFinding(HERE, clock.finding("this machine", _difference(-usual, "the hosts' clocks")))
     for host, seconds in ahead.items():
-        if abs(seconds - usual) > SKEW:
-            yield HostFinding(host, _skew(host, seconds - usual, "most other hosts' clocks"))
+        if abs(seconds - usual) > clock.SKEW:
+            yield HostFinding(host, clock.finding(host, _difference(seconds - usual, "most other hosts' clocks")))
 
 
-def _skew(host: str, seconds: float, others: str) -> Finding:
-    text = f"the clock of {host} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} {others}: "
-    text += "certificates would be rejected as not yet valid, or as expired"
-    return Finding("clock-skew", text, set_clock(host))
+def _difference(seconds: float, others: str) -> str:
+    return f"is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} {others}"

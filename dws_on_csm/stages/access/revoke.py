@@ -21,7 +21,7 @@ from dws_on_csm.stages.access.revocation_proof import Gone
 from dws_on_csm.stages.access.rotate import BEFORE, before, proven_names
 from dws_on_csm.stages.dws import in_use, slurm_clusters, workflow_namespace
 from dws_on_csm.stages.facts import Binding, Certified
-from dws_on_csm.stages.slurm import pod_checks
+from dws_on_csm.stages.slurm import controller, pod_checks
 
 
 def stages(name: str = "") -> tuple[Stage, ...]:
@@ -116,11 +116,8 @@ def _names(gone: Gone) -> Check:
 
 
 def _whole(ctx: StepContext) -> Sequence[Finding]:
-    out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
-    text = f"{', '.join(out)} would keep a rejected kubeconfig, or the old name would keep its rights"
-    fix = "give neither --limit nor a node set for --hosts"
-    lacking = (Finding("controllers-left-out", text, fix),) if out else ()
-    return (*lacking, *in_use.left_out(ctx, "the old name must lose its rights"))
+    out = controller.left_out(ctx, "would keep a rejected kubeconfig, or the old name would keep its rights")
+    return (*out, *in_use.left_out(ctx, "the old name must lose its rights"))
 
 
 def _bindable(ctx: StepContext, binding: Binding | None) -> Sequence[Finding]:

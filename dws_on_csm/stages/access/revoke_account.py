@@ -13,7 +13,7 @@ from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Stage, Step
 from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof
 from dws_on_csm.stages.facts import Binding, Kubeconfig
 from dws_on_csm.stages.pod import service_account
-from dws_on_csm.stages.slurm import pod_checks, slurm_user
+from dws_on_csm.stages.slurm import controller, pod_checks, slurm_user
 
 
 def accounts(ctx: StepContext) -> tuple[str, ...]:
@@ -47,10 +47,7 @@ _EFFECT = "#DW jobs are refused, and Workflows stay as they are, until `invoke i
 
 def _whole(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
     """Pods may share an account: all controllers or none."""
-    out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
-    fix = "give neither --limit nor a node set for --hosts"
-    text = f"{', '.join(out)} may have the same ServiceAccount, and would lose its rights too"
-    return (Finding("controllers-left-out", text, fix),) if out else ()
+    return controller.left_out(ctx, "may have the same ServiceAccount, and would lose its rights too")
 
 
 def _read_refused(ctx: StepContext, file: Kubeconfig) -> Value:

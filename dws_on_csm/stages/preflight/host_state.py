@@ -12,7 +12,7 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Look, ShellLook, StepContext
 from dws_on_csm.stages import controller_library
-from dws_on_csm.stages.preflight import master
+from dws_on_csm.stages.preflight import clock
 
 FULL = 10_000
 """Free kilobytes below which a disk counts as full: slurmctld's state and log need more within minutes."""
@@ -33,7 +33,7 @@ class Disk(TypedDict):
 
 
 class HostState(TypedDict):
-    """A host's clock, as `master.skew` has it, and its file systems."""
+    """A host's clock, as `clock.skew` has it, and its file systems."""
 
     skew: float
     disks: list[Disk]
@@ -62,7 +62,7 @@ def _look_node(ctx: StepContext) -> Look:
 
 def parse(out: bytes, asked_at: float) -> HostState:
     """Parse the look's lines. Raises ValueError."""
-    return {"skew": master.skew(out, asked_at, time.time()), "disks": list(_disks(out))}
+    return {"skew": clock.skew(out, asked_at, time.time()), "disks": list(_disks(out))}
 
 
 def _disks(out: bytes) -> Iterator[Disk]:
@@ -84,7 +84,7 @@ def judge(ctx: StepContext, have: HostState) -> Sequence[Finding]:
     """The findings of a host: its clock, each full file system, each that cannot be written."""
     in_pod = any(host.name == ctx.host and host.pod for host in ctx.site.controllers)
     return [
-        *master.clock(ctx.host, have["skew"]),
+        *clock.judge(ctx.host, have["skew"]),
         *_full(ctx, have["disks"]),
         *([] if in_pod else _closed(ctx, have["disks"])),
     ]

@@ -11,6 +11,7 @@ from dws_on_csm.stages.access import revoked_names, signing
 from dws_on_csm.stages.dws import installed, namespace_deletion, other_installer, slurm_clusters, workflow_namespace
 from dws_on_csm.stages.dws import replace as dws_replace
 from dws_on_csm.stages.preflight import (
+    cluster,
     endpoints,
     external_dws,
     host_state,
@@ -29,9 +30,9 @@ STAGE = Stage(
     stage_names.PREFLIGHT,
     (),
     (
-        master.MASTER,
+        master.CHECK,
         endpoints.REGISTRY,
-        master.CLUSTER_CHECK,
+        cluster.CHECK,
         installed.CHECK,
         _INSTALLER,
         namespace_deletion.CHECK,

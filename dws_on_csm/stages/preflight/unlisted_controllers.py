@@ -169,9 +169,9 @@ def _missed(ctx: StepContext, entry: Entry, effect: str) -> Finding:
 
 
 def _taken(ctx: StepContext, entry: Entry) -> Finding:
-    text = f"{_entry_text(ctx, entry)}, but the site file does not list it: its slurmctld would keep using burst-buffer files that "
+    text = f"{_entry_text(ctx, entry)}, but the site file does not list it: its slurmctld "
     fix = f"{_add(ctx, entry)}; if its slurmctld is never used again, remove it from slurm.conf"
-    return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
+    return Finding("controllers-left-out", f"{text}{controller.KEEPS_FILES}, and might not start again", fix)
 
 
 def _unclear(ctx: StepContext, entry: Entry, takes: bool, effect: str) -> Finding:

@@ -64,6 +64,12 @@ def parse_conf(out: bytes) -> SlurmConf | None:
     return {"id": which, "text": slurm_conf.decoded(base64.b64decode(content))}
 
 
+def conf_missing(ctx: StepContext) -> Finding:
+    """The finding of a controller without slurm.conf."""
+    text = f"{ctx.site.slurm.conf} on {ctx.host} can't be read"
+    return Finding("slurm-conf-missing", text, "correct slurm.folder in the site file")
+
+
 def current_text(ctx: StepContext) -> str:
     """slurm.conf's text as last read on this controller. Raises NotYetKnown if it wasn't read."""
     conf = ctx.facts.on(SLURM_CONF, ctx.host)
@@ -104,9 +110,7 @@ def checksum_with_setting(text: str) -> str:
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
-        raise Refused(
-            Finding("slurm-conf-missing", f"{ctx.site.slurm.conf} is missing on {ctx.host}", "correct slurm.folder")
-        )
+        raise Refused(conf_missing(ctx))
     return [_transaction(ctx, _title(ctx, f"set {KEY} in {_source(ctx)}"), have, following=want, back=have)]
 
 

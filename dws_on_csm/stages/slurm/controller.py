@@ -80,13 +80,23 @@ def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
         return elsewhere
     if conf not in have["files"]:
         return (
-            Finding(
-                "slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder in the site file"
-            ),
+            activate.conf_missing(ctx),
             *(_user_findings(ctx, have) if have["lacks"] else ()),
         )
     looked = (*_service_findings(ctx, have), *plugin_findings(ctx, have), *_conf_findings(ctx, have))
     return [*looked, *_user_findings(ctx, have), *kubectl_findings(ctx, have)]
+
+
+KEEPS_FILES = "would keep using burst-buffer files that this run removes"
+"""What becomes of a slurmctld that an undeploy leaves out."""
+
+
+def left_out(
+    ctx: StepContext, effect: str, fix: str = "give neither --limit nor a node set for --hosts"
+) -> Sequence[Finding]:
+    """A finding where this run may not change all controllers; `effect`: what becomes of those."""
+    hosts = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
+    return (Finding("controllers-left-out", f"{', '.join(hosts)} {effect}", fix),) if hosts else ()
 
 
 def judge_place(ctx: StepContext, have: Controller) -> Sequence[Finding]:

@@ -20,12 +20,8 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """Refuse unless slurmctld reads the slurm.conf that the run edits, and the run has all controllers: one that is left out may
     share the files that are removed.
     """
-    placed = controller.judge_place(ctx, have)
-    left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
-    if not left_out:
-        return placed
-    text = f"{', '.join(left_out)} would keep using burst-buffer files that this run removes"
-    return (*placed, Finding("controllers-left-out", text, "omit --limit where you pass --slurm"))
+    left_out = controller.left_out(ctx, controller.KEEPS_FILES, "omit --limit where you pass --slurm")
+    return (*controller.judge_place(ctx, have), *left_out)
 
 
 # --- slurm.conf and the daemon

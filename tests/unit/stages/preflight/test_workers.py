@@ -9,7 +9,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Facts, Finding, StepContext
-from dws_on_csm.stages.preflight import master
+from dws_on_csm.stages.preflight import cluster
 
 READY = {"type": "Ready", "status": "True"}
 DOWN = {"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": "no kubelet"}
@@ -24,7 +24,7 @@ def few(*nodes: dict[str, Any]) -> Finding | None:
     """The finding about workers in a cluster of these nodes."""
     answers = {"/version": {"gitVersion": "v1.30.0"}, "/api/v1/nodes": {"items": [*nodes]}}
     api = cast(Cluster, type("Api", (), {"get": lambda self, path: answers.get(path)})())
-    found = master.CLUSTER_CHECK.judge(StepContext(load(DEFAULT), Facts({}), "m"), master.read_cluster(api))
+    found = cluster.CHECK.judge(StepContext(load(DEFAULT), Facts({}), "m"), cluster.read(api))
     return next((finding for finding in found if finding.name == "workers-few"), None)
 
 
