@@ -300,23 +300,15 @@ def undeploy(
     site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
-    from dws_on_csm.stages import undeploy as procedure
+    from dws_on_csm.stages.undeploy import of_command
 
-    given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
-    options_given = {**given, "keep_dws": keep_dws}
-    words = [*(f"--{name.replace('_', '-')}" for name, on in options_given.items() if on), *deleting]
-    if keep_dws and not site.external:
-        site = procedure.kept(site)
-        stages, (done, right) = (
-            procedure.of_external(orphans, all_jobs),
-            procedure.endings_external("other Slurm clusters may use it (--keep-dws)"),
-        )
-    elif site.external:
-        stages, (done, right) = procedure.of_external(orphans, all_jobs), procedure.endings_external()
-    else:
-        stages, (done, right) = procedure.stages(**given), procedure.endings(slurm)
-    options = Options("undeploy", plan, yes, json=json, verbose=verbose, words=words, done=done, right=right)
-    sys.exit(run(site, stages, options))
+    given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs, "keep_dws": keep_dws}
+    words = [*(f"--{name.replace('_', '-')}" for name, on in given.items() if on), *deleting]
+    chosen = of_command(site, **given)
+    options = Options(
+        "undeploy", plan, yes, json=json, verbose=verbose, words=words, done=chosen.done, right=chosen.right
+    )
+    sys.exit(run(chosen.site, chosen.stages, options))
 
 
 @task(

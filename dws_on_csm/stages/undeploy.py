@@ -6,7 +6,7 @@ Once DWS is closed, sbatch rejects jobs with #DW (see close_dws): the checks beh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -104,20 +104,41 @@ def of_external(orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, .
     return (*every, close_dws.last(every, close_dws.NAME))
 
 
-def kept(site: Site) -> Site:
-    """The site for an undeploy that leaves DWS to other Slurm clusters: as if somebody else deployed it."""
-    return replace(site, dws="external", versions=replace(site.versions, dws=""))
+@dataclass(frozen=True)
+class Undeploy:
+    """The procedure of one undeploy, and what it says at its end: where it has undeployed, and where there was nothing to do.
+
+    site  the site as the procedure sees it
+    """
+
+    site: Site
+    stages: tuple[Stage, ...]
+    done: str
+    right: str
 
 
-def endings_external(why: str = "somebody else deploys DWS (dws: external)") -> tuple[str, str]:
-    """As `endings`, where DWS stays; `why` it does."""
+def of_command(site: Site, *, slurm: bool, rbac: bool, orphans: bool, all_jobs: bool, keep_dws: bool) -> Undeploy:
+    """The undeploy of this site with these options, as `stages` has them; `keep_dws`: DWS is left to other Slurm clusters."""
+    if site.external:
+        why = "somebody else deploys DWS (dws: external)"
+        return Undeploy(site, of_external(orphans, all_jobs), *_endings_external(why))
+    if keep_dws:
+        # as if somebody else deployed it
+        kept = replace(site, dws="external", versions=replace(site.versions, dws=""))
+        why = "other Slurm clusters may use it (--keep-dws)"
+        return Undeploy(kept, of_external(orphans, all_jobs), *_endings_external(why))
+    return Undeploy(site, stages(slurm, rbac, orphans, all_jobs), *_endings(slurm))
+
+
+def _endings_external(why: str) -> tuple[str, str]:
+    """As `_endings`, where DWS stays; `why` it does."""
     done = "Undeployed: Slurm has no burst buffer, and the plugin and its rights are gone"
     unknown = "Workflows of jobs that this Slurm does not know (`invoke workflows` lists them)"
     stays = f"DWS, its CRDs, users' storage and {unknown} stay: {why}"
     return f"{done}. {stays}.", f"Nothing of this Slurm is installed: nothing to undeploy. {stays}."
 
 
-def endings(slurm: bool = False) -> tuple[str, str]:
+def _endings(slurm: bool) -> tuple[str, str]:
     """What a run of these stages says at its end: where it has undeployed, and where there was nothing to undeploy."""
     kept = (
         f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as with upstream's `make undeploy`"
@@ -157,8 +178,7 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
     """Of an install's findings on the master: the login, and missing tools that an undeploy calls as well."""
     findings = [finding for finding in of_install if finding.name == "not-root"]
-    lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
-    needs = [tool for tool in lacking if tool in NEEDED] if version(ctx) and not ctx.site.external else []
+    needs = [tool for tool in master.lacking(have) if tool in NEEDED] if version(ctx) and not ctx.site.external else []
     return [*findings, *master.tools_missing(ctx.host, needs)]
 
 

@@ -13,6 +13,7 @@ from dws_on_csm.model.lines import parse_pairs
 from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.dws import installed
+from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import slurmctld
 
 JOB = "dws-on-csm-cancel"
@@ -93,7 +94,7 @@ def rule_exists(cluster: Cluster) -> bool:
 
 def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
     """The script for `step` of templates/controller/cancel.sh. `run`: the run whose jobs are meant; "": leftovers of any run."""
-    given |= {"name": f"{JOB}-{run}" if run else JOB, "in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
+    given |= {"name": f"{JOB}-{run}" if run else JOB, "in_pod": "yes" if discover.pod_of(ctx) else ""}
     return verify.script(ctx, render.read("controller/cancel.sh"), step=step, **given)
 
 

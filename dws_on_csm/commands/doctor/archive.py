@@ -129,10 +129,8 @@ def _pieces(reading: Reading, host: str) -> list[str]:
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
     """The files of the archive; where something could not be read, its file says why. `unread`: see `known_secrets`."""
     yield "README.txt", README.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=REDACTED, unread=unread)
-    yield (
-        "doctor.jsonl",
-        "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis, int(bool(diagnosis.findings)))),
-    )
+    results = records(diagnosis, diagnosis.exit_code)
+    yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in results)
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()
     yield from _looks(reading)

@@ -19,7 +19,7 @@ from dws_on_csm.display.failures import for_each, without_host
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
-from dws_on_csm.model.exit_codes import CONVERGED, FAILED, USAGE
+from dws_on_csm.model.exit_codes import FAILED, USAGE
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Finding
 from dws_on_csm.runner import commands_to_paste
@@ -54,7 +54,7 @@ def doctor(
         if file:
             now = time.time()
             written &= _exported(file, metrics.render(reading, diagnosis, now, now - began))
-        code = FAILED if diagnosis.findings or not written else CONVERGED
+        code = diagnosis.exit_code if written else FAILED
         if as_json:
             console.records(records(diagnosis, code))
     return code

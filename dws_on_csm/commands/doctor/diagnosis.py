@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import causes
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED
 from dws_on_csm.model.step import Finding, StepContext
 from dws_on_csm.runner import commands_to_paste
 
@@ -67,6 +68,11 @@ class Diagnosis:
     def causes(self) -> tuple[HostFinding, ...]:
         """The findings that follow from no other one."""
         return tuple(at for at in self.findings if at.follows_from is None)
+
+    @property
+    def exit_code(self) -> int:
+        """What the findings mean for the command's exit code."""
+        return FAILED if self.findings else CONVERGED
 
 
 def with_causes(findings: Sequence[HostFinding]) -> tuple[HostFinding, ...]:

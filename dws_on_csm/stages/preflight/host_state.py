@@ -12,6 +12,7 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Look, ShellLook, StepContext
 from dws_on_csm.stages import controller_library
+from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.preflight import clock
 
 FULL = 10_000
@@ -82,11 +83,10 @@ def _disks(out: bytes) -> Iterator[Disk]:
 
 def judge(ctx: StepContext, have: HostState) -> Sequence[Finding]:
     """The findings of a host: its clock, each full file system, each that cannot be written."""
-    in_pod = any(host.name == ctx.host and host.pod for host in ctx.site.controllers)
     return [
         *clock.judge(ctx.host, have["skew"]),
         *_full(ctx, have["disks"]),
-        *([] if in_pod else _closed(ctx, have["disks"])),
+        *([] if discover.pod_of(ctx) else _closed(ctx, have["disks"])),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext, Value
+from dws_on_csm.stages.pod import discover
 
 
 def not_root(host: str) -> Finding:
@@ -14,11 +15,10 @@ def not_root(host: str) -> Finding:
 
 
 def _look(ctx: StepContext) -> Look:
-    in_pod = any(host.name == ctx.host and host.pod for host in ctx.site.controllers)
     only_compared = any(
         host.name == ctx.host and group.slurm_conf != "edit" for group in ctx.site.computes for host in group.hosts
     )
-    if in_pod or only_compared:
+    if discover.pod_of(ctx) or only_compared:
         return Constant("0")
     return ShellLook("id -u", lambda out: out.decode(errors="replace").strip())
 

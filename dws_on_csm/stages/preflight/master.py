@@ -72,10 +72,10 @@ def _checked(output: list[str]) -> list[str]:
 def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
     spared = TOOLS_TO_DEPLOY if ctx.site.external else ()
-    lacking = [rest for word, rest in words if word == "lacks" and rest not in spared]
+    lacks = [tool for tool in lacking(have) if tool not in spared]
     if ["uid", "0"] not in words:
         return [logins.not_root(ctx.host)]
-    findings = tools_missing(ctx.host, lacking)
+    findings = tools_missing(ctx.host, lacks)
     findings += [_expired(ctx.host, *rest.split(" ", 1)) for word, rest in words if word == "expired"]
     findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
     findings += [_open(rest) for word, rest in words if word == "open-file"]
@@ -83,6 +83,11 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < required)
     findings += [_room(ctx.host, required, *rest.split(" ", 1)) for rest in rooms]
     return [*findings, *clock.judge(ctx.host, have["skew"])]
+
+
+def lacking(have: Value) -> list[str]:
+    """The programs of TOOLS, and "python3-yaml", that the master lacks."""
+    return [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
 
 
 def tools_missing(host: str, tools: Sequence[str]) -> list[Finding]:
