@@ -242,7 +242,7 @@ def verify(
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
-    from dws_on_csm.stages.verify import ALONE
+    from dws_on_csm.stages.verify import PROCEDURE
 
     if cancel:
         from dws_on_csm.commands.verify_cancel.command import work
@@ -260,7 +260,7 @@ def verify(
         )
         sys.exit(run(site, (STAGE,), options))
     options = Options(task="verify", verify=True, json=json, verbose=verbose, done="Verified.", proves=True)
-    sys.exit(run(site, ALONE, options))
+    sys.exit(run(site, PROCEDURE, options))
 
 
 UNDEPLOY = {

@@ -83,10 +83,10 @@ def _spinner(now: float) -> Span:
 
 def spent(stage: StageProgress) -> float:
     """Seconds from the first to the last change in a stage; steps that were right already do not count."""
-    at_work = [done for done in stage.done if done.outcome not in ("ok", "skipped", "unknown", "deferred")]
-    if not at_work:
+    worked = [done for done in stage.done if done.outcome not in ("ok", "skipped", "unknown", "deferred")]
+    if not worked:
         return 0.0
-    return max(d.began + d.seconds for d in at_work) - min(d.began for d in at_work)
+    return max(d.began + d.seconds for d in worked) - min(d.began for d in worked)
 
 
 def _folded(progress: Progress, stages: Sequence[StageProgress], now: float) -> list[tuple[Row, StageProgress | None]]:

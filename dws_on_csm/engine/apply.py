@@ -43,7 +43,7 @@ from dws_on_csm.redaction.diff import difference
 
 STOPPED = "the run was stopped while this was running"
 STOPPED_BY = "the run was stopped while this was running; {} says why"
-AGAIN = "run the same command again to continue"
+CONTINUE = "run the same command again to continue"
 
 
 def install(run: Run, only: frozenset[str] = frozenset()) -> None:
@@ -199,7 +199,7 @@ def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) 
         failure = failed.failure
         meaning, fix = failure.meaning, failure.fix or step.hint
         if run.stopped:  # the failure says nothing about the site, and the step's own hint would mislead
-            meaning, fix = meaning or _why_stopped(run), AGAIN
+            meaning, fix = meaning or _why_stopped(run), CONTINUE
         failure = Failure(failure.command, failure.code, failure.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
     except (LookFailed, RemoteError) as error:

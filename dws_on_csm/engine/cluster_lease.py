@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from dws_on_csm.engine import site_lock
-from dws_on_csm.engine.reach import Alone
-from dws_on_csm.engine.site_lock import AGAIN, LEASE_SECONDS, MARGIN, Holder, Locked, Renewed, clock, owner
+from dws_on_csm.engine.reach import ClusterLease
+from dws_on_csm.engine.site_lock import LEASE_SECONDS, MARGIN, RETRY_SECONDS, Holder, Locked, Renewed, clock, owner
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
 from dws_on_csm.model.errors import RemoteError, Unreachable
@@ -59,7 +59,7 @@ _IDENTITY = (
 )
 
 
-class Lease(Renewed, Alone):
+class Lease(Renewed, ClusterLease):
     """The cluster's Lease for `run`, as far as this process knows.
 
     An API server that does not answer keeps nobody from hosts that need no cluster: then the Lease is taken before a later change.
@@ -104,7 +104,7 @@ class Lease(Renewed, Alone):
                 if error.status not in SILENT:
                     fix = f"allow the administrator's kubeconfig there to write {PATH}, or correct what refuses it"
                     raise Unreachable(self._master, f"the cluster's Lease cannot be taken: {error}", fix) from error
-                self._retry = asked + AGAIN
+                self._retry = asked + RETRY_SECONDS
 
     def check(self) -> None:
         if not self.lost and not self._version and clock() >= self._retry:

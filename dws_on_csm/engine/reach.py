@@ -15,7 +15,7 @@ from dws_on_csm.model.events import Began, Event, Line
 from dws_on_csm.transport.output import tail
 
 
-class Alone:
+class ClusterLease:
     """That no run through another master changes the cluster.
 
     elsewhere  the last one to do so worked through another master
@@ -43,7 +43,7 @@ class Reach:
     outrun   called with the reason when a host's fence says the same: another run has worked there since
     fence    from this call on, API calls that change something are passed on only while this run holds the site's lock
     refused  host -> why sudo there did not start a script of this run, None where it did
-    alone    (run, tell) -> a `with` that keeps runs through other masters away from the cluster (cluster_lease.py)
+    lease    (run, tell) -> a `with` that keeps runs through other masters away from the cluster (cluster_lease.py)
     """
 
     session: Callable[[str], Any]
@@ -53,8 +53,8 @@ class Reach:
     outrun: Callable[[str], None] = lambda why: None
     fence: Callable[[str], None] = lambda run: None
     refused: Callable[[str], SudoRefused | None] = lambda host: None
-    alone: Callable[[str, Callable[[str], None]], AbstractContextManager[Alone]] = lambda run, tell: nullcontext(
-        Alone()
+    lease: Callable[[str, Callable[[str], None]], AbstractContextManager[ClusterLease]] = lambda run, tell: nullcontext(
+        ClusterLease()
     )
 
     def change(

@@ -33,7 +33,7 @@ LEASE_SECONDS = 120
 PROC = "/proc"
 """Where the master says how long it has been up."""
 
-AGAIN = 5.0
+RETRY_SECONDS = 5.0
 """Seconds until a failed renewal is tried again."""
 
 MARGIN = 10.0
@@ -203,7 +203,7 @@ class Renewed(ABC):
         """Renew it until it is `over` or lost."""
         wait = LEASE_SECONDS / 3
         while not self.lost and not self.over.wait(wait):
-            wait = LEASE_SECONDS / 3 if self.renew() else AGAIN
+            wait = LEASE_SECONDS / 3 if self.renew() else RETRY_SECONDS
 
 
 class Lock(Renewed):

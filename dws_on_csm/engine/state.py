@@ -106,7 +106,7 @@ class Run:
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 
-def at_work(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def stage_graph(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Stage -> the stages that it builds on; without stages for whose roles this site has no host."""
     idle = {stage.name for stage in stages if stage.steps and not hosts.keys() & {item.role for item in stage.steps}}
     shown = [stage for stage in stages if stage.name not in idle]
@@ -180,7 +180,7 @@ def _answered(run: Run) -> dict[str, None]:
     return dict.fromkeys(host for hosts in run.hosts.values() for host in hosts)
 
 
-def lasting(run: Run) -> list[str]:
+def recording_hosts(run: Run) -> list[str]:
     """The hosts that answered and on which runs leave records: the master, and those that this run may change; no pods."""
     master, pods = run.site.master.host.name, {host.name for host in run.site.controllers if host.pod}
     return [host for host in _answered(run) if host not in pods and (host == master or run.site.active(host))]

@@ -26,11 +26,11 @@ def fingerprint(item: Any) -> str:
     """A checksum that is the same for two equal objects; "absent" for None."""
     if item is None:
         return "absent"
-    return hashlib.sha256(json.dumps(lasting(normal(item)), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(without_controller_fields(normal(item)), sort_keys=True).encode()).hexdigest()
 
 
-def lasting(value: Any) -> Any:
+def without_controller_fields(value: Any) -> Any:
     """An object without the fields that controllers fill in."""
     if isinstance(value, Mapping):
-        return {key: lasting(field) for key, field in value.items() if key not in _LATER}
-    return [lasting(item) for item in value] if isinstance(value, list) else value
+        return {key: without_controller_fields(field) for key, field in value.items() if key not in _LATER}
+    return [without_controller_fields(item) for item in value] if isinstance(value, list) else value

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dws_on_csm.model.secret import REDACTED
-from dws_on_csm.redaction.secret_names import HINT, password, secret, words
+from dws_on_csm.redaction.secret_names import HINT, names_secret, password, words
 
 _HEAD = re.compile(
     r"""(?:(?<=\\[nrt])|(?<![\w.\\-]))(?P<dash>-{1,3})?\.{0,3}(?P<name>\w[\w.-]{0,400}+)"""
@@ -60,7 +60,7 @@ def _parts(text: str) -> Iterator[str]:
     called = -1  # the end of a variable's name that is a secret's
     while (begin := _next(text, at, called)) >= 0 and (match := _HEAD.search(text, begin)):
         at, key = match.end(), match["name"].lower()
-        if key in ("name", "key") and (variable := _CALLED.match(text, at)) and secret(variable[1]):
+        if key in ("name", "key") and (variable := _CALLED.match(text, at)) and names_secret(variable[1]):
             called = variable.end()
         if not (_named(text, match) or (key == "value" and _follows(text, called, match))):
             continue
@@ -101,7 +101,7 @@ def _named(text: str, match: re.Match[str]) -> bool:
         return False  # a file's or an object's name: ca.key, nexus/nexus-admin-credential
     if match["of"] and not password(match["name"]):
         return False  # `token of joe: ...`: mostly a result, not a token
-    return (not match["tag"] or before == "<") and secret(match["name"])
+    return (not match["tag"] or before == "<") and names_secret(match["name"])
 
 
 def _value(text: str, match: re.Match[str]) -> tuple[int, str]:

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote_plus
 from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction import named_values, secret_forms, slurm_conf_secrets
 from dws_on_csm.redaction.known_secrets import Known
-from dws_on_csm.redaction.secret_names import secret
+from dws_on_csm.redaction.secret_names import names_secret
 
 NOTHING = Known()
 
@@ -112,7 +112,7 @@ class _Search:
         whole = lower.get("kind") == "Secret"
 
         def is_secret(key: str) -> bool:
-            return secret(key) or (key.lower() == "value" and secret(called))
+            return names_secret(key) or (key.lower() == "value" and names_secret(called))
 
         clean = {}
         for key, item in value.items():

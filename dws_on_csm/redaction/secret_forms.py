@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction import named_values
-from dws_on_csm.redaction.secret_names import secret
+from dws_on_csm.redaction.secret_names import names_secret
 
 Instead = str | Callable[[re.Match[str]], str]
 
@@ -18,15 +18,15 @@ class Form:
     """A form of secrets.
 
     pattern  finds them; for linear time each repetition is bounded, or can't be tried from every character
-    goes     texts with one, written as SECRET
-    stays    texts that look alike and have none
+    redacts  texts with one, written as SECRET
+    keeps    texts that look alike and have none
     instead  its replacement; None: the pattern ends before the secret, and the next word is replaced
     """
 
     name: str
     pattern: re.Pattern[str]
-    goes: tuple[str, ...]
-    stays: tuple[str, ...] = ()
+    redacts: tuple[str, ...]
+    keeps: tuple[str, ...] = ()
     instead: Instead | None = REDACTED
 
 
@@ -77,11 +77,15 @@ def _without_user(rest: str, ssh: bool) -> str:
 
 
 def _element(match: re.Match[str]) -> str:
-    return f"{match[1]}{REDACTED}" if secret(match[2]) or secret(match[3] or "") else match[0]
+    return f"{match[1]}{REDACTED}" if names_secret(match[2]) or names_secret(match[3] or "") else match[0]
 
 
 def _before_its_name(match: re.Match[str]) -> str:
-    return f"{match[1]}{match['quote']}{REDACTED}{match['quote']}{match['rest']}" if secret(match["name"]) else match[0]
+    return (
+        f"{match[1]}{match['quote']}{REDACTED}{match['quote']}{match['rest']}"
+        if names_secret(match["name"])
+        else match[0]
+    )
 
 
 def _pair(quoted: str) -> str:

@@ -28,7 +28,7 @@ def words(name: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(name)]
 
 
-def secret(name: str) -> bool:
+def names_secret(name: str) -> bool:
     """Whether the value of this name is a secret."""
     parts = words(name)
     if not parts or name in _HARMLESS:

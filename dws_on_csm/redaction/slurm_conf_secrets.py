@@ -11,7 +11,7 @@ from dws_on_csm.domain.slurm_conf import ASKED, lines_of
 from dws_on_csm.model.remembered import remembered
 from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction import secret_forms
-from dws_on_csm.redaction.secret_names import HINT, secret
+from dws_on_csm.redaction.secret_names import HINT, names_secret
 
 _ODD = re.compile(r"[*/+-]=|\\")
 """Marks of a line that named_values would not recognize as a setting."""
@@ -27,7 +27,7 @@ def redacted(text: str) -> str:
 
 def _clean(raw: str, meant: str) -> str:
     key = _KEY.match(meant) if "=" in raw and _ODD.search(raw) else None
-    if key is None or not secret(key[1]):
+    if key is None or not names_secret(key[1]):
         return raw
     begin = raw.index("=") + 1
     value = raw[begin:]
@@ -48,4 +48,4 @@ def new(have: str, want: str) -> Sequence[str]:
 
 
 def _holds_secret(key: str, value: str) -> bool:
-    return (secret(key) and not value.startswith("/")) or secret_forms.redacted(value) != value
+    return (names_secret(key) and not value.startswith("/")) or secret_forms.redacted(value) != value

@@ -349,7 +349,7 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
         first.__getitem__,
         fence=lambda run: cluster().fence(run),
         refused=refused,
-        alone=lambda run, tell: cluster_lease.hold(sessions.session(site.master.host.name), cluster(), run, tell),
+        lease=lambda run, tell: cluster_lease.hold(sessions.session(site.master.host.name), cluster(), run, tell),
     )
 
 

@@ -146,7 +146,7 @@ def prune(keep: int, folder: Path = RUNS, site: str = "") -> None:
     still running; remove its others, and count runs whose site is unknown among them. Runs on other sites stay. Their names are
     times, so they sort.
     """
-    ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _at_work(path / NAME)]
+    ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_being_written(path / NAME)]
     ended = [path for path in ended if _site(path / NAME) in ("", site)]
     changed = {path for path in ended if _changed(path / NAME)}
     for kind in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
@@ -181,7 +181,7 @@ def changed_step(event: Mapping[str, Any]) -> str:
     return "" if leaves_nothing(event["stage"]) else f"{event['stage']}.{event['step']}"
 
 
-def _at_work(file: Path) -> bool:
+def _is_being_written(file: Path) -> bool:
     """Whether a run is writing this journal."""
     try:
         with file.open() as journal:

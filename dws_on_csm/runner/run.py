@@ -17,15 +17,14 @@ from functools import partial
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import select
 from dws_on_csm.display.html import page
-from dws_on_csm.engine import apply, site_lock, state
-from dws_on_csm.engine import before_images as images
+from dws_on_csm.engine import apply, before_images, site_lock, state
 from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
-from dws_on_csm.engine.reach import Alone
+from dws_on_csm.engine.reach import ClusterLease
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
-from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
+from dws_on_csm.engine.state import Run, defect, left_out, on_all, recording_hosts, stage_graph
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
@@ -46,7 +45,7 @@ UNRECORDED = (
     "This process ended before the run's record was on all hosts and its journal on the master. If the run still held the "
     f"site's lock, the lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
 )
-AGAIN = "run the same command again when no other run is running; it continues from there"
+AFTER_THE_OTHER_RUN = "run the same command again when no other run is running; it continues from there"
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
@@ -92,7 +91,7 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     site, options, journal = request.site, request.options, request.journal
     emit = commands_to_paste.completing(site, redacting(journal, request.display))
     hosts_by_role = roles(site)
-    graph = at_work(request.stages, hosts_by_role)
+    graph = stage_graph(request.stages, hosts_by_role)
     emit(Opened(journal.run, options.shown, hosts_by_role, graph, request.began, str(site.path.absolute())))
 
     # not sys.stdout, which a live screen replaces; without one a plan shows its end alone
@@ -208,12 +207,12 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
     return ""
 
 
-def _instead(other: Callable[[Run], None], run: Run, alone: Alone) -> str:
+def _instead(other: Callable[[Run], None], run: Run, lease: ClusterLease) -> str:
     other(run)
     return ""
 
 
-def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: ExitStack) -> str:
+def _with_lock(run: Run, options: Options, do: Callable[[ClusterLease], str], holding: ExitStack) -> str:
     """Take the site's lock and return what `do` returns; where another run holds the lock, return that.
 
     With the lock the run gets its final id, and before each change it checks that it still holds the lock. If another run may
@@ -224,7 +223,9 @@ def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: 
     def lost(why: str) -> None:
         if run.over:  # the work is done and the exit code known: what can't be recorded any more is reported with it
             return
-        run.done(master, site_lock.STEP, "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
+        run.done(
+            master, site_lock.STEP, "failed", time.time(), failures=(Failure(meaning=why, fix=AFTER_THE_OTHER_RUN),)
+        )
         run.stopping.set()
 
     try:
@@ -236,23 +237,23 @@ def _with_lock(run: Run, options: Options, do: Callable[[Alone], str], holding: 
             return why
         run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
         run.reach.fence(lock.run)
-        alone = holding.enter_context(run.reach.alone(run.id, lost))
-        lock.beside = alone.check
+        lease = holding.enter_context(run.reach.lease(run.id, lost))
+        lock.beside = lease.check
 
         def guard() -> None:
             lock.check()
-            alone.check()
+            lease.check()
 
         run.reach = replace(run.reach, guard=guard)
         if why := why_records_elsewhere(run, options):  # another run may have moved them
             return why
-        if lock.former or alone.former:
+        if lock.former or lease.former:
             _shut_out(run)
-        if lock.former or alone.elsewhere or lock.before >= run.looked:
+        if lock.former or lease.elsewhere or lock.before >= run.looked:
             _look(run, options)
             if not engine_plan.findings(run, run.stages[0]):
                 return ""
-        return do(alone)
+        return do(lease)
     except Locked as locked:
         return str(locked)
     except Unreachable:
@@ -275,7 +276,7 @@ def _later_run(run: Run) -> str:
     too. The master orders runs by their ids, and does not know that run."""
     by_role = [run.board.facts.found.get(f"{LAST.name}.{role}", {}) for role in ROLES]
     last = {host: name for names in by_role for host, name in names.items()}
-    later = [host for host in lasting(run) if last.get(host, "") > run.id]
+    later = [host for host in recording_hosts(run) if last.get(host, "") > run.id]
     if not later:
         return ""
     known = "; ".join(f"on {host}, {plain_line(last[host][:40])}" for host in later)
@@ -294,10 +295,10 @@ def _shut_out(run: Run) -> None:
     def tell(role: str, host: str) -> None:
         run.reach.run_fenced(host, fenced(run.id), deadline=30.0)
 
-    on_all(run, [("", host) for host in lasting(run)], tell)
+    on_all(run, [("", host) for host in recording_hosts(run)], tell)
 
 
-def change_site(run: Run, options: Options, display: select.Display, alone: Alone) -> str:
+def change_site(run: Run, options: Options, display: select.Display, lease: ClusterLease) -> str:
     """Change what differs, holding the lock. Returns why nothing was changed, if something was not confirmed; else "".
 
     What will be removed or restarted by the state that was read with the lock, and was not shown before, is confirmed as well.
@@ -307,10 +308,10 @@ def change_site(run: Run, options: Options, display: select.Display, alone: Alon
         return not_confirmed(run, pending)
     run.changing = True
     if not options.proves:
-        alone.keep_records(masters.controllers(run.site))
-    installed = images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
+        lease.keep_records(masters.controllers(run.site))
+    installed = before_images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
     controllers = [host.name for host in run.site.controllers]
-    images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
+    before_images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
     _forget_proof(run)
     try:
         if pending.before:
@@ -366,7 +367,7 @@ def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> 
     lacking = run_log.leave(run.reach, run.id, options.task, changed, journal.text())
     # a master that may lack the records of other runs cannot decide which are still needed
     if end.exit == CONVERGED and not (options.proves and run.site.master.several):
-        lacking += run_log.prune(run.reach, run.id, lasting(run), site.keep_runs, site.ssh.connections)
+        lacking += run_log.prune(run.reach, run.id, recording_hosts(run), site.keep_runs, site.ssh.connections)
     return list(dict.fromkeys(lacking))
 
 

@@ -125,12 +125,12 @@ def outlived(known: Sequence[PastRun], keep: int, controllers: Collection[str] =
     """
     other = [run for run in known if controllers and run.controllers and run.controllers.isdisjoint(controllers)]
     own = [run for run in known if run not in other]
-    lasting = sorted((run for run in own if run.lasts), key=lambda run: run.id)
+    changing = sorted((run for run in own if run.lasts), key=lambda run: run.id)
     idle = sorted(run.id for run in own if not run.lasts)
-    if len(lasting) < keep or any(run.unread for run in lasting[-keep:]):  # which run that one undoes is unknown
+    if len(changing) < keep or any(run.unread for run in changing[-keep:]):  # which run that one undoes is unknown
         return "", idle[:-keep]
-    oldest = min([lasting[-keep].id, *_unfinished(lasting[-keep:], own)])
-    older = [run.id for run in lasting if run.id < oldest] if other else []
+    oldest = min([changing[-keep].id, *_unfinished(changing[-keep:], own)])
+    older = [run.id for run in changing if run.id < oldest] if other else []
     return min([oldest, *(run.id for run in other)]), [*idle[:-keep], *older]
 
 

@@ -64,7 +64,9 @@ class Binding(TypedDict):
     interim: NotRequired[str]
 
 
-Certified = TypedDict("Certified", {"client-certificate-data": NotRequired[str], "key_fits": NotRequired[str]})
+KubeconfigCertificate = TypedDict(
+    "KubeconfigCertificate", {"client-certificate-data": NotRequired[str], "key_fits": NotRequired[str]}
+)
 """The certificate of a kubeconfig, as the file has it. key_fits: whether the key beside it is its own,
 "yes" or "no"; "" where that is unknown."""
 
@@ -75,7 +77,7 @@ _Values = TypedDict(
 )
 
 
-class Kubeconfig(Certified, _Values):
+class Kubeconfig(KubeconfigCertificate, _Values):
     """A controller's kubeconfig without its key, and SlurmUser's account there. Without `mode` there is no file.
 
     slurm_uid, slurm_group   SlurmUser's numbers; "" or missing where they are unknown, and `slurm_why` may say why
@@ -100,7 +102,7 @@ class Kubeconfig(Certified, _Values):
     may: list[str]
 
 
-class Single(TypedDict):
+class ControllerValues(TypedDict):
     """The values that a controller prints once; "" for what is missing.
 
     host, program, version, main, LoadState, ActiveState   the host's name; slurmctld: its file, process, service
@@ -130,7 +132,7 @@ class Single(TypedDict):
     unread: str
 
 
-class Controller(Single):
+class Controller(ControllerValues):
     """Slurm, Lua and kubectl on a controller.
 
     hooks      the functions that slurmctld calls
@@ -152,7 +154,7 @@ class Controller(Single):
     elsewhere: NotRequired[list[str]]
 
 
-class Owned(TypedDict):
+class Dependents(TypedDict):
     """Objects that Kubernetes deletes together with objects of DWS, and API groups that do not say whether they have any: see
     templates/master/dependents.py."""
 
@@ -160,7 +162,7 @@ class Owned(TypedDict):
     unasked: list[dict[str, Any]]
 
 
-def owned(stage: str) -> Fact[Owned]:
+def dependents(stage: str) -> Fact[Dependents]:
     """What the check `owned` of a stage found."""
     return Fact(stage, "owned")
 
@@ -175,5 +177,5 @@ ROLE: Fact[Role | None] = Fact("access", "role")
 BINDING: Fact[Binding | None] = Fact("access", "binding")
 """None where it does not exist."""
 KUBECONFIG: Fact[Kubeconfig] = Fact("access", "kubeconfig")
-NAMED: Fact[Kubeconfig] = Fact("preflight", "kubeconfig")
+PREFLIGHT_KUBECONFIG: Fact[Kubeconfig] = Fact("preflight", "kubeconfig")
 """What kubeconfig.NAME reads in a stage `preflight`."""

@@ -278,5 +278,5 @@ STAGE = Stage(
     proves=True,
 )
 
-ALONE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)
+PROCEDURE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)
 """The proof without the rest of an install."""

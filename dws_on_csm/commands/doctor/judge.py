@@ -65,12 +65,12 @@ def _once(findings: Iterable[HostFinding]) -> list[HostFinding]:
     """The findings; of two judges that report the same problem, the first one's alone."""
     first: dict[tuple[str, str, str], HostFinding] = {}
     for finding in findings:
-        alone = finding.finding.name in ALONE
-        first.setdefault((finding.host, finding.finding.name, "" if alone else finding.finding.text), finding)
+        once = finding.finding.name in ONCE_ON_A_HOST
+        first.setdefault((finding.host, finding.finding.name, "" if once else finding.finding.text), finding)
     return list(first.values())
 
 
-ALONE = ("api-unreachable", "role-lacks-rights", "host-unreachable", "slurmctld-not-running")
+ONCE_ON_A_HOST = ("api-unreachable", "role-lacks-rights", "host-unreachable", "slurmctld-not-running")
 """Findings that a host has once, though several judges may make them in other words."""
 
 

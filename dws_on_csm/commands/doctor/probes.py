@@ -267,7 +267,7 @@ def _bare(text: str | None) -> str:
 
 # --- what is running on the master
 
-AT_WORK_SCRIPT = f"""
+RUNNING_SCRIPT = f"""
 cd {STATE} 2>/dev/null || exit 0
 {render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
 count
@@ -277,7 +277,7 @@ if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
 """
 
 
-def parse_at_work(out: bytes) -> str:
+def parse_running(out: bytes) -> str:
     """What runs on the master, in words; "" for nothing."""
     return ", ".join(out.decode(errors="replace").split("\n")).rstrip(", ")
 
@@ -297,7 +297,7 @@ PROBES = Stage(
     (),
     (
         Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), lambda ctx, have: ()),
-        Check("at-work", "master", lambda ctx: ShellLook(AT_WORK_SCRIPT, parse_at_work), lambda ctx, have: ()),
+        Check("at-work", "master", lambda ctx: ShellLook(RUNNING_SCRIPT, parse_running), lambda ctx, have: ()),
         cert_manager.CHECK,
         Check("workflows", "master", lambda ctx: ApiLook(workflows.read), judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda ctx, have: ()),

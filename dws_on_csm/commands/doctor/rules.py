@@ -92,7 +92,7 @@ RULES: dict[str, Rule] = {
     "namespace.made": rules_cluster.namespace,
     "workarea.clone": rules_cluster.clone,
     "workarea.kustomize": rules_cluster.kustomize,
-    "images.pushed": rules_cluster.images,
+    "images.pushed": rules_cluster.pushed,
     "deploy.applied": rules_cluster.applied,
     "deploy.open": rules_cluster.closed,
     "deploy.minimum": lambda ctx, have, want: (),  # deploy.available tells of all pods

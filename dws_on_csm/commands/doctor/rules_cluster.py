@@ -9,11 +9,10 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
-from dws_on_csm.stages.dws import closing, deploy, external, installed, readiness, refusals
-from dws_on_csm.stages.dws import images as registry_images
+from dws_on_csm.stages.dws import closing, deploy, external, images, installed, readiness, refusals
 from dws_on_csm.stages.preflight import external_dws
 
-AT_WORK: Fact[str] = Fact("doctor", "at-work")
+RUNNING_ON_MASTER: Fact[str] = Fact("doctor", "at-work")
 """The probe that says what is running on the master, in words; "" for nothing."""
 
 
@@ -40,16 +39,16 @@ def kustomize(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("kustomize-missing", text, repair_fix(ctx, "workarea"))
 
 
-def images(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
+def pushed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Images that the registry lacks, or that differ from the pushed ones. LookFailed where the registry gave no answer."""
     for name, image in have.items():
-        if image["registry"] == registry_images.ABSENT:
+        if image["registry"] == images.ABSENT:
             text = f"{name} is missing from the registry: a pod that restarts on another node cannot pull it"
             yield Finding("image-missing", text, repair_fix(ctx, "images"))
-        elif registry_images.has_digest(image["registry"]) and image["registry"] != want[name]["registry"]:
+        elif images.has_digest(image["registry"]) and image["registry"] != want[name]["registry"]:
             text = f"{name} in the registry is a different image from the one that was pushed"
             yield Finding("image-differs", text, repair_fix(ctx, "images"))
-    if reasons := sorted({why for image in have.values() if (why := registry_images.why_unreadable(image))}):
+    if reasons := sorted({why for image in have.values() if (why := images.why_unreadable(image))}):
         raise LookFailed(f"the registry did not say which images it has: {', '.join(reasons)}")
 
 
@@ -110,7 +109,7 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """DWS that an interrupted run left closed; during a run, DWS may be closed."""
-    if ctx.facts.one(AT_WORK):
+    if ctx.facts.one(RUNNING_ON_MASTER):
         return
     text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
     text += f"{closing.NAME}, which makes the API server reject new Workflows"

@@ -92,7 +92,7 @@ def _left(left: Left) -> Finding:
 
 
 def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
-    if not exists or ctx.facts.one(rules_cluster.AT_WORK):
+    if not exists or ctx.facts.one(rules_cluster.RUNNING_ON_MASTER):
         return ()
     text = f"a run of `invoke verify --cancel --all` was killed: its DWDirectiveRule {verify_cancel.DRIVER} is left in "
     text += f"{names.NAMESPACE}, and Workflows of its jobs may wait for ever"

@@ -72,8 +72,8 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
         unreadable = unreadable_records(runs, records, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
-        goes = records[site.master.host.name].objects.get(installed.NAMESPACE, {"before": "?"})["before"] is None
-        foreign = foreign_objects.found(master.cluster()) if goes and now["namespace"] else []
+        removed = records[site.master.host.name].objects.get(installed.NAMESPACE, {"before": "?"})["before"] is None
+        foreign = foreign_objects.found(master.cluster()) if removed and now["namespace"] else []
         binding, revoked = master.cluster().get(former_state.BINDING), frozenset(revoked_names.read(master.cluster()))
     finally:
         sessions.close()

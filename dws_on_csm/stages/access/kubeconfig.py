@@ -15,7 +15,7 @@ from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Check, Fact, Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.access import signing
-from dws_on_csm.stages.facts import API_SERVER, AUTHORITY, KUBECONFIG, Certified, Kubeconfig
+from dws_on_csm.stages.facts import API_SERVER, AUTHORITY, KUBECONFIG, Kubeconfig, KubeconfigCertificate
 from dws_on_csm.stages.pod import discover, files, service_account, templates
 from dws_on_csm.stages.slurm import slurm_user
 
@@ -140,12 +140,12 @@ def is_slurm_users(file: Kubeconfig) -> bool:
     return bool(file.get("slurm_uid")) and file["slurm_uid"] == file.get("owner_uid")
 
 
-def certificate(file: Certified) -> bytes:
+def certificate(file: KubeconfigCertificate) -> bytes:
     """The certificate (PEM) in the look's result; b"" if there is none."""
     return _decoded(file.get("client-certificate-data", ""))
 
 
-def proven_name(ctx: StepContext, file: Certified) -> str:
+def proven_name(ctx: StepContext, file: KubeconfigCertificate) -> str:
     """The common name of its certificate, if the cluster's CA signed that, and the key beside it is its; else "".
 
     The file is SlurmUser's, who could write a certificate of their own there, with the name of another Slurm, or that of another
@@ -161,7 +161,7 @@ def proven_name(ctx: StepContext, file: Certified) -> str:
     return name if any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
 
 
-def has_its_key(file: Certified) -> bool:
+def has_its_key(file: KubeconfigCertificate) -> bool:
     """Whether the key in the file is the certificate's; True where that is unknown, without openssl on the host."""
     return file.get("key_fits", "") != "no"
 

@@ -78,7 +78,7 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 def _unmount(ctx: StepContext, places: Places) -> Action:
     volume, name = places["volume"], discover.state(ctx)["secret"]["name"]
     assert volume is not None
-    kept = [source for source in discover.sources(volume) if source.get("secret", {}).get("name") != name]
+    kept = [source for source in discover.volume_sources(volume) if source.get("secret", {}).get("name") != name]
     value = {**volume, "projected": {**volume["projected"], "sources": kept}}
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": value}

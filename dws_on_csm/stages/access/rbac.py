@@ -34,7 +34,7 @@ from dws_on_csm.stages.facts import (
     AUTHORITY,
     BINDING,
     KUBECONFIG,
-    NAMED,
+    PREFLIGHT_KUBECONFIG,
     ROLE,
     ApiServer,
     Binding,
@@ -194,7 +194,7 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     """Of `subjects` of the binding those that this site does not name, and that no kubeconfig has, or had when this run began,
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
-    looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, NAMED)]
+    looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, PREFLIGHT_KUBECONFIG)]
     return set(subjects) - _ours(ctx).union(*(_names(ctx, files, controllers) for files in looks))
 
 

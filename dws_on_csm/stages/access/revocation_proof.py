@@ -13,7 +13,7 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import ApiLook, Check, Fact, Look, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
-from dws_on_csm.stages.facts import API_SERVER, Certified
+from dws_on_csm.stages.facts import API_SERVER, KubeconfigCertificate
 
 Gone = Callable[[StepContext], tuple[str, ...]]
 """Returns the names that must have no rights. Raises NotYetKnown."""
@@ -87,7 +87,7 @@ def parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
     }
 
 
-class SavedKubeconfig(Certified):
+class SavedKubeconfig(KubeconfigCertificate):
     """A kubeconfig that an earlier run saved, and whether it still works: see templates/host/saved_kubeconfigs.sh."""
 
     may: str

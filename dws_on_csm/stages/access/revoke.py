@@ -20,7 +20,7 @@ from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked
 from dws_on_csm.stages.access.revocation_proof import Gone
 from dws_on_csm.stages.access.rotate import BEFORE, before, proven_names
 from dws_on_csm.stages.dws import in_use, slurm_clusters, workflow_namespace
-from dws_on_csm.stages.facts import Binding, Certified
+from dws_on_csm.stages.facts import Binding, KubeconfigCertificate
 from dws_on_csm.stages.slurm import controller, pod_checks
 
 
@@ -210,6 +210,6 @@ def _until(ctx: StepContext, name: str) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(last))
 
 
-def _kept(ctx: StepContext) -> list[Certified]:
+def _kept(ctx: StepContext) -> list[KubeconfigCertificate]:
     """The kubeconfigs that earlier runs saved, on all controllers."""
     return [file for saved in ctx.facts.all(revocation_proof.SAVED).values() for file in saved.values()]

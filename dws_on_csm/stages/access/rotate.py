@@ -11,7 +11,7 @@ from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Stage, Step
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from dws_on_csm.stages.dws import workflow_namespace
-from dws_on_csm.stages.facts import Certified, Kubeconfig
+from dws_on_csm.stages.facts import Kubeconfig, KubeconfigCertificate
 from dws_on_csm.stages.pod import service_account
 from dws_on_csm.stages.slurm import pod_checks
 
@@ -105,6 +105,6 @@ def _capped(site: Site) -> str:
     )
 
 
-def proven_names(ctx: StepContext, files: Iterable[Certified]) -> set[str]:
+def proven_names(ctx: StepContext, files: Iterable[KubeconfigCertificate]) -> set[str]:
     """The common names in these kubeconfigs, each as a look returned it, that the cluster's CA signed."""
     return {name for file in files if (name := kubeconfig.proven_name(ctx, file))}

@@ -12,11 +12,11 @@ from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext
 from dws_on_csm.stages.dws import in_use, persistent_storage, stuck_crds
-from dws_on_csm.stages.facts import Owned, owned
+from dws_on_csm.stages.facts import Dependents, dependents
 
 Due = Callable[[StepContext], object]
 
-NOTHING: Owned = {"owned": [], "unasked": []}
+NOTHING: Dependents = {"owned": [], "unasked": []}
 
 
 def program() -> str:
@@ -32,13 +32,13 @@ def check(due: Due) -> Check:
     """
 
     def look(ctx: StepContext) -> Look:
-        goes = bool(due(ctx))
-        return _look(not goes) if goes or stuck_crds.there(ctx) else Constant(NOTHING)
+        is_due = bool(due(ctx))
+        return _look(not is_due) if is_due or stuck_crds.there(ctx) else Constant(NOTHING)
 
     def agreed(ctx: StepContext) -> bool:
         return persistent_storage.agreed(ctx) if due(ctx) else stuck_crds.agreed(ctx)
 
-    def judge(ctx: StepContext, have: Owned) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Dependents) -> Sequence[Finding]:
         others = [dependent for dependent in have["owned"] if not (dependent["data"] and agreed(ctx))]
         return [
             *(
@@ -65,7 +65,7 @@ def _unknown(unlisted: Mapping[str, Any]) -> Finding:
 
 def describe_unasked(ctx: StepContext) -> list[str]:
     """The API groups that could not be checked before this run changed anything, in words."""
-    answer = ctx.facts.one_or_none(owned(in_use.FIRST)) or NOTHING
+    answer = ctx.facts.one_or_none(dependents(in_use.FIRST)) or NOTHING
     return [dws_objects.describe_unlisted(unlisted) for unlisted in answer["unasked"]]
 
 

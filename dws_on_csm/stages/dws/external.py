@@ -136,7 +136,7 @@ def _program(deployment: Json | None) -> Program | None:
         "name": deployment["metadata"]["name"],
         "ready": readiness.ready(deployment),
         "pods": readiness.ready_pods(deployment),
-        "images": manifest_comparison.images(deployment),
+        "images": manifest_comparison.image_names(deployment),
     }
 
 

@@ -69,7 +69,7 @@ def checks(
     """
     read, terms = read or due, terms or Terms()
 
-    def goes(ctx: StepContext) -> str:
+    def removal(ctx: StepContext) -> str:
         return (
             f"DWS {installed.version_text(ctx)} would have to be removed" if due(ctx) and installed.there(ctx) else ""
         )
@@ -107,7 +107,7 @@ def checks(
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
         Check("jobs", "submitter", jobs_look, judge_jobs),
-        *((persistent_storage.check(due, read), limit(goes)) if stage == FIRST else ()),
+        *((persistent_storage.check(due, read), limit(removal)) if stage == FIRST else ()),
     )
 
 

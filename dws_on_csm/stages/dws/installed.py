@@ -108,7 +108,7 @@ def made_by(dws: Installed) -> str:
 
 def image_tag(deployment: Mapping[str, Any]) -> str:
     """The tag of the image of DWS in a Deployment; "" if it has no such image."""
-    images = map(names.image_parts, manifest_comparison.images(deployment))
+    images = map(names.image_parts, manifest_comparison.image_names(deployment))
     return next((tag for repository, tag in images if tag and repository.endswith("/dws")), "")
 
 

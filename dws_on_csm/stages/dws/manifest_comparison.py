@@ -163,7 +163,7 @@ def as_applied(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"metadata": {}, "spec": applied.get("spec") or {} if isinstance(applied, dict) else {}}
 
 
-def images(deployment: Mapping[str, Any]) -> list[str]:
+def image_names(deployment: Mapping[str, Any]) -> list[str]:
     """The images of a Deployment: those that it has, then those with which it was applied."""
     applied = _last_applied(deployment["metadata"])
     containers: list[Any] = []

@@ -13,7 +13,7 @@ from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, Removal, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed, workflows
-from dws_on_csm.stages.facts import owned
+from dws_on_csm.stages.facts import dependents
 
 
 class Storage(TypedDict):
@@ -153,7 +153,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
         present = staying(ctx)
-        below = [dependent for dependent in ctx.facts.one(owned(stage))["owned"] if dependent["data"]]
+        below = [dependent for dependent in ctx.facts.one(dependents(stage))["owned"] if dependent["data"]]
         things = frozenset(f"{thing['kind']} {thing['name']} ({thing['uid']})" for thing in (*present, *below))
         descriptions = "; ".join(
             [

@@ -138,7 +138,7 @@ def workload(ctx: StepContext) -> Workload:
     return have
 
 
-def source(config_map: ConfigMap) -> Generated | None:
+def generator(config_map: ConfigMap) -> Generated | None:
     """What generates the ConfigMap; None where nothing does, or its Job is unknown: then the ConfigMap itself is edited."""
     known = config_map["generated"]
     return known if known and known["job"] else None
@@ -296,7 +296,7 @@ def _volume(spec: Json, names: Sequence[str]) -> dict[str, Any] | None:
     return next((volume for volume in spec.get("volumes", ()) if volume["name"] in names), None)
 
 
-def sources(volume: Json | None) -> list[dict[str, Any]]:
+def volume_sources(volume: Json | None) -> list[dict[str, Any]]:
     """What a volume is made of, as a projected volume has it: [{"configMap": {...}}, {"secret": {...}}]."""
     if volume and "projected" in volume:
         return list(volume["projected"].get("sources") or ())
@@ -305,17 +305,17 @@ def sources(volume: Json | None) -> list[dict[str, Any]]:
     return []
 
 
-def listed(volume: Json | None, name: str) -> set[str] | None:
+def listed_files(volume: Json | None, name: str) -> set[str] | None:
     """The files that a volume lists of ConfigMap `name`, by name in the volume: a key that is added to the ConfigMap does not
     reach the pod. None where it has all keys."""
-    mine = [source["configMap"] for source in sources(volume) if source.get("configMap", {}).get("name") == name]
+    mine = [source["configMap"] for source in volume_sources(volume) if source.get("configMap", {}).get("name") == name]
     if not all(source.get("items") for source in mine):
         return None
     return {item["path"] for source in mine for item in source["items"]}
 
 
 def _config_map(cluster: Cluster, pod: Pod, volume: Json | None) -> ConfigMap | None:
-    for source in sources(volume):
+    for source in volume_sources(volume):
         name = source.get("configMap", {}).get("name")
         path = f"/api/v1/namespaces/{pod.namespace}/configmaps/{name}"
         thing = cluster.get(path) if name else None
@@ -332,7 +332,7 @@ def _config_map(cluster: Cluster, pod: Pod, volume: Json | None) -> ConfigMap | 
 
 
 def _secret(volume: Json | None, workload: Json | None) -> Secret:
-    for source in sources(volume):
+    for source in volume_sources(volume):
         for item in source.get("secret", {}).get("items") or ():
             if item["path"] == FILE:
                 required = not source["secret"].get("optional")

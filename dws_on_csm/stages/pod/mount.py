@@ -10,7 +10,7 @@ from dws_on_csm.model.step import NotYetKnown, Restart, Step, StepContext, Value
 from dws_on_csm.stages import restarts
 from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.pod import discover, host_kubectl, rollout, service_account
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, sources, state
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, state, volume_sources
 
 
 def mode(ctx: StepContext) -> int:
@@ -33,13 +33,13 @@ def wanted_volume(ctx: StepContext) -> dict[str, Any]:
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
     name = discover.config_map(ctx)["name"]
-    wanted = [_with_mode(ctx, source) for source in sources(volume)]
+    wanted = [_with_mode(ctx, source) for source in volume_sources(volume)]
     by_account = service_account.chosen(ctx)
     wanted += _plugin(volume, name, (*PLUGIN, FILE) if by_account and not have["secret"]["mounted"] else PLUGIN)
     if not by_account and not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(ctx)}
         wanted.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
-    if wanted == sources(volume):
+    if wanted == volume_sources(volume):
         return volume
     kind = volume.get("projected") or volume.get("configMap") or {}
     return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": wanted}}
@@ -58,7 +58,7 @@ def _plugin(volume: Json, name: str, files: Sequence[str]) -> list[dict[str, Any
 
     It is optional, and a source of its own: the kubelet starts no pod while a listed key is missing.
     """
-    listed = discover.listed(volume, name)
+    listed = discover.listed_files(volume, name)
     missing = [file for file in files if listed is not None and file not in listed]
     items = [{"key": file, "path": file} for file in missing]
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
@@ -76,7 +76,7 @@ def _want(ctx: StepContext) -> Value:
 def _describe_volume(volume: Json | None) -> dict[str, Value]:
     """The folder's sources as sentences."""
     described = []
-    for entry in sources(volume):
+    for entry in volume_sources(volume):
         for kind, source in entry.items():
             items = source.get("items")
             files = ", ".join(f"{i['path']}{_octal(i)}" for i in items) if items else "all its keys"

@@ -69,7 +69,7 @@ def action(
         text,
     )
     objects: tuple[str, ...] = (have["path"], discover.config_map(ctx)["path"])
-    if known := discover.source(discover.config_map(ctx)):
+    if known := discover.generator(discover.config_map(ctx)):
         objects += (config_map_path(known["templates"]), job_path(known["job"]))
     return RunElsewhere(title, "master", script, deadline=longest(ctx) + 60.0, show_output=True, objects=objects)
 
@@ -77,7 +77,7 @@ def action(
 def edit_only(ctx: StepContext, title: str, edit: Json, unit: str) -> RunElsewhere:
     """Change templates and run their Job, from the master, without a new pod. `unit` distinguishes such changes that may run at the
     same time. One that is interrupted leaves a Job that exists."""
-    pod, known = pod_of(ctx), discover.source(discover.config_map(ctx))
+    pod, known = pod_of(ctx), discover.generator(discover.config_map(ctx))
     assert pod is not None and known is not None
     rest = {**edit, "keys": {}, "sets": {}}
     script = _rollout_script(ctx, pod, [edit], [rest], [], "", f"dws-on-csm-templates-{unit}")
@@ -100,7 +100,7 @@ def longest(ctx: StepContext) -> float:
 
 def _edits_longest(ctx: StepContext) -> float:
     """The seconds that edits may take: with a Job, those in which it may wait for another run, then run, and again to undo that."""
-    job = discover.source(discover.config_map(ctx))
+    job = discover.generator(discover.config_map(ctx))
     return 60.0 + (5 * ctx.site.deadlines.deploy if job else 0.0)
 
 

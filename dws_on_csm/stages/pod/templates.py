@@ -38,7 +38,7 @@ def source(ctx: StepContext) -> Generated | None:
     """Where the files of this controller's pod come from; None for a host, and where no Job generates them. Raises NotYetKnown."""
     if not discover.pod_of(ctx):
         return None
-    return discover.source(discover.config_map(ctx))
+    return discover.generator(discover.config_map(ctx))
 
 
 def slurm_conf(ctx: StepContext, known: Generated) -> str:

@@ -87,9 +87,9 @@ def _parse(out: bytes) -> Value:
     return {**file, "text": snapshot.decoded(base64.b64decode(content[0]))} if content else file
 
 
-def _comparable(file: Mapping[str, str], goes: bool) -> Value:
-    """A file's facts with its text, or with its checksum where the text must not be shown or the file goes."""
-    left_out = "text" if goes else "sum" if "text" in file else ""
+def _comparable(file: Mapping[str, str], removed: bool) -> Value:
+    """A file's facts with its text, or with its checksum where the text must not be shown or the file is removed."""
+    left_out = "text" if removed else "sum" if "text" in file else ""
     return {key: value for key, value in file.items() if key != left_out}
 
 

@@ -77,7 +77,8 @@ def _object_text(content: Mapping[str, Any] | None) -> str:
     return (
         ABSENT
         if content is None
-        else json.dumps(kube_objects.lasting(kube_objects.normal(content)), indent=1, sort_keys=True) + "\n"
+        else json.dumps(kube_objects.without_controller_fields(kube_objects.normal(content)), indent=1, sort_keys=True)
+        + "\n"
     )
 
 

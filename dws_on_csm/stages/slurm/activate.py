@@ -327,7 +327,7 @@ def restart_order(facts: Facts, hosts: tuple[str, ...]) -> tuple[str, ...]:
     say: when the primary restarts, a backup with the new files can take over."""
     pods = facts.known(discover.FACT)
     config_maps = [pods[host].get("config_map") if host in pods else None for host in hosts]
-    if not all(config_map and discover.source(config_map) for config_map in config_maps):
+    if not all(config_map and discover.generator(config_map) for config_map in config_maps):
         return hosts
     daemons = facts.known(slurmctld.FACT)
     return tuple(sorted(hosts, key=lambda host: -slurmctld.position(daemons[host]) if host in daemons else 0))

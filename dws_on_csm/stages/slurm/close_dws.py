@@ -23,7 +23,7 @@ from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import ApiLook, Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import closing, installed, open_dws, workflows
 from dws_on_csm.stages.dws.open_dws import PROGRAM
-from dws_on_csm.stages.facts import NAMED
+from dws_on_csm.stages.facts import PREFLIGHT_KUBECONFIG
 from dws_on_csm.stages.slurm import transaction
 
 NAME = stage_names.CLOSE
@@ -37,7 +37,7 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 def _of_site(ctx: StepContext) -> Mapping[str, Any]:
     """What closes DWS to this site's jobs: in the namespaces that the controllers' kubeconfigs and the site file name, or in all
     where a kubeconfig was not seen."""
-    seen = ctx.facts.known(NAMED)
+    seen = ctx.facts.known(PREFLIGHT_KUBECONFIG)
     spaces = {ctx.site.access.namespace}
     spaces |= {file.get("namespace", "default") for file in seen.values() if "mode" in file}
     complete = all(host.name in seen for host in ctx.site.controllers)
@@ -93,10 +93,10 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
 
     Activations and rollouts of slurmctld continue without the run that began them: this stage waits for them, and for `waits`.
     """
-    at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
+    restarts = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
     again = replace(open_dws.STEP, repeat_text="reopened at the end, also where this run fails")
     needs = tuple(stage.name for stage in every)
-    return Stage(open_dws.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
+    return Stage(open_dws.STAGE.name, needs, (*restarts, *waits, again), ends=ends)
 
 
 def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:

@@ -14,7 +14,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
 from dws_on_csm.stages import controller_library
-from dws_on_csm.stages.facts import CONTROLLER, Controller, Single
+from dws_on_csm.stages.facts import CONTROLLER, Controller, ControllerValues
 from dws_on_csm.stages.pod import discover, host_kubectl
 from dws_on_csm.stages.slurm import activate, other_burst_buffer, slurmctld
 
@@ -30,7 +30,7 @@ def parse(out: bytes) -> Controller:
     """Parse the look's lines. Raises ValueError."""
     pairs = parse_pairs(out, "surrogateescape")
     printed = first_values(pairs)
-    single = cast(Single, {key: printed.get(key, "") for key in Single.__annotations__})
+    single = cast(ControllerValues, {key: printed.get(key, "") for key in ControllerValues.__annotations__})
     return {
         **single,
         "hooks": all_values(pairs, "hook"),

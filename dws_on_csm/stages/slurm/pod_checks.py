@@ -23,10 +23,10 @@ from dws_on_csm.stages.pod.discover import (
     SAME,
     SAME_ON_NODE,
     PodState,
-    listed,
+    listed_files,
     look,
     pod_of,
-    sources,
+    volume_sources,
 )
 from dws_on_csm.stages.pod.generated import Generated
 from dws_on_csm.stages.slurm import controller
@@ -64,7 +64,7 @@ def _folder_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
         yield Finding(
             "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(ctx, have)}"
         )
-    elif volume is None or not sources(volume):
+    elif volume is None or not volume_sources(volume):
         kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
         text = f"{FOLDER} of pod {have['pod']} comes from {kind}, not from a ConfigMap"
         fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(ctx, have)}"
@@ -97,7 +97,7 @@ def _account_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Fi
     if not have["workload"] or not have["config_map"] or not service_account.way(ctx, have).by_account:
         return
     name, template, secret = have.get("account", ""), _template(ctx, have), have["secret"]
-    lists = listed(have["volume"], have["config_map"]["name"]) is not None
+    lists = listed_files(have["volume"], have["config_map"]["name"]) is not None
     fixed = have["workload"]["manager"] or secret.get("required") or lists
     if secret["mounted"] and fixed:
         text = f"pod {have['pod']} mounts Secret {secret['name']} as {names.KUBECONFIG}, and so hides the file that names the token"
@@ -205,7 +205,8 @@ def _kept_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Findi
 
 def _needs_no_mount(ctx: StepContext, have: PodState) -> bool:
     """Whether the pod's template stays as it is: the plugin logs in with the pod's token, and new keys reach the pod."""
-    if not have["workload"] or not have["config_map"] or listed(have["volume"], have["config_map"]["name"]) is not None:
+    config_map = have["config_map"]
+    if not have["workload"] or not config_map or listed_files(have["volume"], config_map["name"]) is not None:
         return False
     return service_account.way(ctx, have).by_account
 

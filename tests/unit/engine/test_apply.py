@@ -20,7 +20,7 @@ from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.reach import Reach
-from dws_on_csm.engine.state import DEFECT, Run, at_work
+from dws_on_csm.engine.state import DEFECT, Run, stage_graph
 from dws_on_csm.model.actions import Action, Put, RunElsewhere, RunScript
 from dws_on_csm.model.errors import LockLost, Lost
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line
@@ -453,7 +453,7 @@ def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
         Stage("pod", ("a",), (replace(step, role="pod"),)),
         Stage("b", ("a.x", "pod"), (step,)),
     )
-    assert at_work(stages, {"master": ("one",)}) == {"a": (), "b": ("a",)}
+    assert stage_graph(stages, {"master": ("one",)}) == {"a": (), "b": ("a",)}
 
 
 def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
@@ -680,7 +680,7 @@ def test_a_stopped_command_is_reported_as_stopped(local_host: LocalHost) -> None
     stop_at(run, Began)
     install(run)
     (failure,) = next(one for one in seen if isinstance(one, Done)).failures
-    assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.AGAIN)
+    assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.CONTINUE)
     run, seen = a_run(local_host, Stage("files", (), (step,)))
     run.done("m", "run.lock", "failed", 0.0)  # as when its lock is lost, which stops a run too
     stop_at(run, Began)

@@ -15,7 +15,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine.host_script import BUSY, FENCE, FENCED, OUTRUN, compile_actions, fenced
-from dws_on_csm.engine.reach import Alone, Reach
+from dws_on_csm.engine.reach import ClusterLease, Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
@@ -156,7 +156,7 @@ class Site:
     cluster: object = None
     named: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    alone: Alone = field(default_factory=Alone)
+    alone: ClusterLease = field(default_factory=ClusterLease)
 
     def run(self, *steps: Step) -> Run:
         stages = [Stage(f"s{n}", (f"s{n - 1}",) if n else (), (one,)) for n, one in enumerate(steps)]
@@ -165,7 +165,7 @@ class Site:
             lambda: self.cluster,
             lambda role: "one",
             fence=self.named.append,
-            alone=lambda run, tell: nullcontext(self.alone),
+            lease=lambda run, tell: nullcontext(self.alone),
         )
         hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
         name = identifier(time.time())
@@ -240,7 +240,7 @@ def test_who_takes_a_lease_that_was_not_given_up_shuts_its_run_out_everywhere(si
     """The former run worked through another master, whose lock this run does not see: it tells all hosts first, and reads again.
     One that gave the Lease up is over: nobody has to be told.
     """
-    alone = Alone()
+    alone = ClusterLease()
     alone.elsewhere, alone.former = True, former
     site.alone = alone
     second = site.run(step("one", RunScript("change", "touch one")))

@@ -266,7 +266,7 @@ class Broken(LocalHost):
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is renewed every second, and at once after a failure."""
     monkeypatch.setattr(site_lock, "LEASE_SECONDS", 3)
-    monkeypatch.setattr(site_lock, "AGAIN", 0.01)
+    monkeypatch.setattr(site_lock, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(site_lock, "MARGIN", 0.0)
 
 

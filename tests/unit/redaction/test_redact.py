@@ -188,7 +188,7 @@ def texts(some: Iterable[str]) -> list[str]:
     return [one.replace("{kind}", KIND) for one in some]
 
 
-GOES = [(form, said) for form in secret_forms.FORMS for said in texts(form.goes)]
+GOES = [(form, said) for form in secret_forms.FORMS for said in texts(form.redacts)]
 
 
 @pytest.mark.parametrize(("form", "said"), GOES, ids=[f"{form.name}: {said}" for form, said in GOES])
@@ -205,7 +205,7 @@ def test_a_form_of_the_table_is_redacted(form: secret_forms.Form, said: str) -> 
     assert "SECRET" not in shown and (found["next"], json.loads(found["said"])["next"]) == (2, 1)
 
 
-STAYS = [said for form in secret_forms.FORMS for said in texts(form.stays)]
+STAYS = [said for form in secret_forms.FORMS for said in texts(form.keeps)]
 
 
 @pytest.mark.parametrize("said", STAYS)

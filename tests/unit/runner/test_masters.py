@@ -14,7 +14,7 @@ from dws_on_csm.config.load import load, narrow
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine import cluster_lease
 from dws_on_csm.engine.cluster_lease import LAST, MARKS, RUN, UNSAID, Lease
-from dws_on_csm.engine.reach import Alone, Reach
+from dws_on_csm.engine.reach import ClusterLease, Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import LockLost, Unreachable
@@ -245,7 +245,7 @@ def test_a_run_through_a_master_without_the_records(site: Site, monkeypatch: pyt
     monkeypatch.setattr(cluster_lease, "identity", lambda session: "m2-0")
     monkeypatch.setattr(cluster_lease, "has_run", lambda session, run: False)
     cluster: Any = Api(marked("m1-0"))
-    reach = Reach(lambda name: None, lambda: cluster, lambda role: "m2", alone=lambda run, tell: Alone())  # type: ignore[arg-type,return-value]
+    reach = Reach(lambda name: None, lambda: cluster, lambda role: "m2", lease=lambda run, tell: ClusterLease())  # type: ignore[arg-type,return-value]
     made = Run("run-1", used(site, "m2", "m1: gone"), (), reach, lambda event: None, {})
     refused = run.why_records_elsewhere(made, Options())
     assert refused.startswith("Nothing was changed. The records of this site's runs") and "m1: gone." in refused

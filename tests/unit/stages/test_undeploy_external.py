@@ -14,7 +14,7 @@ from dws_on_csm.model.step import ApiLook, Step, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import external_role
 from dws_on_csm.stages.dws import closing, in_use
-from dws_on_csm.stages.facts import BINDING, NAMED, ROLE
+from dws_on_csm.stages.facts import BINDING, PREFLIGHT_KUBECONFIG, ROLE
 from tests.unit import steps
 from tests.unit.external_site import Api, context, external_site
 
@@ -57,7 +57,10 @@ def test_dws_is_closed_to_this_site_alone(site: Site) -> None:
     assert closed(here) == every, "a kubeconfig that was not seen"
     assert [state(here, have) for have in (None, others, every)] == ["open", "open", "closed"]
     files = {host.name: {"mode": "600", "namespace": f"n{at}"} for at, host in enumerate(site.controllers)}
-    here.facts.found[NAMED.name] = {**files, site.controllers[-1].name: {"mode": "600", "namespace": "$no"}}
+    here.facts.found[PREFLIGHT_KUBECONFIG.name] = {
+        **files,
+        site.controllers[-1].name: {"mode": "600", "namespace": "$no"},
+    }
     (webhook,) = closed(here)["webhooks"]
     spaces = [f"n{at}" for at in range(len(files) - 1)]
     assert webhook["namespaceSelector"]["matchExpressions"][0]["values"] == sorted(["default", *spaces])

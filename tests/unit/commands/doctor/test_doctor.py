@@ -21,14 +21,14 @@ from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, un
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
 from dws_on_csm.commands.doctor.probes import (
-    AT_WORK_SCRIPT,
+    RUNNING_SCRIPT,
     judge_alike,
     judge_loads,
     judge_reach,
     judge_workflows,
     kubectl_findings,
-    parse_at_work,
     parse_reach,
+    parse_running,
     stages,
 )
 from dws_on_csm.commands.workflows import namesakes
@@ -526,10 +526,10 @@ def test_dws_that_was_left_closed_is_reported(at_work: str, expected: list[str])
 
 def test_a_run_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run whose lock has not expired, by the lock's own scripts, and a script that holds `busy`; with the real sh and flock."""
-    script = AT_WORK_SCRIPT.replace(STATE, str(tmp_path))
+    script = RUNNING_SCRIPT.replace(STATE, str(tmp_path))
 
     def seen() -> str:
-        return parse_at_work(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
+        return parse_running(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
 
     assert seen() == ""
     who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}

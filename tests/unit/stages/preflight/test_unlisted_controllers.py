@@ -18,7 +18,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.model.step import Check, Facts, Finding, Stage, StepContext
 from dws_on_csm.stages import undeploy
-from dws_on_csm.stages.facts import CONTROLLER, Single
+from dws_on_csm.stages.facts import CONTROLLER, ControllerValues
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.rollback import procedure
@@ -32,7 +32,7 @@ def found(name: str, text: str = BOTH, addresses: str = "", fqdn: str = "", **in
     """The look at a controller whose own name is `name`."""
     files = {CONF: text, **{f"/etc/slurm/{file}.conf": more for file, more in included.items()}}
     return {
-        **dict.fromkeys(Single.__annotations__, ""),
+        **dict.fromkeys(ControllerValues.__annotations__, ""),
         "host": name,
         "fqdn": fqdn,
         "addresses": addresses,

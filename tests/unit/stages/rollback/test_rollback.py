@@ -27,7 +27,7 @@ from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.perform import perform_in_cluster
-from dws_on_csm.engine.reach import Alone, Reach, StepReporter
+from dws_on_csm.engine.reach import ClusterLease, Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot
@@ -109,7 +109,10 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         narrowed = replace(site, limit=None if limit is None else frozenset(limit))
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles)
-        assert runner_run.change_site(made, Options("rollback", undoes="r"), Display(lambda event: None), Alone()) == ""
+        assert (
+            runner_run.change_site(made, Options("rollback", undoes="r"), Display(lambda event: None), ClusterLease())
+            == ""
+        )
         told = runner_past_runs.from_records(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )

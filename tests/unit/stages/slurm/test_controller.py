@@ -12,7 +12,7 @@ from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, Refused, StepContext
-from dws_on_csm.stages.facts import Single
+from dws_on_csm.stages.facts import ControllerValues
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.rollback import procedure
 from dws_on_csm.stages.slurm import controller, deactivate, slurmctld
@@ -21,7 +21,7 @@ SITE = load(DEFAULT)
 CONF = "/etc/slurm/slurm.conf"
 TEXT = "ClusterName=lab\nSlurmctldHost=slurmctl\nSlurmUser=slurm\n"
 GOOD: Any = {
-    **dict.fromkeys(Single.__annotations__, ""),
+    **dict.fromkeys(ControllerValues.__annotations__, ""),
     "host": "slurmctl",
     "program": "/usr/sbin/slurmctld",
     "version": "24.11.5",
