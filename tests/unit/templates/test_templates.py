@@ -91,7 +91,6 @@ APART = {
     "commands/discover/master.SCRIPT": "asks whether files of root's are there, and for addresses",
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
     "commands/doctor/probes.RUNNING_SCRIPT": STATE_ALONE,
-    "commands/doctor/probes._FREE": "asks df how full file systems are",
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,

@@ -20,17 +20,10 @@ from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
 from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, unseen_rows, why_unwritable
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
-from dws_on_csm.commands.doctor.probes import (
-    RUNNING_SCRIPT,
-    judge_alike,
-    judge_loads,
-    judge_reach,
-    judge_workflows,
-    kubectl_findings,
-    parse_reach,
-    parse_running,
-    stages,
-)
+from dws_on_csm.commands.doctor.orphans import judge_workflows
+from dws_on_csm.commands.doctor.plugin_access import judge_reach, kubectl_findings, parse_reach
+from dws_on_csm.commands.doctor.probes import RUNNING_SCRIPT, judge_loads, parse_running, stages
+from dws_on_csm.commands.doctor.slurm_confs import judge_alike
 from dws_on_csm.commands.workflows import namesakes
 from dws_on_csm.config.load import DEFAULT, ROOT, load
 from dws_on_csm.config.site import Host

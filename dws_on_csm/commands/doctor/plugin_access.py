@@ -1,0 +1,125 @@
+"""The plugin's way to the API server: its kubeconfig, kubectl with that file as SlurmUser, and what the server answers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
+from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, StepContext, Value
+from dws_on_csm.stages import controller_library
+from dws_on_csm.stages.facts import KUBECONFIG
+from dws_on_csm.stages.pod import discover, service_account
+from dws_on_csm.stages.slurm import controller
+
+SLOW = 3000
+"""Milliseconds of one kubectl call that a user notices: sbatch waits for one, and scontrol times out after 10 s."""
+
+TIMED_OUT = "124"
+"""The exit code of `timeout` where it ended kubectl, which then had no time to say what it asked."""
+
+
+def _look_reach(ctx: StepContext) -> ShellLook:
+    settings = {"file": names.KUBECONFIG, "slow": str(SLOW)}
+    script = render.script("lib/temporary.sh", "controller/doctor_reach.sh", **settings)
+    return ShellLook(script, parse_reach, controller_library.text(ctx))
+
+
+def parse_reach(out: bytes) -> Value:
+    """The probe's lines as a dict; `token`: each file with a token that kubectl may use besides the certificate."""
+    answers = parse_pairs(out, "replace")
+    single = first_values(answers)
+    took = {"milliseconds": int(single["milliseconds"])} if "code" in single else {}
+    return single | took | {"token": all_values(answers, "token")}
+
+
+def judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+    """What keeps the plugin's kubectl from the API server."""
+    host, file = ctx.host, names.KUBECONFIG
+    kubeconfig = ctx.facts.known(KUBECONFIG).get(host)
+    by_account = bool(kubeconfig and service_account.in_file(kubeconfig))
+    findings = [] if by_account else [_token(ctx, path) for path in answer["token"]]
+    if "there" in answer and "readable" not in answer:
+        text = f"{answer['user']} cannot read {file} on {host}; the plugin runs as {answer['user']}, so {SBATCH_FAILS}"
+        findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
+    if "code" in answer and controller.state(ctx)["kubectl"]:
+        findings += kubectl_findings(ctx, answer)
+    return findings
+
+
+def _token(ctx: StepContext, path: str) -> Finding:
+    text = f"{path} on {ctx.host} has a token that kubectl may use instead of the certificate, and so get other rights"
+    fix = "set automountServiceAccountToken: false in the pod's template"
+    if not discover.pod_of(ctx):
+        fix = f"remove {path}: only a pod needs one"
+    if path == names.KUBECONFIG:
+        fix = f"remove {path}; then {repair_fix(ctx, 'access')}, which makes a new one"
+    return Finding("token-beside-certificate", text, fix)
+
+
+def _server(ctx: StepContext) -> str:
+    """The API server of the kubeconfig, for a message."""
+    kubeconfig = ctx.facts.known(KUBECONFIG).get(ctx.host)
+    return (kubeconfig and kubeconfig.get("server")) or "the server in its kubeconfig"
+
+
+_REACH: Fact[Value] = Fact("doctor", "reach")
+
+
+def _reach_it(ctx: StepContext, server: str) -> list[str]:
+    """The other controllers whose kubectl gets an answer from this address."""
+    answering = [host for host, answer in ctx.facts.known(_REACH).items() if host != ctx.host and "status" in answer]
+    files = {host: ctx.facts.known(KUBECONFIG).get(host) for host in answering}
+    return [host for host, file in files.items() if file and file.get("server") == server]
+
+
+def _way_fix(host: str, server: str) -> str:
+    """Where to look for what is wrong between a host and the API server, whose address is right."""
+    name = server.partition("://")[2].partition("/")[0]
+    words = shlex.quote(name.rpartition(":")[0] or name)
+    fix = f"run `curl -kv --max-time 10 {shlex.quote(server)}/version` on {host}: it shows whether the name is unknown (`getent "
+    fix += (
+        f"hosts {words}`; correct /etc/hosts or DNS there), the route is missing (ip route get) or a firewall drops it"
+    )
+    return fix
+
+
+def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
+    """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
+    host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
+    output = answer.get("said", "")
+    message = f"kubectl says: {output}" if output else f"kubectl ended with exit code {answer['code']}"
+    if "broken" in answer:
+        kubectl = controller.state(ctx)["kubectl"]
+        text = f"{kubectl} on {host} does not work, whatever the kubeconfig, so {SBATCH_FAILS}; {message}"
+        repeat = f"until `{shlex.quote(kubectl)} version --client` there ends without an error"
+        yield Finding("kubectl-broken", text, f"install a kubectl of the cluster's version there again, {repeat}")
+    elif "asked" not in answer and answer["code"] not in ("0", TIMED_OUT):
+        text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
+        yield Finding("kubeconfig-broken", text, fix)
+    elif "status" not in answer:
+        server = _server(ctx)
+        text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
+        if others := _reach_it(ctx, server):
+            text += f". {', '.join(others)} reaches that server with the same address: the cause is on {host}, or between the two"
+            yield Finding("api-unreachable", text, _way_fix(host, server))
+            return
+        check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
+        check += f"correct access.server in the site file and {fix}"
+        yield Finding("api-unreachable", text, check)
+    elif answer["status"] != "200":
+        text = (
+            f"the API server rejects the kubeconfig on {host} (HTTP {answer['status']}), so {SBATCH_FAILS}; {message}"
+        )
+        yield Finding("kubeconfig-refused", text, fix)
+    elif answer["milliseconds"] >= SLOW:
+        text = f"kubectl on {host} is slow: the fastest of three calls took {seconds:.1f} s. "
+        text += "Every sbatch with #DW lines waits for such a call, and other Slurm commands may time out meanwhile"
+        fix = f"check the load and the disks of the master (API server, etcd), and its network to {host}"
+        yield Finding("api-slow", text, fix)
+
+
+CHECK = Check(_REACH.step, "controller", _look_reach, judge_reach)
