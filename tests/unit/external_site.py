@@ -13,6 +13,17 @@ from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.dws import external, installed
 
 MASTER = "ncn-m001"
+INSTALLED: dict[str, Any] = {
+    "tag": "0.0.20",
+    "unfinished": "",
+    "namespace": True,
+    "traces": [],
+    "crds": {},
+    "manager": "",
+    "applied": True,
+    "writers": [],
+}
+"""DWS that somebody made by `kubectl apply`, as installed.CHECK reads it."""
 SERVED = {"served": True, "storage": True, "schema": {}}
 
 

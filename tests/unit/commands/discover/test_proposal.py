@@ -17,6 +17,7 @@ from dws_on_csm.commands.discover.proposal import Node
 from dws_on_csm.commands.discover.slurm import Configuration, Users
 from dws_on_csm.config.load import load
 from dws_on_csm.stages.preflight.unlisted_controllers import Entry
+from tests.unit import external_site
 from tests.unit.commands.discover.samples import CONF, POD, POD_CONF, STATE, external, master, on_hosts, seen, view
 
 HERE = Path("/nowhere/site.yaml")
@@ -65,16 +66,7 @@ def test_each_value_has_its_source() -> None:
         assert value.source or value.question, value.key
 
 
-INSTALLED: dict[str, Any] = {
-    "tag": "0.1.12",
-    "unfinished": "",
-    "namespace": True,
-    "traces": [],
-    "crds": {},
-    "manager": "",
-    "applied": True,
-    "writers": [],
-}
+INSTALLED = external_site.INSTALLED | {"tag": "0.1.12"}
 
 
 @pytest.mark.parametrize(

@@ -10,33 +10,24 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Refused
 from dws_on_csm.stages.dws import deploy, installed, other_installer
 from tests.unit import steps
-from tests.unit.external_site import cluster, context
-
-DWS: dict[str, Any] = {
-    "tag": "0.0.20",
-    "unfinished": "",
-    "namespace": True,
-    "traces": [],
-    "crds": {},
-    "manager": "",
-    "applied": True,
-    "writers": [],
-}
+from tests.unit.external_site import INSTALLED, cluster, context
 
 
 @pytest.mark.parametrize(
     ("dws", "words"),
     [
-        pytest.param(DWS | {"manager": "", "applied": True}, "", id="by-hand"),
-        pytest.param(DWS | {"tag": "0.0.19", "applied": True}, "", id="by-hand-another-version"),
+        pytest.param(INSTALLED | {"manager": "", "applied": True}, "", id="by-hand"),
+        pytest.param(INSTALLED | {"tag": "0.0.19", "applied": True}, "", id="by-hand-another-version"),
         pytest.param(
-            DWS | {"manager": "Argo CD application dws"}, "delivered by Argo CD application dws", id="argo-cd"
+            INSTALLED | {"manager": "Argo CD application dws"}, "delivered by Argo CD application dws", id="argo-cd"
         ),
-        pytest.param(DWS | {"applied": False}, "", id="another-tool-and-the-same"),
+        pytest.param(INSTALLED | {"applied": False}, "", id="another-tool-and-the-same"),
         pytest.param(
-            DWS | {"tag": "0.1.17", "applied": False, "writers": ["operator"]}, "made by operator", id="another-tool"
+            INSTALLED | {"tag": "0.1.17", "applied": False, "writers": ["operator"]},
+            "made by operator",
+            id="another-tool",
         ),
-        pytest.param(DWS | {"tag": "", "applied": True}, "", id="not-there"),
+        pytest.param(INSTALLED | {"tag": "", "applied": True}, "", id="not-there"),
     ],
 )
 def test_what_another_installer_keeps_is_refused(dws: Any, words: str) -> None:
@@ -48,7 +39,7 @@ def test_what_another_installer_keeps_is_refused(dws: Any, words: str) -> None:
 
 def test_a_difference_that_shows_later_is_refused_before_the_change() -> None:
     """Where the manifests are known only after the clone."""
-    dws = DWS | {"applied": False}
+    dws = INSTALLED | {"applied": False}
     applied = {"Deployment dws-webhook": {"state": "spec.replicas is 1, not 3", "refused": "", "updated": ""}}
     here = context(load(DEFAULT), preflight_installed=dws, deploy_applied=applied)
     with pytest.raises(Refused, match="dws-managed"):
