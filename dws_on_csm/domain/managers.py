@@ -21,9 +21,17 @@ def manager(resource: Json) -> str:
     return managed_by(meta)
 
 
+_HELM, _HELM_RELEASE = "Helm", "Helm release"
+
+
+def is_helm(manager: str) -> bool:
+    """Whether this manager, as `manager` names it, is Helm itself, which keeps what its chart does not set."""
+    return manager == _HELM or manager.startswith(f"{_HELM_RELEASE} ")
+
+
 _MARKS = (
     ("labels", "helm.toolkit.fluxcd.io/name", "Flux HelmRelease"),  # before Helm's own, which is there too
-    ("annotations", "meta.helm.sh/release-name", "Helm release"),
+    ("annotations", "meta.helm.sh/release-name", _HELM_RELEASE),
     ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux Kustomization"),
     ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD application"),
     ("labels", "argocd.argoproj.io/instance", "Argo CD application"),
@@ -37,7 +45,7 @@ def managed_by(meta: Mapping[str, Any]) -> str:
         if name := (meta.get(where) or {}).get(key):
             return f"{manager_kind} {name.partition(':')[0]}"  # Argo CD's mark has the object's own name after it
     if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
-        return "Helm"
+        return _HELM
     # Argo CD may know an object by a label that others use too: the writers show it then
     writers = {entry.get("manager", "") for entry in meta.get("managedFields") or ()}
     return "Argo CD" if any(writer.startswith("argocd-") for writer in writers) else ""

@@ -172,8 +172,9 @@ def _table(state: Proof) -> tuple[tuple[str, ...], ...]:
 
 
 def _want(ctx: StepContext) -> Value:
-    # what is there is right as long as it is a proof; where there is none, a text that no reading equals asks for the job
-    return _read(ctx, ctx.facts.all(JOB)[ctx.host]) or "proven by a test job"
+    # a proof that is there is right; where there is none, `have` is None, and this text shows what is asked for
+    proof = _read(ctx, ctx.facts.all(JOB)[ctx.host])
+    return "proven by a test job" if proof is None else proof
 
 
 def submit_actions(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -181,10 +182,8 @@ def submit_actions(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     job = ctx.site.test_job
     submit: Action = _follow(ctx, f"submit a test job as {job.user} and follow its Workflow")
     if job.host and job.host.name != ctx.host:
-        title, submission = (
-            f"submit a test job as {job.user} on {job.host.name}, held",
-            AS_USER + render.read("host/submit_job.sh"),
-        )
+        title = f"submit a test job as {job.user} on {job.host.name}, held"
+        submission = AS_USER + render.read("host/submit_job.sh")
         then, abandon = partial(_then_follow, ctx), partial(_abandon, ctx)
         submit = RunElsewhere(
             title, "login", script(ctx, submission, name=NAME), then, 300.0, show_output=True, abandon=abandon

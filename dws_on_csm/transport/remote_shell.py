@@ -173,9 +173,8 @@ class RemoteShell(ABC):
                 wrong = exchange.given and start_errors.is_wrong_password(exchange)
                 if not (wrong and exchange.given and self.password.rejected(*exchange.given)):
                     return exchange
-        except (
-            SudoRefused
-        ) as error:  # no password to send: nobody can be asked, the run is stopping, or others were wrong
+        except SudoRefused as error:
+            # no password to send: nobody can be asked, the run is stopping, or others were wrong
             self.sudo_refused = error
             raise
         finally:

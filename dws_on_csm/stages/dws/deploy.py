@@ -196,19 +196,18 @@ def _look_webhook(ctx: StepContext) -> ApiLook:
     own = {names.NAMESPACE, *([other["namespace"]] if other else ())}
 
     def read(cluster: Cluster) -> Admission:
-        said = dry_run(cluster, ctx.site, version)
-        rejected = said.startswith(_REJECTS)
-        message, space = said.removeprefix(_REJECTS), ctx.site.access.namespace
-        return {"webhook": said, "refusal": refusals.read(cluster, message, space, own) if rejected else None}
+        text, rejection = dry_run(cluster, ctx.site, version)
+        space = ctx.site.access.namespace
+        return {"webhook": text, "refusal": refusals.read(cluster, rejection, space, own) if rejection else None}
 
     return ADMISSION.api(read)
 
 
-_REJECTS = "rejects a Workflow: "
+_ADMITS = "admits a Workflow (server-side dry run)"
 
 
-def dry_run(cluster: Cluster, site: Site, version: str) -> str:
-    """What the API server answers to a Workflow in a dry run."""
+def dry_run(cluster: Cluster, site: Site, version: str) -> tuple[str, str]:
+    """What the API server answers to a Workflow in a dry run; and its message, if it rejects the Workflow."""
     workflow = {
         "apiVersion": f"{names.GROUP}/{version}",
         "kind": "Workflow",
@@ -227,16 +226,16 @@ def dry_run(cluster: Cluster, site: Site, version: str) -> str:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
         if error.status != 404:
-            return f"{_REJECTS}{error}"
+            return f"rejects a Workflow: {error}", str(error)
         state = workflow_namespace.state(cluster, site)  # a 404 may mean the kind or the namespace
         if state == "there":
-            return f"the API server does not serve Workflows of {version}"
-        return f"the namespace {site.access.namespace} is {state}"
-    return "admits a Workflow (server-side dry run)"
+            return f"the API server does not serve Workflows of {version}", ""
+        return f"the namespace {site.access.namespace} is {state}", ""
+    return _ADMITS, ""
 
 
 def _want_webhook(ctx: StepContext) -> Value:
-    return {"webhook": "admits a Workflow (server-side dry run)"}
+    return {"webhook": _ADMITS}
 
 
 WEBHOOK = Step(

@@ -38,15 +38,12 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
     lacking = [item for name, item in deployments.items() if item and not complete(ready[name])]
-    reasons = (
-        [pod["why"] for pod in pods]
-        + ([uncounted] if uncounted else [])
-        + [why for item in lacking for why in _not_created(item)]
-    )
-    reasons = reasons or [why for item in lacking for why in _not_replaced(item)]
+    others = [*(pod["why"] for pod in pods), *filter(None, [uncounted])]
+    not_created = [why for item in lacking for why in _not_created(item)]
+    reasons = [*others, *not_created] or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
     unscheduled = sum(pod["unscheduled"] == "yes" for pod in pods)
-    refusal = refusals.read(cluster, because, names.NAMESPACE, ()) if because.startswith(_NOT_CREATED) else None
+    refusal = refusals.read(cluster, because, names.NAMESPACE, ()) if not_created and not others else None
     return ready | {
         "because": because,
         "stuck": stuck,
@@ -100,14 +97,11 @@ def ready(deployment: Mapping[str, Any]) -> int:
     return max(good, 0) if current else 0
 
 
-_NOT_CREATED = "pods cannot be created: "
-
-
 def _not_created(deployment: Mapping[str, Any]) -> list[str]:
     """Why pods of a Deployment cannot be created at all: a quota, or an admission policy that rejects them."""
     conditions = deployment.get("status", {}).get("conditions") or []
     return [
-        f"{_NOT_CREATED}{condition.get('message', '')}"[:400]
+        f"pods cannot be created: {condition.get('message', '')}"[:400]
         for condition in conditions
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
     ]

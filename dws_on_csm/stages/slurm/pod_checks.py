@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
-from dws_on_csm.domain import names
+from dws_on_csm.domain import managers, names
 from dws_on_csm.model.actions import STATE as STATE_FOLDER
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Finding, StepContext
@@ -137,7 +137,7 @@ def _shared_account(ctx: StepContext, pod: Pod, have: PodState) -> Finding:
     fix = f"give slurmctld an account of its own: `{space} create serviceaccount {ACCOUNT}` on the master, and serviceAccountName: "
     fix += f"{ACCOUNT} where the pods of {workload['name']} are described"
     fix += f" ({workload['manager']})" if workload["manager"] else ""
-    if workload["manager"].startswith("Helm"):
+    if managers.is_helm(workload["manager"]):
         fix += f". If the chart has no value for it: `{patch}`; that replaces the pod, and Helm keeps what its chart does not set"
     fix += f". Or, if you trust all pods of {pod.namespace}, also future ones, write `accept: [account-shared]` in {file}. "
     fix += f"Or write `access: {{via: ca}}` there, and mount Secret {have['secret']['name']} (docs/csm.md)"

@@ -227,4 +227,4 @@ def test_no_rollback_takes_it_away() -> None:
 )
 def test_missing_objects_are_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
     """A 404 means the namespace or the resource: the message names the right one."""
-    assert deploy.dry_run(Cluster(spaces, serves), site(), "v1alpha2") == said  # type: ignore[arg-type]
+    assert deploy.dry_run(Cluster(spaces, serves), site(), "v1alpha2")[0] == said  # type: ignore[arg-type]
