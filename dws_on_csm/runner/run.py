@@ -363,7 +363,7 @@ def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> 
     """
     if not run.changing:
         return []
-    changed, site = _on_lasting_hosts(run.site, run_log.changed(run.outcomes)), run.site
+    changed, site = _by_recording_host(run.site, run_log.changed(run.outcomes)), run.site
     lacking = run_log.leave(run.reach, run.id, options.task, changed, journal.text())
     # a master that may lack the records of other runs cannot decide which are still needed
     if end.exit == CONVERGED and not (options.proves and run.site.master.several):
@@ -371,7 +371,7 @@ def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> 
     return list(dict.fromkeys(lacking))
 
 
-def _on_lasting_hosts(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+def _by_recording_host(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """What was changed by host; changes in pods are recorded on the master, since files in a pod do not last."""
     pods = {host.name for host in site.controllers if host.pod}
     inside = [f"{host}: {step}" for host in pods & changed.keys() for step in changed[host]]

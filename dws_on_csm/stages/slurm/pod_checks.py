@@ -158,7 +158,7 @@ def _state_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
         return  # the check `controller` reports it
     setting = controller.setting(seen["files"], ctx.site, "StateSaveLocation")
     state = setting.value if setting else STATE
-    kept_in = _lasting(state, have["mounts"])
+    kept_in = _lifetime_at(state, have["mounts"])
     if kept_in == SAME:
         return
     whose = f"StateSaveLocation {state} of pod {have['pod']}"
@@ -171,7 +171,7 @@ def _state_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(ctx, have)}")
 
 
-def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
+def _lifetime_at(path: str, mounts: Sequence[Sequence[str]]) -> str:
     """What the next pod finds at a path, by the innermost mount that contains it."""
     above = [
         (at.rstrip("/"), lifetime) for at, lifetime in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")

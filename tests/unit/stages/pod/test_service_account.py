@@ -490,7 +490,8 @@ def test_the_pods_that_share_the_account_are_looked_for(tmp_path: Path, own: str
 
 
 @pytest.mark.parametrize(
-    ("manager", "patch"), [("Helm release cray-slurmctld", True), ("SlurmCluster lab", False), ("", False)]
+    ("manager", "patch"),
+    [("Helm release cray-slurmctld", True), ("HelmChart slurm", False), ("SlurmCluster lab", False), ("", False)],
 )
 def test_each_way_out_of_a_shared_account_is_a_line_to_paste(tmp_path: Path, manager: str, patch: bool) -> None:
     """The account, the line of the site file; a patch only where Helm would keep it. This site's own pods are not named."""
