@@ -70,7 +70,8 @@ def repaired(site: Site, what: str, *, yes: bool, json: bool, verbose: bool) -> 
     right = f"{what} is correct on {host}."
     options = Options("repair", yes=yes, json=json, verbose=verbose, words=(what,), host=host, reads=every)
     done = f"{what} was corrected on {host}."
-    return run(site, stages, replace(options, verify=what.startswith("verify"), done=done, right=right))
+    proves = any(stage.proves for stage in stages)
+    return run(site, stages, replace(options, verify=proves, done=done, right=right))
 
 
 _FORMER = {"previous": "replace", "access.former": "access.old-subjects"}

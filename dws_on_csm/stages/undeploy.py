@@ -158,7 +158,7 @@ def version(ctx: StepContext) -> str:
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     """The checks that every undeploy makes, with `checks` of what prevents this one; `slurm`: slurmctld is restarted."""
     known = {item.name: item for item in PREFLIGHT.steps if isinstance(item, Check)}
-    tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
+    tools = replace(master.CHECK, judge=_tools)
     read = replace(known["cluster"], judge=lambda ctx, have: ())
     of_slurm = (
         logins.CONTROLLER,
@@ -175,11 +175,10 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 """What `make undeploy` and a clone call on the master."""
 
 
-def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
+def _tools(ctx: StepContext, have: master.MasterState) -> Sequence[Finding]:
     """Of an install's findings on the master: the login, and missing tools that an undeploy calls as well."""
-    findings = [finding for finding in of_install if finding.name == "not-root"]
-    needs = [tool for tool in master.lacking(have) if tool in NEEDED] if version(ctx) and not ctx.site.external else []
-    return [*findings, *master.tools_missing(ctx.host, needs)]
+    needs = [tool for tool in have["lacks"] if tool in NEEDED] if version(ctx) and not ctx.site.external else []
+    return [*([] if have["root"] else [logins.not_root(ctx.host)]), *master.tools_missing(ctx.host, needs)]
 
 
 # --- DWS

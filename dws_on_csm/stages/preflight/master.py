@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from typing import TypedDict
 
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
 from dws_on_csm.stages.preflight import clock, logins
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -46,7 +47,7 @@ for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || only_root_writes "$o
 """
 
 
-def _look_master(ctx: StepContext) -> ShellLook:
+def _look(ctx: StepContext) -> ShellLook:
     master = ctx.site.master
     script = _MASTER.format(
         tools=" ".join(TOOLS),
@@ -55,39 +56,63 @@ def _look_master(ctx: StepContext) -> ShellLook:
         kubeconfig=shlex.quote(master.kubeconfig),
     )
     asked_at = time.time()
-    return ShellLook(
-        render.script("lib/as.sh") + script,
-        lambda out: {"lines": _checked(lines(out)), "skew": clock.skew(out, asked_at, time.time())},
-    )
+    return ShellLook(render.script("lib/as.sh") + script, lambda out: _parse(out, asked_at))
 
 
-def _checked(output: list[str]) -> list[str]:
-    """The lines, of which those about disk space have a number. Raises ValueError, IndexError."""
-    for line in output:
-        if line.startswith("room "):
-            int(line.split()[1])
-    return output
+class MasterState(TypedDict):
+    """The master, as far as this tool needs it.
+
+    root        whether scripts run as root there
+    skew        as `clock.skew` has it
+    lacks       those of TOOLS, and "python3-yaml", that it lacks
+    space       (free kilobytes, folder) of each file system that an install fills
+    expired     (file, when it ended) of each certificate that has ended
+    unreadable, writable  files that root cannot read; that others can write
+    """
+
+    root: bool
+    skew: float
+    lacks: list[str]
+    space: list[tuple[int, str]]
+    expired: list[tuple[str, str]]
+    unreadable: list[str]
+    writable: list[str]
 
 
-def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    words = [line.split(" ", 1) for line in have["lines"]]
-    spared = TOOLS_TO_DEPLOY if ctx.site.external else ()
-    lacks = [tool for tool in lacking(have) if tool not in spared]
-    if ["uid", "0"] not in words:
+def _parse(out: bytes, asked_at: float) -> MasterState:
+    """Parse the look's lines. Raises ValueError."""
+    words = [line.partition(" ") for line in lines(out)]
+
+    def rests(name: str) -> list[str]:
+        return [rest for word, _, rest in words if word == name]
+
+    def pairs(name: str) -> list[tuple[str, str]]:
+        return [(first, second) for first, _, second in (rest.partition(" ") for rest in rests(name))]
+
+    return {
+        "root": rests("uid") == ["0"],
+        "skew": clock.skew(out, asked_at, time.time()),
+        "lacks": rests("lacks"),
+        "space": [(int(free), folder) for free, folder in pairs("room")],
+        "expired": pairs("expired"),
+        "unreadable": rests("lacks-file"),
+        "writable": rests("open-file"),
+    }
+
+
+def _judge(ctx: StepContext, have: MasterState) -> Sequence[Finding]:
+    if not have["root"]:
         return [logins.not_root(ctx.host)]
-    findings = tools_missing(ctx.host, lacks)
-    findings += [_expired(ctx.host, *rest.split(" ", 1)) for word, rest in words if word == "expired"]
-    findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
-    findings += [_open(rest) for word, rest in words if word == "open-file"]
+    spared = TOOLS_TO_DEPLOY if ctx.site.external else ()
     required = REQUIRED_KB_EXTERNAL if ctx.site.external else REQUIRED_KB
-    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < required)
-    findings += [_room(ctx.host, required, *rest.split(" ", 1)) for rest in rooms]
-    return [*findings, *clock.judge(ctx.host, have["skew"])]
-
-
-def lacking(have: Value) -> list[str]:
-    """The programs of TOOLS, and "python3-yaml", that the master lacks."""
-    return [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
+    return [
+        *tools_missing(ctx.host, [tool for tool in have["lacks"] if tool not in spared]),
+        *(_expired(ctx.host, *certificate) for certificate in have["expired"]),
+        *map(_unreadable, have["unreadable"]),
+        *map(_open, have["writable"]),
+        *(_full(ctx.host, required, *space) for space in dict.fromkeys(have["space"]) if space[0] < required),
+        *clock.judge(ctx.host, have["skew"]),
+    ]
 
 
 def tools_missing(host: str, tools: Sequence[str]) -> list[Finding]:
@@ -122,9 +147,9 @@ def _open(path: str) -> Finding:
     )
 
 
-def _room(host: str, required: int, free: str, where: str) -> Finding:
-    text = f"{where} on {host} has {int(free) // 1000} MB of free space, but {required // 1000} MB are needed"
+def _full(host: str, required: int, free: int, where: str) -> Finding:
+    text = f"{where} on {host} has {free // 1000} MB of free space, but {required // 1000} MB are needed"
     return Finding("disk-full", text, f"free disk space below {where}, for instance with `podman image prune`")
 
 
-CHECK = Check("master", "master", _look_master, _judge_master)
+CHECK = Check("master", "master", _look, _judge)

@@ -118,7 +118,7 @@ def _masked(ctx: StepContext) -> Iterator[Finding]:
 
 
 _CLOSED = re.compile(r" may not (enter|read) (/.*)")
-"""What find_unseen in templates/lib/slurmctld.sh says of a file or a folder that is closed to SlurmUser."""
+"""What not_open in templates/lib/slurmctld.sh says of a file or a folder that is closed to SlurmUser."""
 
 
 def check_command(ctx: StepContext) -> str:
