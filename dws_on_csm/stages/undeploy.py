@@ -30,8 +30,7 @@ from dws_on_csm.stages.dws import (
 )
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.facts import BINDING, ROLE, Role
-from dws_on_csm.stages.preflight import logins, master, unlisted_controllers
-from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
+from dws_on_csm.stages.preflight import cluster, logins, master, unlisted_controllers
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks, start
 
 REMOVAL = "undeploy"
@@ -157,9 +156,8 @@ def version(ctx: StepContext) -> str:
 
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     """The checks that every undeploy makes, with `checks` of what prevents this one; `slurm`: slurmctld is restarted."""
-    known = {item.name: item for item in PREFLIGHT.steps if isinstance(item, Check)}
     tools = replace(master.CHECK, judge=_tools)
-    read = replace(known["cluster"], judge=lambda ctx, have: ())
+    read = replace(cluster.CHECK, judge=lambda ctx, have: ())
     of_slurm = (
         logins.CONTROLLER,
         logins.COMPUTE,

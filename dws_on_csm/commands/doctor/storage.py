@@ -14,6 +14,7 @@ from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Step
 from dws_on_csm.stages import controller_library, verify_cancel
 from dws_on_csm.stages.dws import storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Workflow
+from dws_on_csm.stages.pod import discover
 
 DAYS = 3
 """Days of slurmctld's log that are searched. Nothing shows that such storage was freed, so the finding ends with its age."""
@@ -57,7 +58,7 @@ LEFT: Fact[list[Left]] = Fact("doctor", "teardown")
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    settings = {"days": str(DAYS), "reported": str(MOST), "in_pod": "yes" if ctx.site.host(ctx.host).pod else ""}
+    settings = {"days": str(DAYS), "reported": str(MOST), "in_pod": "yes" if discover.pod_of(ctx) else ""}
     return LEFT.shell(render.script("controller/doctor_teardown.sh", **settings), parse, controller_library.text(ctx))
 
 
