@@ -1,13 +1,14 @@
 """What would keep slurmctld from starting, on a real site: it is named, slurmctld is not stopped for it, and its fix is typed."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lab.model import Lab
-from tests.lab import command, product, scene
+from tests.lab import command, product, scene, waits
 from tests.lab.conftest import On
 from tests.lab.scene import PRIMARY
 
@@ -38,12 +39,20 @@ CAUSES = (
 )
 
 
+# Without munge slurmctld hears nothing of its nodes, and those that it has taken for down it asks no more: ping_nodes() in Slurm's
+# slurmctld/ping_nodes.c passes them by until somebody returns them.
+NODES_RETURN = """down=$(sinfo --noheader --Node --states=down --format=%N | paste -s -d, -)
+[ -z "$down" ] || scontrol update NodeName="$down" State=RESUME
+said=$(sinfo --noheader --format=%t | sort -u); echo "$said"; [ "$said" = idle ]"""
+
+
 @pytest.fixture(scope="module")
-def site(lab: Lab) -> Path:
-    """An installed site."""
+def site(lab: Lab, on: On) -> Iterator[Path]:
+    """An installed site, whose nodes take jobs again afterwards."""
     path = lab.state / "hosts.yaml"
     scene.installed(lab, path)
-    return path
+    yield path
+    waits.until(on, PRIMARY, NODES_RETURN, 180)
 
 
 def findings(site: Path) -> dict[str, dict[str, str]]:
