@@ -14,6 +14,7 @@ from dws_on_csm.config.schema import Problem
 from dws_on_csm.config.site import (
     Access,
     ComputeGroup,
+    ControllerGroup,
     Deadlines,
     Host,
     HostsError,
@@ -200,11 +201,14 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
     """The Site of content without problems."""
     ssh, registry = data["ssh"], data["registry"]
     config = local_path(path, ssh["config"]) if ssh["config"] else None
+    groups = tuple(
+        ControllerGroup(_controllers(rule, data["master"], ssh), rule["may_be_down"]) for rule in data["controllers"]
+    )
     namespace, _, secret = registry["secret"].partition("/")
     return Site(
         path=path,
         master=_master(data["master"], ssh),
-        controllers=tuple(host for rule in data["controllers"] for host in _controllers(rule, data["master"], ssh)),
+        controllers=tuple(host for group in groups for host in group.hosts),
         computes=_computes(data["computes"] or [], ssh),
         ssh=Ssh(
             config, ssh["user"] or "", ssh["sudo"], ssh["connections"], ssh["transport"], ssh["sudo_password_command"]
@@ -220,6 +224,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         accept=frozenset(data["accept"]),
         keep_runs=data["keep_runs"],
         dws=data["dws"],
+        controller_groups=groups,
     )
 
 

@@ -97,6 +97,14 @@ class ComputeGroup:
 
 
 @dataclass(frozen=True)
+class ControllerGroup:
+    """The controllers of one entry of the site file, and how many of them may be unreachable."""
+
+    hosts: tuple[Host, ...]
+    may_be_down: int
+
+
+@dataclass(frozen=True)
 class Ssh:
     """How hosts are reached.
 
@@ -268,6 +276,7 @@ class Site:
     limit    the hosts that a run may change, None for all; the others are only read
     bundle   the offline bundle that replaces `sources`, if any
     deletes  the persistent storage that a run may delete, as typed: names or a number (see stages/dws/persistent_storage)
+    absent   the controllers that may be down and do not respond: a run goes on without them
     """
 
     path: Path
@@ -289,6 +298,18 @@ class Site:
     limit: frozenset[str] | None = None
     bundle: Bundle | None = None
     deletes: str = ""
+    controller_groups: tuple[ControllerGroup, ...] = ()
+    absent: frozenset[str] = frozenset()
+
+    @property
+    def first_controller(self) -> Host:
+        """The first controller in the file's order that is not absent: test jobs are followed there, and Slurm is asked there."""
+        return next(host for host in self.controllers if host.name not in self.absent)
+
+    @property
+    def outside_limit(self) -> list[str]:
+        """The controllers that the command line leaves out."""
+        return [host.name for host in self.controllers if self.limit is not None and host.name not in self.limit]
 
     @property
     def external(self) -> bool:
@@ -316,4 +337,5 @@ class Site:
 
     def active(self, host: Host | str) -> bool:
         """Whether the run may change this host."""
-        return self.limit is None or (host if isinstance(host, str) else host.name) in self.limit
+        name = host if isinstance(host, str) else host.name
+        return name not in self.absent and (self.limit is None or name in self.limit)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -51,8 +52,8 @@ def roles(site: Site) -> dict[str, tuple[str, ...]]:
         "master": (site.master.host.name,),
         "controller": tuple(host.name for host in site.controllers),
         "pod": tuple(host.name for host in site.controllers if host.pod),
-        "submitter": (site.controllers[0].name,),
-        "login": (site.test_job.host.name if site.test_job.host else site.controllers[0].name,),
+        "submitter": (site.first_controller.name,),
+        "login": (site.test_job.host.name if site.test_job.host else site.first_controller.name,),
         "compute": tuple(host.name for host in site.hosts("compute")),
     }
     return {role: hosts for role, hosts in hosts_by_role.items() if hosts}
@@ -353,12 +354,23 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
     )
 
 
+def without_absent(site: Site, sessions: Sessions) -> Site:
+    """The site with its controllers that may be down and do not respond as `absent`: none where no other one responds."""
+    silent = _silent(sessions)
+    groups = [({host.name for host in group.hosts}, group.may_be_down) for group in site.controller_groups]
+    absent = _spared(groups, silent.keys() - (site.limit or ()))
+    if all(host.name in silent for host in site.controllers):
+        return site
+    return replace(site, absent=frozenset(absent))
+
+
 def answering(
     site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The hosts that answered, by role; and those that should have. Each that did not is reported with what to do."""
     silent = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
-    spared = _spared(site, [host for host, error in silent.items() if not isinstance(error, Crowded)])
+    groups = [({host.name for host in group.hosts}, group.may_be_down) for group in site.computes]
+    spared = _spared(groups, _silent(sessions)) | site.absent
     for host, error in silent.items():
         failure = Failure(command=f"ssh {host}", meaning=error.text, fix=error.fix)
         note = "may be down, as the site file says" if host in spared else ""
@@ -371,7 +383,13 @@ def answering(
     return answered, tuple(host for host in silent if host not in spared)
 
 
-def _spared(site: Site, silent: Collection[str]) -> set[str]:
-    """Unreachable compute nodes whose group may have so many of them down."""
-    groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
-    return {host for down, allowed in groups if len(down) <= allowed for host in down}
+def _silent(sessions: Sessions) -> dict[str, Unreachable]:
+    """The hosts that did not respond, without those for which this machine has no open files."""
+    errors = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
+    return {host: error for host, error in errors.items() if not isinstance(error, Crowded)}
+
+
+def _spared(groups: Sequence[tuple[Collection[str], int]], silent: Collection[str]) -> set[str]:
+    """The hosts of `silent` whose group, given with the number of its hosts that may be down, may have so many of them down."""
+    down = [({*silent} & {*hosts}, allowed) for hosts, allowed in groups]
+    return {host for hosts, allowed in down if len(hosts) <= allowed for host in hosts}

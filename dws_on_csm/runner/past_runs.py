@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,6 +67,11 @@ class PastRun:
         """Add a record that can't be read."""
         if noun not in self.unread:
             self.unread.append(noun)
+
+    def of_another_slurm(self, controllers: Collection[str]) -> bool:
+        """Whether it was made with another Slurm's site file: with none of these controllers. A run without a record of its
+        controllers counts as one's own."""
+        return bool(controllers and self.controllers) and self.controllers.isdisjoint(controllers)
 
     @property
     def changes(self) -> dict[str, list[str]]:
@@ -274,9 +279,12 @@ def headless(run: PastRun) -> bool:
     return bool(run.changes) and not run.kept and any(record.startswith(OPENED) for record in run.unread)
 
 
-def last(runs: Sequence[PastRun]) -> PastRun | None:
-    """The run that a rollback undoes by default: the last that changed something and is not undone on each of its hosts."""
-    standing = [run for run in runs if run.kept and run.changes and not run.undoes]
+def last(runs: Sequence[PastRun], controllers: Collection[str] = ()) -> PastRun | None:
+    """The run that a rollback undoes by default: the last that changed something and is not undone on each of its hosts. Runs of
+    another Slurm's site file (see PastRun.of_another_slurm) are passed over."""
+    standing = [
+        run for run in runs if run.kept and run.changes and not run.undoes and not run.of_another_slurm(controllers)
+    ]
     return next((run for run in reversed(standing) if not is_undone(run, runs)), None)
 
 

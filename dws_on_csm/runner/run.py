@@ -17,6 +17,7 @@ from functools import partial
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import select
 from dws_on_csm.display.html import page
+from dws_on_csm.display.progress import fold
 from dws_on_csm.engine import apply, before_images, site_lock, state
 from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
@@ -31,11 +32,11 @@ from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, S
 from dws_on_csm.model.exit_codes import CONVERGED
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.stage_names import CONNECT
-from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
+from dws_on_csm.model.step import Check, ShellLook, Stage, Step, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import commands_to_paste, masters, run_log
 from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
-from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles
+from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles, without_absent
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
@@ -104,10 +105,13 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
 
     sessions = connect(site, site.hosts(), waiting, request.display.paused)
     try:
-        hosts, down = answering(site, hosts_by_role, sessions, emit)
+        site = without_absent(site, sessions)
+        hosts, down = answering(site, roles(site), sessions, emit)
         yes = confirmed_by_yes(site.deletes, options)
         run = Run(journal.run, site, request.stages, reach_through(site, sessions), emit, hosts, yes=yes)
         run.prepare = options.prepare
+        if site.absent and _changes_controllers(request.stages):
+            run.degraded.add(_unfinished(sorted(site.absent), options))
         interrupts.watch(run, sessions)
         with ExitStack() as holding:
             refused = work(run, options, request.display, down, holding)
@@ -118,6 +122,17 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
         return end.exit
     finally:
         sessions.close()
+
+
+def _changes_controllers(stages: Sequence[Stage]) -> bool:
+    items = (item for stage in stages for item in stage.steps)
+    return any(isinstance(item, Step) and item.role in ("controller", "pod") for item in items)
+
+
+def _unfinished(absent: Sequence[str], options: Options) -> str:
+    """That controllers were left as they are, and how to go on."""
+    go_on = "run the same command again" if options.undoes else "`invoke install` does what is left"
+    return f"{fold(absent)} did not respond, so nothing was done there; once it responds, {go_on}"
 
 
 def redacting(keep: Callable[[Event], None], show: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -123,7 +123,7 @@ def outlived(known: Sequence[PastRun], keep: int, controllers: Collection[str] =
     kept elsewhere until it is older than all of these. Runs of another Slurm's site file (none of its
     controllers is one of `controllers`) are kept: that site's own runs remove them. Ids are times: they sort.
     """
-    other = [run for run in known if controllers and run.controllers and run.controllers.isdisjoint(controllers)]
+    other = [run for run in known if run.of_another_slurm(controllers)]
     own = [run for run in known if run not in other]
     changing = sorted((run for run in own if run.lasts), key=lambda run: run.id)
     idle = sorted(run.id for run in own if not run.lasts)

@@ -35,7 +35,7 @@ def _file(ctx: StepContext, auth: str) -> str:
 
 def judge_key(ctx: StepContext, have: dict[str, str]) -> Iterator[Finding]:
     """A controller whose key is not the first controller's: no program of Slurm there can talk to the others."""
-    first, auth = ctx.site.controllers[0].name, _auth(ctx)
+    first, auth = ctx.site.first_controller.name, _auth(ctx)
     theirs = ctx.facts.known(_KEY).get(first, {})
     if ctx.host == first or auth not in have or auth not in theirs or have[auth] == theirs[auth]:
         return

@@ -15,7 +15,7 @@ from dws_on_csm.stages.slurm import activate, controller, slurmctld
 
 def judge_alike(ctx: StepContext) -> Iterator[Finding]:
     """Controllers whose slurm.confs differ."""
-    first = ctx.site.controllers[0].name
+    first = ctx.site.first_controller.name
     mine, theirs = controller.state(ctx), ctx.facts.all(CONTROLLER).get(first)
     if ctx.host == first or theirs is None:
         return

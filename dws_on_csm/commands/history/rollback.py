@@ -144,7 +144,7 @@ def choose_run(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
     """The run `name`, or the last that changed something and is not yet undone. Raises CannotRollBack."""
     by_id = {run.id: run for run in runs}
     if not name:
-        last = past_runs.last(runs)
+        last = past_runs.last(runs, [host.name for host in site.controllers])
         later = [run.id for run in runs if past_runs.headless(run) and (last is None or run.id > last.id)]
         if later:
             raise CannotRollBack(
@@ -177,9 +177,8 @@ def refuse_other_sites(runs: Sequence[PastRun], wanted: PastRun, site: Site) -> 
     would be undone, too, and on its controllers not."""
     own = {host.name for host in site.controllers}
     for later in runs:
-        others = later.controllers and not later.controllers & own
         settled = past_runs.is_undone(later, runs) or (later.undoes >= wanted.id and later.code == 0)
-        if later.id >= wanted.id and later.changes and others and not settled:
+        if later.id >= wanted.id and later.changes and later.of_another_slurm(own) and not settled:
             raise CannotRollBack(
                 f"Run {later.id} would be undone too, and was made with another site file (controllers "
                 f"{fold(sorted(later.controllers))}): another Slurm uses this DWS. Roll that run back with its own site file first."

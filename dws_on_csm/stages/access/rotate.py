@@ -26,9 +26,9 @@ FORMER: Fact[Kubeconfig] = Fact("preflight", BEFORE.name)
 
 
 def before(ctx: StepContext) -> Mapping[str, Kubeconfig]:
-    """Host -> its kubeconfig at the beginning. Raises NotYetKnown until every controller was read."""
+    """Host -> its kubeconfig at the beginning. Raises NotYetKnown until every controller that responds was read."""
     former = ctx.facts.known(FORMER)
-    if not all(host.name in former for host in ctx.site.controllers):
+    if not all(host.name in former for host in ctx.site.controllers if host.name not in ctx.site.absent):
         raise NotYetKnown(FORMER.stage)
     return former
 

@@ -22,7 +22,7 @@ def stages(name: str) -> tuple[Stage, ...]:
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         every, seen = in_use.found(ctx, in_use.FIRST)
         if not seen["answers"]:
-            return (in_use.silent(ctx.site.controllers[0].name, ctx.site),)
+            return (in_use.silent(ctx.site.first_controller.name, ctx.site),)
         chosen = named(every)
         if len(chosen) > 1:
             return (_ambiguous(name, chosen),)

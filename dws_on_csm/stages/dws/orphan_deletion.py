@@ -51,7 +51,7 @@ def _parsed(ctx: StepContext, out: bytes) -> Jobs:
     except MALFORMED:
         seen = {"answers": False, "now": 0.0, "jobs": {}}
     if not seen["answers"]:
-        raise Refused(in_use.silent(ctx.site.controllers[0].name, ctx.site))
+        raise Refused(in_use.silent(ctx.site.first_controller.name, ctx.site))
     return seen
 
 

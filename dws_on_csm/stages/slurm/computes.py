@@ -87,13 +87,13 @@ def unpacked(content: bytes) -> bytes:
 
 def wanted(ctx: StepContext) -> str:
     """slurm.conf as the first controller has it after an install. Raises NotYetKnown before that was read."""
-    first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
+    first = StepContext(ctx.site, ctx.facts, ctx.site.first_controller.name)
     return activate.wanted_text(first, activate.current_text(first))
 
 
 def configless(ctx: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld, so that copies of their own do not matter."""
-    first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
+    first = StepContext(ctx.site, ctx.facts, ctx.site.first_controller.name)
     setting = controller.setting(controller.state(first)["files"], ctx.site, "SlurmctldParameters")
     return setting is not None and "enable_configless" in setting.value.lower()
 

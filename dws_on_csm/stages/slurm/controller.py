@@ -94,9 +94,16 @@ KEEPS_FILES = "would keep using burst-buffer files that this run removes"
 def left_out(
     ctx: StepContext, effect: str, fix: str = "give neither --limit nor a node set for --hosts"
 ) -> Sequence[Finding]:
-    """A finding where this run may not change all controllers; `effect`: what becomes of those."""
-    hosts = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
+    """A finding where the command line leaves out controllers; `effect`: what becomes of those."""
+    hosts = ctx.site.outside_limit
     return (Finding("controllers-left-out", f"{', '.join(hosts)} {effect}", fix),) if hosts else ()
+
+
+def unreached(ctx: StepContext, effect: str) -> Sequence[Finding]:
+    """A finding where controllers that may be down do not respond; `effect`: what becomes of those."""
+    hosts = ", ".join(sorted(ctx.site.absent))
+    fix = f"have {hosts} respond: may_be_down in the site file does not hold for a removal"
+    return (Finding("controllers-left-out", f"{hosts} {effect}", fix),) if hosts else ()
 
 
 def judge_place(ctx: StepContext, have: Controller) -> Sequence[Finding]:

@@ -21,7 +21,7 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     share the files that are removed.
     """
     left_out = controller.left_out(ctx, controller.KEEPS_FILES, "omit --limit where you pass --slurm")
-    return (*controller.judge_place(ctx, have), *left_out)
+    return (*controller.judge_place(ctx, have), *left_out, *controller.unreached(ctx, controller.KEEPS_FILES))
 
 
 # --- slurm.conf and the daemon

@@ -62,9 +62,11 @@ def test_the_loader_obeys_the_whole_schema() -> None:
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
     """The keys of a section are the fields of its dataclass."""
     rule = RULES["properties"][section] if section else RULES
-    own = {"": {"path", "limit", "bundle", "deletes"}, "versions": {"commits"}, "access": {"signed_via"}}.get(
-        section, set()
-    )
+    own = {
+        "": {"path", "limit", "bundle", "deletes", "controller_groups", "absent"},
+        "versions": {"commits"},
+        "access": {"signed_via"},
+    }.get(section, set())
     assert {field.name for field in fields(part)} - own == set(rule["properties"])
 
 
@@ -173,7 +175,7 @@ def example() -> Iterator[tuple[int, str, re.Match[str], tuple[int, ...]]]:
 def uncommented(*indices: int) -> str:
     lines = list(EXAMPLE)
     if POD_LINE in indices and len(indices) < 10:  # a controller is a host or a pod
-        lines[POD_LINE - 3] = "  -"
+        lines[KEYS["controllers[0].host"][0]] = "  -"
     for index in indices:
         lines[index] = re.sub(r"^( *)# ", r"\1", lines[index], count=1)
     return "\n".join(lines) + "\n"

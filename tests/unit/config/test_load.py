@@ -29,6 +29,15 @@ def test_node_sets_become_hosts_in_the_files_order(tmp_path: Path) -> None:
     assert [host.name for host in site.controllers] == ["z", "a09", "a10"]
 
 
+def test_how_many_controllers_of_an_entry_may_be_down(tmp_path: Path) -> None:
+    """An entry's number holds for the hosts of its node set."""
+    site = load(write(tmp_path, "master: {host: m}\ncontrollers: [{host: z}, {host: 'a[09-10]', may_be_down: 1}]\n"))
+    assert [([host.name for host in group.hosts], group.may_be_down) for group in site.controller_groups] == [
+        (["z"], 0),
+        (["a09", "a10"], 1),
+    ]
+
+
 @pytest.mark.parametrize("computes", ["{hosts: 'n[1-2]'}", "[{hosts: 'n[1-2]'}]", "[{hosts: n1}, {hosts: n2}]"])
 def test_computes_are_a_group_or_a_list_of_groups(tmp_path: Path, computes: str) -> None:
     """A single group needs no list around it."""

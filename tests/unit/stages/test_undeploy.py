@@ -774,7 +774,10 @@ def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
     """With a limit another controller may still run with the very same files."""
     site = replace(a_site(), limit=frozenset({MASTER}))
     (finding,) = deactivate.judge(StepContext(site, Facts(), CONTROLLER), {})
-    assert finding.name == "controllers-left-out" and CONTROLLER in finding.text
+    assert finding.name == "controllers-left-out" and CONTROLLER in finding.text and "--limit" in finding.fix
+    site = replace(a_site(), absent=frozenset({CONTROLLER}))
+    (finding,) = deactivate.judge(StepContext(site, Facts(), CONTROLLER), {})
+    assert finding.name == "controllers-left-out" and CONTROLLER in finding.text and "--limit" not in finding.fix
     assert deactivate.judge(StepContext(a_site(), Facts(), CONTROLLER), {}) == ()
 
 

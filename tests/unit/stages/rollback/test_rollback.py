@@ -123,6 +123,16 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         assert past_runs.run_record(told[run])["without"] == without
 
 
+def test_which_run_where_another_slurm_has_runs_too(tmp_path: Path) -> None:
+    """By default it is the last of this site file's own; without any, there is nothing to roll back."""
+    site = load(write(tmp_path, MINIMAL))
+    own = replace(past("1"), controllers=frozenset({site.controllers[0].name}))
+    others = replace(past("2"), controllers=frozenset({"b1"}))
+    assert rollback.choose_run([own, others], "", site) is own
+    with pytest.raises(rollback.CannotRollBack, match="Nothing to roll back"):
+        rollback.choose_run([others], "", site)
+
+
 @pytest.mark.parametrize(
     ("runs", "wanted", "refused"),
     [
