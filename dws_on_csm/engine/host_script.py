@@ -61,7 +61,11 @@ keep_current() { # behind `enter_folder_of`
     if [ -e "./$name" ]; then identify "./$name" || return 1; fi
     mkdir -p "${image%/*}" || return 1
     if [ -e "./$name" ]; then
-        copy_file "./$name" "$image.part" && rename_synced "$image.part" "$image" || return 1
+        ( # the next run's fence removes what a lost host leaves of it
+            trap 'rm -f -- "$image.part"' EXIT
+            trap 'exit 143' HUP INT TERM
+            copy_file "./$name" "$image.part" && rename_synced "$image.part" "$image"
+        ) || return 1
     else
         { : >"$image.absent"; } && sync_file "$image.absent" || return 1
     fi

@@ -14,7 +14,4 @@ for one in next back; do
 done
 keep "$conf"
 for one in "$next_sum" "$back_sum"; do [ -z "$one" ] || record_left "$one" "$(real_path "$conf")"; done
-# from here on the folder is the activation's; where this shell is ended before that began, it cannot begin any more. A rename: an
-# activation that begins at the same moment has either all of its folder, or nothing
-trap '[ -e "$work/begun" ] || [ ! -d "$work" ] || { mv -- "$work" "$work.gone" && rm -rf -- "$work.gone"; }' EXIT
 run_detached dws-on-csm-activation 'dws-on-csm replaces slurm.conf and restarts slurmctld'

@@ -1,7 +1,10 @@
 # run_detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and print
 # $work/progress. Ends with its exit code, or 75 where another one of UNIT runs. It is stopped after $longest seconds; after any end it
-# is called once more with the word "stopped", to undo what it must. Set before: $work, $program, $longest.
+# is called once more with the word "stopped", to undo what it must. Set before: $work, $program, $longest. Goes after
+# `remove_at_exit "$work"` (temporary.sh): from here on the folder is the program's. Where this shell is ended before that began, it cannot
+# begin any more. A rename: a program that begins at the same moment has either all of its folder, or nothing.
 run_detached() {
+    trap '[ -e "$work/begun" ] || [ ! -d "$work" ] || { mv -- "$work" "$work.gone" && rm -rf -- "$work.gone"; }' EXIT
     : >"$work/progress"
     printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"
     if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then

@@ -24,6 +24,7 @@ if [ "$last" != "$RUN" ]; then
     fi
     flock -w 60 9 || exit_busy
     rm -rf -- "$STATE/parts"
+    [ -z "$last" ] || [ ! -d "$STATE/before/$last" ] || find "$STATE/before/$last" -type f -name '*.part' -exec rm -f -- {} +
     printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place: a full disk must not leave an empty file
 fi
 flock -s -w 60 9 || exit_busy

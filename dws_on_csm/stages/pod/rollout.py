@@ -156,7 +156,7 @@ def _rollout_script(
         "was": _base64(was) if was else "",
         "text": base64.b64encode(text).decode(),
     }
-    return render.script("lib/detach.sh", "pod/pod_follow.sh", **settings)
+    return render.script("lib/detach.sh", "lib/temporary.sh", "pod/pod_follow.sh", **settings)
 
 
 def _base64(edits: Sequence[Json]) -> str:

@@ -129,6 +129,15 @@ def test_a_script_of_the_run_before_ends_first(shell: tuple[str, ...], tmp_path:
     process.communicate(timeout=60)
 
 
+def test_a_before_image_that_a_lost_host_left_unfinished_is_removed(shell: tuple[str, ...]) -> None:
+    """The first script of the next run removes it, and nothing that is finished; scripts of the same run leave each other's."""
+    images = state() / "before" / OLD / "etc/slurm"
+    sh(shell, fenced(OLD, f"mkdir -p {images}; touch {images}/slurm.conf {images}/plugin.lua.part"))
+    assert sh(shell, fenced(OLD)) == (0, "") and (images / "plugin.lua.part").exists()
+    assert sh(shell, fenced(NEW)) == (0, "")
+    assert [image.name for image in images.iterdir()] == ["slurm.conf"]
+
+
 # --- a run that stood still
 
 

@@ -11,8 +11,8 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -340,6 +340,41 @@ def test_removals_are_recorded_on_disk_before(host: Host, tmp_path: Path) -> Non
 # --- ended by a signal
 
 
+@contextmanager
+def at_work(host: Host, there: Path, script: str, data: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """The script in a session of its own, once it has made `there`; the host's programs come first on its PATH."""
+    own = {**os.environ, "PATH": f"{host.programs}:{os.environ['PATH']}"}
+    process = subprocess.Popen([*host.shell, script], stdin=subprocess.PIPE, env=own, start_new_session=True)
+    try:
+        assert process.stdin
+        process.stdin.write(data)
+        process.stdin.close()
+        ends = time.monotonic() + 60
+        while not there.exists():
+            assert process.poll() is None and time.monotonic() < ends
+            time.sleep(0.02)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_a_script_that_is_ended_leaves_no_unfinished_before_image(host: Host) -> None:
+    """It is ended while the file is copied: the copy is removed, and the file stays as it was."""
+    copying = host.own / "copying"
+    host.program("cp", f'/bin/cp "$@"; : >{copying}; exec sleep 60')
+    with at_work(host, copying, *compile_actions([Put(f"{host.etc}/file", b"new\n")], "r", "==mark")) as process:
+        assert host.image(host.etc / "file.part").exists()
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == 143
+    ends = time.monotonic() + 60
+    while list(host.before.rglob("file*")):  # bash does not wait for what its subshells have begun
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert (host.etc / "file").read_text() == "old\n"
+
+
 @pytest.mark.parametrize("brings", [False, True])
 def test_a_script_that_is_ended_waits_until_what_it_began_has_cleared_away(host: Host, brings: bool) -> None:
     """The running action cleans up, uploaded files are removed, no other action begins; only then the script ends."""
@@ -347,22 +382,10 @@ def test_a_script_that_is_ended_waits_until_what_it_began_has_cleared_away(host:
     clearing = f"trap 'sleep 1; : >{cleared}' EXIT; trap 'exit 143' TERM\n"
     work = RunScript("work", f"{clearing}: >{begun}\nwhile :; do sleep 0.1; done")
     brought = [Upload("part", "a part", lambda: b"content")] if brings else []
-    script, data = compile_actions([*brought, work, RunScript("next", f": >{after}")], "r", "==mark", "stage.step")
-    process = subprocess.Popen([*host.shell, script], stdin=subprocess.PIPE, start_new_session=True)
-    try:
-        assert process.stdin
-        process.stdin.write(data)
-        process.stdin.close()
-        ends = time.monotonic() + 60
-        while not begun.exists():
-            assert process.poll() is None and time.monotonic() < ends
-            time.sleep(0.02)
+    actions: list[Action] = [*brought, work, RunScript("next", f": >{after}")]
+    with at_work(host, begun, *compile_actions(actions, "r", "==mark", "stage.step")) as process:
         assert [one.name for one in host.state.glob("parts/*")] == (["part"] if brings else [])
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(60) == 143
         assert cleared.exists() and not after.exists()
         assert list(host.state.glob("parts/*")) == []
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

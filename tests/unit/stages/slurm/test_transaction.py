@@ -348,16 +348,18 @@ def test_a_slurmctld_gets_no_open_file_of_roots(host: Path, activate: Activate) 
     assert set(opened) <= {"/dev/null", f"{host}/bin/service", f"{host}/open"} and "/dev/null" in opened
 
 
+@pytest.mark.parametrize("follow", ["controller/follow.sh", "pod/pod_follow.sh"])
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize(("begins", "left"), [(": >$work/begun", 1), (":", 0)])
 def test_a_run_that_stops_leaves_no_folder_of_an_activation_that_never_began(
-    host: Path, shell: str, begins: str, left: int
+    host: Path, follow: str, shell: str, begins: str, left: int
 ) -> None:
     """Ended while the activation is started: it never begins, and its copy of slurm.conf goes. One at work keeps its folder."""
     program = f"{begins}; echo started >>$work/progress; until [ -e {host}/go ]; do sleep 0.1; done"
     settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "60", "program": program}
     settings |= {"next_size": "0", "next_sum": "", "back_size": str(len(OLD)), "back_sum": checksum(OLD)}
-    activation = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
+    settings |= {"unit": "rollout", "next": "", "back": "", "was": "", "text": ""}
+    activation = render.script("lib/detach.sh", "lib/temporary.sh", follow, **settings)
     script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
     with subprocess.Popen(
         [shell, "-c", script],
