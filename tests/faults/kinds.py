@@ -142,6 +142,19 @@ def _nothing_more(world: World, row: Row, run: Running) -> None:
     """What was prepared is all."""
 
 
+def _of_a_program(word: str, seconds: int, longest: float = 300.0) -> Fault:
+    return Fault(
+        f"program-{word}",
+        lambda row: bool(row.program),
+        _nothing_more,
+        prepare=_replaced(seconds),
+        heal=_real_program,
+        points=(START,),
+        codes=frozenset({1, 3}),
+        longest=longest,
+    )
+
+
 _SERVER = "systemctl stop --no-block kube-apiserver; systemctl kill --signal=KILL kube-apiserver"
 _WEBHOOK = "kubectl -n dws-system scale deployment dws-webhook --replicas=0"
 _CONF = "/etc/docker/registry/write.yml"
@@ -164,6 +177,17 @@ def _back(host: str, command: str, settle: bool = False) -> Callable[[World, Row
             world.settle()
 
     return heal
+
+
+def _of_the_registry(word: str, command: str, back: str, points: tuple[Point, ...] = (START, BEGIN, MIDDLE)) -> Fault:
+    return Fault(
+        f"registry-{word}",
+        lambda row: row.step == "images.pushed",
+        _command(REGISTRY, command),
+        heal=_back(REGISTRY, back),
+        points=points,
+        codes=frozenset({0, 1, 3}),
+    )
 
 
 # --- full file systems
@@ -272,25 +296,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _full("disk-full", lambda row: bool(row.folder), lambda row: row.folder),
     _full("state-full", lambda row: row.host != NODE, lambda row: STATE),
-    Fault(
-        "program-fails",
-        lambda row: bool(row.program),
-        _nothing_more,
-        prepare=_replaced(0),
-        heal=_real_program,
-        points=(START,),
-        codes=frozenset({1, 3}),
-    ),
-    Fault(
-        "program-hangs",
-        lambda row: bool(row.program),
-        _nothing_more,
-        prepare=_replaced(900),
-        heal=_real_program,
-        points=(START,),
-        codes=frozenset({1, 3}),
-        longest=800,
-    ),
+    _of_a_program("fails", 0),
+    _of_a_program("hangs", 900, longest=800),
     Fault(
         "api-down",
         lambda row: row.host != NODE,
@@ -308,30 +315,11 @@ FAULTS: tuple[Fault, ...] = (
         host=lambda row: "",
         longest=500,
     ),
-    Fault(
-        "registry-stopped",
-        lambda row: row.step == "images.pushed",
-        _command(REGISTRY, "systemctl stop registry-write"),
-        heal=_back(REGISTRY, "systemctl start registry-write"),
-        points=(START, BEGIN, MIDDLE),
-        codes=frozenset({0, 1, 3}),
+    _of_the_registry("stopped", "systemctl stop registry-write", "systemctl start registry-write"),
+    _of_the_registry(
+        "hangs", "systemctl kill --signal=STOP registry-write", "systemctl kill --signal=CONT registry-write"
     ),
-    Fault(
-        "registry-hangs",
-        lambda row: row.step == "images.pushed",
-        _command(REGISTRY, "systemctl kill --signal=STOP registry-write"),
-        heal=_back(REGISTRY, "systemctl kill --signal=CONT registry-write"),
-        points=(START, BEGIN, MIDDLE),
-        codes=frozenset({0, 1, 3}),
-    ),
-    Fault(
-        "registry-read-only",
-        lambda row: row.step == "images.pushed",
-        _command(REGISTRY, _READ_ONLY),
-        heal=_back(REGISTRY, _WRITABLE),
-        points=(START, BEGIN),
-        codes=frozenset({0, 1, 3}),
-    ),
+    _of_the_registry("read-only", _READ_ONLY, _WRITABLE, points=(START, BEGIN)),
     Fault(
         "conf-edited",
         lambda row: row.host in CONTROLLERS,

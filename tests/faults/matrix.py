@@ -9,19 +9,9 @@ from dataclasses import dataclass
 from dws_on_csm.model.step import Stage, Step
 from dws_on_csm.stages import install
 from dws_on_csm.stages.dws import closing, slurm_clusters, workflow_namespace
+from tests.lab import undone
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.undone import (
-    DISABLED,
-    NO_CLONE,
-    NO_DEPLOYMENTS,
-    NO_IMAGES,
-    NO_KUBECONFIG,
-    NO_KUSTOMIZE,
-    NO_PLUGIN,
-    NO_PROOF,
-    THEN,
-    Undone,
-)
+from tests.lab.undone import THEN, Undone
 
 NODE, SPACE = "nid000001", "workflows"
 """A compute node whose slurm.conf is edited; the namespace of Workflows, which the run creates."""
@@ -104,11 +94,11 @@ _OTHER_IMAGE = (
 _ROLE, _BINDING = "clusterrole workload-manager", "clusterrolebinding slurm-dws-viewer"
 
 
-def _labelled(kind: str, undone: tuple[Undone, ...], space: str = "") -> Edit:
+def _labelled(kind: str, before: tuple[Undone, ...], space: str = "") -> Edit:
     """A second administrator's label on an object: nothing that this tool wants there."""
     label = f"kubectl {space} label --overwrite {kind} colleague"
     return Edit(
-        undone, f"{label}=was-here", f"kubectl {space} get {kind} -o yaml | grep -q 'colleague: was-here'", f"{label}-"
+        before, f"{label}=was-here", f"kubectl {space} get {kind} -o yaml | grep -q 'colleague: was-here'", f"{label}-"
     )
 
 
@@ -117,21 +107,25 @@ _NOBODY = f"""kubectl patch {_BINDING} --type=json -p '[{{"op": "remove", "path"
 
 ROWS: tuple[Row, ...] = (
     Row("namespace.made", MASTER, _master(f"kubectl delete namespace {SPACE} --timeout=100s")),
-    Row("workarea.clone", MASTER, (NO_CLONE,), folder="/root/dws-on-csm", program=Program("git", " clone ")),
+    Row("workarea.clone", MASTER, (undone.NO_CLONE,), folder="/root/dws-on-csm", program=Program("git", " clone ")),
     Row(
-        "workarea.kustomize", MASTER, (NO_KUSTOMIZE,), folder="/root/dws-on-csm", program=Program("make", " kustomize ")
+        "workarea.kustomize",
+        MASTER,
+        (undone.NO_KUSTOMIZE,),
+        folder="/root/dws-on-csm",
+        program=Program("make", " kustomize "),
     ),
-    Row("images.pushed", MASTER, NO_IMAGES, program=Program("podman", " push ")),
+    Row("images.pushed", MASTER, undone.NO_IMAGES, program=Program("podman", " push ")),
     Row(
         "deploy.applied",
         MASTER,
-        (NO_DEPLOYMENTS,),
+        (undone.NO_DEPLOYMENTS,),
         program=Program("make", " deploy "),
         edit=_labelled("deployment dws-controller-manager", _master(_OTHER_IMAGE), "-n dws-system"),
     ),
-    Row("deploy.minimum", MASTER, (NO_DEPLOYMENTS,), begins="awaiting"),
+    Row("deploy.minimum", MASTER, (undone.NO_DEPLOYMENTS,), begins="awaiting"),
     Row("deploy.open", MASTER, _master(_fed("kubectl create -f -", closing.CONFIGURATION))),
-    Row("deploy.available", MASTER, (NO_DEPLOYMENTS,), begins="awaiting"),
+    Row("deploy.available", MASTER, (undone.NO_DEPLOYMENTS,), begins="awaiting"),
     Row("deploy.kept", MASTER, _PUT_BACK),
     Row("deploy.saved", MASTER, _PUT_BACK),
     Row("access.role", MASTER, _master(f"kubectl delete {_ROLE}"), edit=_labelled(_ROLE, _master(_FIRST_RULE))),
@@ -139,7 +133,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "access.kubeconfig",
         PRIMARY,
-        NO_KUBECONFIG,
+        undone.NO_KUBECONFIG,
         folder="/etc/slurm",
         program=Program("openssl", " ca "),
     ),
@@ -155,12 +149,14 @@ ROWS: tuple[Row, ...] = (
         folder="/root/dws-on-csm",
         program=Program("git", " clone "),
     ),
-    Row("plugin.lua", BACKUP, (NO_PLUGIN,), folder="/etc/slurm"),
+    Row("plugin.lua", BACKUP, (undone.NO_PLUGIN,), folder="/etc/slurm"),
     Row("plugin.conf", PRIMARY, ((PRIMARY, f"{THEN} rm -f /etc/slurm/burst_buffer.conf"),), folder="/etc/slurm"),
-    Row("slurm.conf", PRIMARY, DISABLED, folder="/etc/slurm", program=Program("systemctl", " restart ", PRIMARY)),
+    Row(
+        "slurm.conf", PRIMARY, undone.DISABLED, folder="/etc/slurm", program=Program("systemctl", " restart ", PRIMARY)
+    ),
     Row("slurm.daemon", BACKUP, ((BACKUP, f"{THEN} touch /etc/slurm/burst_buffer.conf"),)),
     Row("computes.conf", NODE, ((NODE, f"{THEN} sed -i '/^BurstBufferType/d' /etc/slurm/slurm.conf"),)),
-    Row("verify.job", PRIMARY, (NO_PROOF,), program=Program("sbatch", "dws-on-csm-test", PRIMARY)),
+    Row("verify.job", PRIMARY, (undone.NO_PROOF,), program=Program("sbatch", "dws-on-csm-test", PRIMARY)),
 )
 
 _UPGRADE = "only where another version of DWS is installed: tests/lab/test_upgrade.py"
