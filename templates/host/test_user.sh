@@ -5,7 +5,7 @@ find_slurm
 find_account "$user" || { echo unknown; exit 0; }
 [ "$as_number" != 0 ] || { echo root; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
-(PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
+(PATH=$users_path; command -v sbatch >/dev/null) || { echo sbatch; exit 0; }
 as "$user" test -x "$job_folder" || { echo folder; exit 0; }
 [ -z "$reservation" ] || exit 0 # --test-only refuses one that begins later, for which a job may wait
 case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding

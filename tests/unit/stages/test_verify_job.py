@@ -227,6 +227,7 @@ def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, 
     ("states", "sbatch", "found"),
     [
         ("up idle", "exit 0", []),
+        ("up idle", "echo 'sbatch: not found' >&2; exit 127", ["sbatch-missing"]),
         ("up idle", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
         ("", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
         ("up drain", "exit 1", []),
@@ -236,20 +237,21 @@ def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, 
 def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     states: str, sbatch: str, found: list[str]
 ) -> None:
-    """Drained nodes and a closed partition do not stop an install: the test job reports them."""
+    """Drained nodes and a closed partition do not stop an install: the test job reports them. A missing sbatch rejects nothing."""
     site = load(DEFAULT)
     ctx = StepContext(site, Facts(), site.controllers[0].name)
     doubles = (
         "find_slurm() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
         f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\nunseen_by() {{ :; }}\n"
-        "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\ncommand() { :; }\n"
+        "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\n"
+        f"command() {{ {'false' if 'not found' in sbatch else ':'}; }}\n"
     )
     done = subprocess.run(
         ["sh", "-c", doubles + render.read("host/test_user.sh")], capture_output=True, text=True, timeout=60, check=True
     )
     findings = verify.USER.judge(ctx, done.stdout.splitlines())
     assert [finding.name for finding in findings] == found
-    assert all("Invalid partition name specified" in finding.text for finding in findings)
+    assert all("Invalid partition name specified" in one.text for one in findings if one.name == "test-job-rejected")
 
 
 def test_a_file_of_slurm_conf_that_the_user_cannot_read_is_named() -> None:
