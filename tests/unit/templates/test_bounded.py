@@ -204,7 +204,7 @@ SET = {
 ASKED = r"\$\((?:clock|now|uptime_seconds|number_or_zero .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
 ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
 """What a variable is given that sh has counted itself, has of its own clock, or has put through `number_or_zero`."""
-APART = {
+COUNTED_SAFELY = {
     ("lib/as.sh", "text"): "its length",
     ("lib/slurmctld.sh", "content"): "its length",
     ("lib/as.sh", "deep"): "a level that roots counts itself",
@@ -272,7 +272,9 @@ def unfiltered(name: str, text: str) -> set[str]:
     found = set()
     for variable in counted_with(text) - SET:
         given = re.findall(rf"(?:^|[\s;({{]){variable}=(\"?\$\(.*|[^\s;)]*)", text, re.MULTILINE)
-        if (name, variable) not in APART and (not given or not all(ITS_OWN.match(one.strip('"')) for one in given)):
+        if (name, variable) not in COUNTED_SAFELY and (
+            not given or not all(ITS_OWN.match(one.strip('"')) for one in given)
+        ):
             found.add(variable)
     return found
 
