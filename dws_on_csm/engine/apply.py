@@ -20,7 +20,7 @@ from typing import Any
 
 from dws_on_csm.engine import looks, site_lock
 from dws_on_csm.engine.looks import Item, LookFailed
-from dws_on_csm.engine.perform import ActionFailed, perform, refresh
+from dws_on_csm.engine.perform import ActionFailed, perform
 from dws_on_csm.engine.plan import deferred, due, idle, judge, not_provided, preview
 from dws_on_csm.engine.reach import StepReporter
 from dws_on_csm.engine.state import (
@@ -283,7 +283,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
             run.emit(Awaiting(host, reporter.stage, reporter.step, why, left, time.time()))
             reported = why
         _pause(run, step, host, left)
-        refresh(run.reach, run.board, host, {key: step})
+        looks.refresh(run.reach, run.board, host, {key: step})
 
 
 def _pause(run: Run, step: Step, host: str, left: float) -> None:

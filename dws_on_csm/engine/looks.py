@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dws_on_csm.config.site import Site
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.step import (
@@ -218,6 +219,17 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
                 board.fail(key, host, f"the check {key} was refused by the API server: {error}")
             except MALFORMED as error:
                 board.fail(key, host, unreadable(host, key, error))
+
+
+def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
+    """Make the looks of `items` on this host: those by shell in one exec, those of the API through its client."""
+    looks, left = snippets(board, items, host)
+    if looks:
+        mark = marker()
+        answer = reach.session(host).run(script(looks, mark), deadline=board.site.deadlines.look)
+        seen = split(answer.out, answer.err, mark)
+        read_shell(board, host, looks, seen, last_words(answer.err, mark) if answer.code else "")
+    read_api(board, host, left, reach.cluster)
 
 
 # --- many looks in one exec

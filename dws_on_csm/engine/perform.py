@@ -70,7 +70,7 @@ def perform(
     if looked:
         engine_looks.read_api(board, reporter.host, left, reach.cluster)
     else:
-        refresh(reach, board, reporter.host, proof)
+        engine_looks.refresh(reach, board, reporter.host, proof)
 
 
 def _where(action: Action) -> str:
@@ -222,16 +222,3 @@ def _answer(
         output = answer.out + answer.err if ask.show_output else answer.err
         raise ActionFailed(Failure(ask.title, answer.code, tail(output, lines=10)))
     return ask.then(answer.out)
-
-
-def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
-    """Make the looks of `items` on this host: those by shell in one exec, those of the API through its client."""
-    looks, left = engine_looks.snippets(board, items, host)
-    if looks:
-        mark = engine_looks.marker()
-        answer = reach.session(host).run(engine_looks.script(looks, mark), deadline=board.site.deadlines.look)
-        seen = engine_looks.split(answer.out, answer.err, mark)
-        engine_looks.read_shell(
-            board, host, looks, seen, engine_looks.last_words(answer.err, mark) if answer.code else ""
-        )
-    engine_looks.read_api(board, host, left, reach.cluster)

@@ -13,7 +13,6 @@ from functools import partial
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import looks
 from dws_on_csm.engine.looks import Board, Item, LookFailed
-from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import RemoteError
@@ -163,7 +162,7 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
     for key in items:
         run.board.forget(key, host)
     try:
-        refresh(run.reach, run.board, host, items)
+        looks.refresh(run.reach, run.board, host, items)
     except (LookFailed, RemoteError) as error:
         for key in items:
             if not run.board.looked(key, host):

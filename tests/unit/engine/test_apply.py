@@ -17,8 +17,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.engine import apply, state
 from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
-from dws_on_csm.engine.looks import keyed
-from dws_on_csm.engine.perform import refresh
+from dws_on_csm.engine.looks import keyed, refresh
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run, stage_graph
 from dws_on_csm.model.actions import Action, Put, RunElsewhere, RunScript
