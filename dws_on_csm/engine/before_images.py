@@ -35,7 +35,7 @@ append_line {folder}/{name} {size}
 """
 
 
-def recorded(items: Mapping[str, Item], facts: Facts) -> Mapping[str, Any] | None:
+def installed_before(items: Mapping[str, Item], facts: Facts) -> Mapping[str, Any] | None:
     """What the check among `items` that has a `record` found installed; None where it has not looked."""
     for key, item in items.items():
         if isinstance(item, Check) and item.record and (value := next(iter(facts.found.get(key, {}).values()), None)):
@@ -43,7 +43,7 @@ def recorded(items: Mapping[str, Item], facts: Facts) -> Mapping[str, Any] | Non
     return None
 
 
-def opened(
+def record_begin(
     reach: Reach,
     run: str,
     task: str,
@@ -52,9 +52,9 @@ def opened(
     without: Sequence[str] = (),
     controllers: Sequence[str] = (),
 ) -> None:
-    """Record on the master that `run` is about to change something: who began it, what is `installed` (see recorded()), which
-    run it `undoes`, the hosts of the site that it goes `without`: there it undoes nothing; and the site's `controllers`: another
-    Slurm that uses this DWS has others, and a site file of its own."""
+    """Record on the master that `run` is about to change something: who began it, what is `installed` (see installed_before()),
+    which run it `undoes`, the hosts of the site that it goes `without`: there it undoes nothing; and the site's `controllers`:
+    another Slurm that uses this DWS has others, and a site file of its own."""
     head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
     head |= {"without": list(without), "controllers": list(controllers)}
     _append(reach, run, ".opened", [head])
@@ -79,7 +79,7 @@ def keep(reach: Reach, reporter: StepReporter, paths: Sequence[str]) -> None:
         _append(reach, reporter.run, ".objects", records)
 
 
-def left(reach: Reach, reporter: StepReporter, paths: Sequence[str]) -> None:
+def record_result(reach: Reach, reporter: StepReporter, paths: Sequence[str]) -> None:
     """Record what the objects at `paths` became: by it a later rollback tells whether they were changed since."""
     if paths:
         objects = zip(paths, _get(reach, paths), strict=True)

@@ -65,7 +65,7 @@ def perform(
                 assert isinstance(ask, RunElsewhere | CallApi)
                 _elsewhere(reach, board, reporter, ask, proof if last else {})
                 left, looked = {}, last
-        before_images.left(reach, reporter, touched)
+        before_images.record_result(reach, reporter, touched)
     board.note(reporter.stage)
     if looked:
         engine_looks.read_api(board, reporter.host, left, reach.cluster)

@@ -324,9 +324,9 @@ def change_site(run: Run, options: Options, display: select.Display, lease: Clus
     run.changing = True
     if not options.proves:
         lease.keep_records(masters.controllers(run.site))
-    installed = before_images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
+    installed = before_images.installed_before(keyed((*options.reads, *run.stages)), run.board.facts)
     controllers = [host.name for host in run.site.controllers]
-    before_images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
+    before_images.record_begin(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
     _forget_proof(run)
     try:
         if pending.before:

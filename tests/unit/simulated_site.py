@@ -1,6 +1,6 @@
 """A site in memory: a cluster with versions of DWS, a controller's files, and the records that runs leave there.
 
-The product's own code records the cluster's objects (before_images.opened, keep and left), makes targets
+The product's own code records the cluster's objects (before_images.record_begin, keep and record_result), makes targets
 (rollback_target.target) and restores objects (stages/rollback/objects). A run can be interrupted between any two changes.
 """
 
@@ -153,8 +153,8 @@ class Simulated:
         self.runs += 1
         self.run = f"r{self.runs:03}"
         found = {installed.FACT.name: {MASTER: self.now()}} if looked else {}
-        record = before_images.recorded({installed.FACT.name: installed.CHECK}, Facts(found))
-        before_images.opened(self._reach(), self.run, task, undoes, record)
+        record = before_images.installed_before({installed.FACT.name: installed.CHECK}, Facts(found))
+        before_images.record_begin(self._reach(), self.run, task, undoes, record)
 
     def _reach(self) -> Reach:
         return Reach(lambda host: _Master(self.on_master), lambda: self.api, lambda role: MASTER)
@@ -181,7 +181,7 @@ class Simulated:
             else:
                 self.api.write(path, item)
         self()
-        before_images.left(self._reach(), at, paths)
+        before_images.record_result(self._reach(), at, paths)
 
     def script_begins(self, key: str) -> None:
         """A step's script begins on the master."""

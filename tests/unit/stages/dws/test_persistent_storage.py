@@ -1150,7 +1150,7 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
         opened = compile_actions([RunScript("reopen DWS", f"touch {tmp_path}/opened")], "run-2", "m")[0]
         assert host.run(opened, deadline=60).code == host_script.BUSY and not (tmp_path / "opened").exists()
         with pytest.raises(Unreachable, match=host_script.STILL):
-            before_images.opened(reach, "run-2", "install", "", None)
+            before_images.record_begin(reach, "run-2", "install", "", None)
         assert not (state / "before/run-2/.opened").exists()
     finally:
         sent.touch()
@@ -1158,6 +1158,6 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
         patch.undo()
     for module in ("engine.before_images", "engine.host_script"):
         patch.setattr(f"dws_on_csm.{module}.STATE", str(state))
-    before_images.opened(reach, "run-2", "install", "", None)
+    before_images.record_begin(reach, "run-2", "install", "", None)
     patch.undo()
     assert (state / "before/run-2/.opened").exists()
