@@ -38,7 +38,7 @@ def namespaces_to_try(webhook):
     if "namespaceSelector" not in webhook:
         return ["default"]
     (term,) = webhook["namespaceSelector"]["matchExpressions"]
-    every = [one["metadata"] for one in json.loads(kubectl(["get", "--raw", "/api/v1/namespaces"]))["items"] or []]
+    every = [item["metadata"] for item in json.loads(kubectl(["get", "--raw", "/api/v1/namespaces"]))["items"] or []]
     if not all((meta.get("labels") or {}).get(term["key"]) == meta["name"] for meta in every):
         del webhook["namespaceSelector"]
     return [meta["name"] for meta in every if meta["name"] in term["values"]]
@@ -53,10 +53,12 @@ def in_flight(closed):
     longest = {
         kind: [
             webhook.get("timeoutSeconds") or USUAL
-            for one in json.loads(kubectl(["get", "--raw", f"/apis/admissionregistration.k8s.io/v1/{kind}"]))["items"]
+            for configuration in json.loads(kubectl(["get", "--raw", f"/apis/admissionregistration.k8s.io/v1/{kind}"]))[
+                "items"
+            ]
             or []
-            for webhook in one.get("webhooks") or []
-            if one["metadata"]["name"] != closed and any(map(of_dws_kinds, webhook.get("rules") or []))
+            for webhook in configuration.get("webhooks") or []
+            if configuration["metadata"]["name"] != closed and any(map(of_dws_kinds, webhook.get("rules") or []))
         ]
         for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
     }
@@ -72,7 +74,9 @@ def of_dws_kinds(rule):
 def wait_closed(webhook, space):
     """Return once a new object is rejected by our webhook. Where no kind is left to try it with, DWS is almost removed."""
     there, closed = crds(), set(webhook["rules"][0]["resources"])
-    kind = next((one for one in ("computes", "dwdirectiverules") if one in there and closed & {one, "*"}), None)
+    kind = next(
+        (plural for plural in ("computes", "dwdirectiverules") if plural in there and closed & {plural, "*"}), None
+    )
     if kind is None:
         return
     trial = {
@@ -99,7 +103,7 @@ def crds():
     every = (
         json.loads(kubectl(["get", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]))["items"] or []
     )
-    return {one["spec"]["names"]["plural"]: one for one in every if one["spec"]["group"] == GROUP}
+    return {crd["spec"]["names"]["plural"]: crd for crd in every if crd["spec"]["group"] == GROUP}
 
 
 def version(crd):

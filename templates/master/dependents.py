@@ -27,7 +27,7 @@ APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
-class Silent(Exception):
+class ApiSilent(Exception):
     """The API server did not give the answer; `status` is its HTTP status (0: no response)."""
 
     def __init__(self, status, text):
@@ -35,7 +35,7 @@ class Silent(Exception):
         self.status = status
 
 
-class Local(http.client.HTTPConnection):
+class UnixSocketConnection(http.client.HTTPConnection):
     """A connection to a socket in a folder."""
 
     def __init__(self, path):
@@ -60,45 +60,45 @@ def api():
             child.kill()
         sys.exit(128 + number)
 
-    former = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    former = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
-        with pathlib.Path(folder, "said").open("wb") as said:
+        with pathlib.Path(folder, "output").open("wb") as output:
             child = subprocess.Popen(
                 ["kubectl", "proxy", "--unix-socket=" + path],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 preexec_fn=lambda: ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL),
             )
-        wait_served(path, child, pathlib.Path(folder, "said"))
+        wait_served(path, child, pathlib.Path(folder, "output"))
         yield lambda asked, accept="application/json": ask(path, asked, accept)
     finally:
-        for one, what in former.items():
-            signal.signal(one, what)
+        for number, handler in former.items():
+            signal.signal(number, handler)
         if child:
             child.kill()
             child.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_served(path, child, said):
+def wait_served(path, child, output):
     ends = time.time() + SECONDS["start"]
     while True:
         with contextlib.suppress(OSError), contextlib.closing(socket.socket(socket.AF_UNIX)) as trial:
             trial.connect(path)
             return
         if child.poll() is not None or time.time() > ends:
-            raise Silent(
+            raise ApiSilent(
                 0,
                 "kubectl proxy does not start: {}".format(
-                    said.read_text(encoding="utf-8", errors="replace")[:500].strip()
+                    output.read_text(encoding="utf-8", errors="replace")[:500].strip()
                 ),
             )
         time.sleep(0.02)
 
 
 def ask(path, asked, accept):
-    """The API server's JSON answer for a path; None where nothing is. Asks again where the server is busy. Raises Silent."""
+    """The API server's JSON answer for a path; None where nothing is. Asks again where the server is busy. Raises ApiSilent."""
     ends = time.time() + SECONDS["busy"]
     while True:
         status, later, text = answered(path, asked, accept)
@@ -108,36 +108,38 @@ def ask(path, asked, accept):
     if status in (404, 405):
         return None
     if status != 200:
-        raise Silent(status, "{}: {} {}".format(asked, status, " ".join(text[:300].decode(errors="replace").split())))
+        raise ApiSilent(
+            status, "{}: {} {}".format(asked, status, " ".join(text[:300].decode(errors="replace").split()))
+        )
     try:
-        found = json.loads(text.decode())
+        content = json.loads(text.decode())
     except ValueError as error:
-        raise Silent(status, f"{asked}: the answer is not JSON, or has more than {LARGEST} bytes") from error
-    if not isinstance(found, dict):
-        raise Silent(status, f"{asked}: the answer is not a JSON object")
-    return found
+        raise ApiSilent(status, f"{asked}: the answer is not JSON, or has more than {LARGEST} bytes") from error
+    if not isinstance(content, dict):
+        raise ApiSilent(status, f"{asked}: the answer is not a JSON object")
+    return content
 
 
 def answered(path, asked, accept):
-    link = Local(path)
+    link = UnixSocketConnection(path)
     try:
         link.request("GET", asked, headers={"Accept": accept})
         answer = link.getresponse()
         return answer.status, answer.getheader("Retry-After") or "", answer.read(LARGEST + 1)
     except (OSError, http.client.HTTPException) as error:
-        raise Silent(0, f"{asked}: {str(error) or type(error).__name__}") from error
+        raise ApiSilent(0, f"{asked}: {str(error) or type(error).__name__}") from error
     finally:
         link.close()
 
 
 def listed(get, path, accept=METADATA, must=False):
-    """The objects of a list, page by page. Raises Silent; where it `must` be there, also if it is not found."""
+    """The objects of a list, page by page. Raises ApiSilent; where it `must` be there, also if it is not found."""
     after, limit = "", PAGE
     for _ in range(PAGES):
         query = urllib.parse.urlencode([(k, v) for k, v in (("limit", limit), ("continue", after)) if v])
         try:
             answer = get(f"{path}?{query}", accept)
-        except Silent as error:
+        except ApiSilent as error:
             if error.status != 410 or not after:
                 raise
             after, limit = (
@@ -147,13 +149,13 @@ def listed(get, path, accept=METADATA, must=False):
             continue
         if answer is None:
             if must or after:
-                raise Silent(404, f"{path}: it is not found")
+                raise ApiSilent(404, f"{path}: it is not found")
             return
         yield from answer.get("items") or []
         after = (answer.get("metadata") or {}).get("continue") or ""
         if not after:
             return
-    raise Silent(0, f"{path}: more than {PAGES} pages")
+    raise ApiSilent(0, f"{path}: more than {PAGES} pages")
 
 
 # --- objects and kinds
@@ -161,9 +163,10 @@ def listed(get, path, accept=METADATA, must=False):
 
 def of_dws(get):
     """The objects of DWS's kinds by plural, in the version in which they are stored where that is served."""
-    served = [get("/apis/" + one["groupVersion"]) or {} for one in (get("/apis/" + GROUP) or {}).get("versions") or []]
-    plurals = {one["name"].partition("/")[0] for some in served for one in some.get("resources") or []}
-    found = {}
+    group_versions = (get("/apis/" + GROUP) or {}).get("versions") or []
+    served = [get("/apis/" + entry["groupVersion"]) or {} for entry in group_versions]
+    plurals = {kind["name"].partition("/")[0] for group in served for kind in group.get("resources") or []}
+    kinds = {}
     for plural in sorted(plurals):
         crd = get(f"{CRDS}/{plural}.{GROUP}")
         versions = (
@@ -171,9 +174,9 @@ def of_dws(get):
         )
         if versions:
             group, kind = "{}/{}".format(GROUP, versions[0]["name"]), crd["spec"]["names"]["kind"]
-            some = listed(get, f"/apis/{group}/{plural}", "application/json")
-            found[plural] = [dict(one, apiVersion=group, kind=kind) for one in some]
-    return found
+            items = listed(get, f"/apis/{group}/{plural}", "application/json")
+            kinds[plural] = [dict(obj, apiVersion=group, kind=kind) for obj in items]
+    return kinds
 
 
 def versions_of_all(get):
@@ -182,31 +185,31 @@ def versions_of_all(get):
     for group in (get("/apis") or {}).get("groups") or []:
         if group["name"] != GROUP:
             preferred = group["preferredVersion"]["version"]
-            every = [one["version"] for one in group["versions"]]
-            yield group["name"], sorted(every, key=lambda one: one != preferred)
+            every = [entry["version"] for entry in group["versions"]]
+            yield group["name"], sorted(every, key=lambda entry: entry != preferred)
 
 
 def kinds_of(get, group, version):
     """(kind, plural, path of its list, its name for kubectl) of what can be listed and deleted in a version of a group.
 
-    The version was named by the API: raises Silent also where it is not found.
+    The version was named by the API: raises ApiSilent also where it is not found.
     """
     root = f"/apis/{group}/{version}" if group else f"/api/{version}"
     served = get(root)
     if served is None:
-        raise Silent(404, f"{root}: it is not found")
-    for one in served.get("resources") or []:
-        passing = one["name"] == "events" and group in ("", "events.k8s.io")
-        if "/" not in one["name"] and not passing and {"list", "delete"} <= set(one["verbs"]):
-            full = "{}.{}.{}".format(one["name"], version, group) if group else one["name"]
-            yield one["kind"], one["name"], "{}/{}".format(root, one["name"]), full
+        raise ApiSilent(404, f"{root}: it is not found")
+    for kind in served.get("resources") or []:
+        plural = kind["name"]
+        passing = plural == "events" and group in ("", "events.k8s.io")
+        if "/" not in plural and not passing and {"list", "delete"} <= set(kind["verbs"]):
+            yield kind["kind"], plural, f"{root}/{plural}", f"{plural}.{version}.{group}" if group else plural
 
 
 def elsewhere(get):
     """(group, version) of all that other servers than Kubernetes' own serve: /apis need not name what is away."""
-    for one in (get(APISERVICES) or {}).get("items") or []:
-        if one["spec"].get("service"):
-            yield one["spec"]["group"], one["spec"]["version"]
+    for item in (get(APISERVICES) or {}).get("items") or []:
+        if item["spec"].get("service"):
+            yield item["spec"]["group"], item["spec"]["version"]
 
 
 def known_to_be_down(get, group, version):
@@ -214,17 +217,17 @@ def known_to_be_down(get, group, version):
     garbage collector cannot delete its objects either."""
     service = get(f"{APISERVICES}/{version}.{group}") or {}
     states = (service.get("status") or {}).get("conditions") or []
-    up = any(one["type"] == "Available" and one["status"] == "True" for one in states)
+    up = any(state["type"] == "Available" and state["status"] == "True" for state in states)
     return bool((service.get("spec") or {}).get("service")) and not up
 
 
 def side_by_side(work, places):
-    """The result of `work` for each of `places`, or the Silent that it raised."""
+    """The result of `work` for each of `places`, or the ApiSilent that it raised."""
 
     def tried(place):
         try:
             return work(*place)
-        except Silent as error:
+        except ApiSilent as error:
             return error
 
     with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
@@ -237,36 +240,36 @@ def discovered(get):
     places += sorted({place for place in elsewhere(get) if place not in places and place[0] != GROUP})
     every = side_by_side(lambda group, version: list(kinds_of(get, group, version)), places)
     kinds, unasked = {}, []
-    for place, found in zip(places, every):
-        if isinstance(found, Silent):
+    for place, answer in zip(places, every):
+        if isinstance(answer, ApiSilent):
             down = bool(place[0]) and known_to_be_down(get, *place)
-            unasked.append({"what": "/".join(filter(None, place)), "why": str(found), "down": down})
+            unasked.append({"what": "/".join(filter(None, place)), "why": str(answer), "down": down})
             continue
-        for one in found:
-            kinds.setdefault((place[0], one[1]), []).append(one)
+        for kind in answer:
+            kinds.setdefault((place[0], kind[1]), []).append(kind)
     return list(kinds.values()), unasked
 
 
-def with_owners(get, *kind):
-    """The objects of a kind that name an owner, as `dependents` returns them. Raises Silent where no version can be listed."""
-    for number, (name_, _, path, resource) in enumerate(kind):
+def with_owners(get, *versions):
+    """The objects of a kind that name an owner, as `dependents` returns them. Raises ApiSilent where no version can be listed."""
+    for number, (kind, _, path, resource) in enumerate(versions):
         try:
-            found = [one for one in listed(get, path, must=True) if one["metadata"].get("ownerReferences")]
-        except Silent:
-            if number + 1 == len(kind):
+            owned = [obj for obj in listed(get, path, must=True) if obj["metadata"].get("ownerReferences")]
+        except ApiSilent:
+            if number + 1 == len(versions):
                 raise
             continue
         return [
             {
-                "kind": name_,
-                "name": name(one),
-                "uid": uid(one),
-                "created": one["metadata"].get("creationTimestamp") or "",
+                "kind": kind,
+                "name": name(obj),
+                "uid": uid(obj),
+                "created": obj["metadata"].get("creationTimestamp") or "",
                 "resource": resource,
-                "refs": one["metadata"]["ownerReferences"],
+                "refs": obj["metadata"]["ownerReferences"],
             }
-            for one in found
-            if "deletionTimestamp" not in one["metadata"]
+            for obj in owned
+            if "deletionTimestamp" not in obj["metadata"]
         ]
     return []
 
@@ -283,35 +286,34 @@ def dependents(get, ends):
         return [], []
     kinds, unasked = discovered(get)
     every = {}
-    for kind, some in zip(kinds, side_by_side(lambda *versions: with_owners(get, *versions), kinds)):
-        if isinstance(some, Silent):
-            unasked.append({"what": kind[0][3], "why": str(some), "down": False})
+    for kind, answer in zip(kinds, side_by_side(lambda *versions: with_owners(get, *versions), kinds)):
+        if isinstance(answer, ApiSilent):
+            unasked.append({"what": kind[0][3], "why": str(answer), "down": False})
             continue
-        for one in some:  # some kinds are served in two groups
-            every.setdefault(one["uid"], one)
+        for obj in answer:  # some kinds are served in two groups
+            every.setdefault(obj["uid"], obj)
     below_it = {}
-    for one in every.values():
-        for ref in one["refs"]:
-            below_it.setdefault(ref["uid"], []).append(one)
+    for obj in every.values():
+        for ref in obj["refs"]:
+            below_it.setdefault(ref["uid"], []).append(obj)
     return [
-        dependent(one, below_it, ends) for one in every.values() if any(ref["uid"] in ends for ref in one["refs"])
+        dependent(obj, below_it, ends) for obj in every.values() if any(ref["uid"] in ends for ref in obj["refs"])
     ], unasked
 
 
-def dependent(one, below_it, ends):
-    own = [ref["uid"] for ref in one["refs"] if ref["uid"] in ends]
-    others = [ref for ref in one["refs"] if ref["uid"] not in ends]
-    more, seen = [], {one["uid"]}
-    rest = [one]
+def dependent(obj, below_it, ends):
+    own = [ref["uid"] for ref in obj["refs"] if ref["uid"] in ends]
+    others = [ref for ref in obj["refs"] if ref["uid"] not in ends]
+    more, seen = [], {obj["uid"]}
+    rest = [obj]
     while rest:
         for other in below_it.get(rest.pop()["uid"], []):
             if other["uid"] not in seen:
                 seen.add(other["uid"])
                 more.append(other)
                 rest.append(other)
-    made = {key: one[key] for key in ("kind", "name", "uid", "created", "resource")}
     return dict(
-        made,
+        {key: obj[key] for key in ("kind", "name", "uid", "created", "resource")},
         owner=ends[own[0]],
         under=own,
         others=others,
@@ -324,9 +326,9 @@ def look_for_owned(dying):
     try:
         with api() as get:
             kinds = of_dws(get)
-            found, unasked = dependents(get, removed_with_dws(kinds, dying))
-    except Silent as error:
+            owned, unasked = dependents(get, removed_with_dws(kinds, dying))
+    except ApiSilent as error:
         sys.exit(f"the API server did not list the objects that objects of DWS own: {error}")
-    stored = with_dependents(kinds, {one["uid"] for one in data(kinds)})
-    owned_ = [dict(one, data=bool(stored.intersection(one["under"]))) for one in found]
-    print(json.dumps({"owned": owned_, "unasked": unasked}))
+    stored = with_dependents(kinds, {entry["uid"] for entry in data(kinds)})
+    owned = [dict(obj, data=bool(stored.intersection(obj["under"]))) for obj in owned]
+    print(json.dumps({"owned": owned, "unasked": unasked}))

@@ -43,7 +43,7 @@ def look(saved, pending):
 def seen(saved, pending, asked):
     """Stop here where an object must not be deleted; save the objects to preserve. Returns those to delete: (plural, object)."""
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
-    there = [label(one) for one in kinds.get("workflows", [])] + [describe(one) for one in data(kinds)]
+    there = [label(obj) for obj in kinds.get("workflows", [])] + [describe(entry) for entry in data(kinds)]
     if there:
         tell("DWS was not removed, because these objects still need it:")
         tell("\n".join(there))
@@ -56,11 +56,11 @@ def seen(saved, pending, asked):
     # undeploy.sh deletes it at its end where no version follows; after an interrupted removal an install puts its objects back
     write(pending, stays)
     if stays:
-        tell("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
-    idle = [(plural, one) for plural in IDLE for one in kinds.get(plural, [])]
-    uids = {uid(one) for one in now}
-    rest = [(plural, one) for plural in common if plural not in IDLE for one in common[plural] if uid(one) in uids]
-    return [(plural, one) for plural, one in idle + rest if "deletionTimestamp" not in one["metadata"]]
+        tell("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(obj) for obj in stays)))
+    idle = [(plural, obj) for plural in IDLE for obj in kinds.get(plural, [])]
+    uids = {uid(obj) for obj in now}
+    rest = [(plural, obj) for plural in common if plural not in IDLE for obj in common[plural] if uid(obj) in uids]
+    return [(plural, obj) for plural, obj in idle + rest if lasts(obj)]
 
 
 def makers_last(going):
@@ -68,18 +68,18 @@ def makers_last(going):
     rest = list(going)
     while rest:
         makers = {
-            maker for _, one in rest for maker in owners(one) | {(one["metadata"].get("labels") or {}).get(OWNER)}
+            maker for _, obj in rest for maker in owners(obj) | {(obj["metadata"].get("labels") or {}).get(OWNER)}
         }
-        some = [pair for pair in rest if uid(pair[1]) not in makers] or rest
-        yield some
-        uids = {uid(one) for _, one in some}
+        group = [pair for pair in rest if uid(pair[1]) not in makers] or rest
+        yield group
+        uids = {uid(obj) for _, obj in group}
         rest = [pair for pair in rest if uid(pair[1]) not in uids]
 
 
-def deleted(some):
+def deleted(group):
     """Delete objects only in the state in which they were checked. For each the failure in words, or ""."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda pair: doom(*pair), some))
+        return list(pool.map(lambda pair: delete(*pair), group))
 
 
 def nothing_owned(ends, accepted):
@@ -88,48 +88,49 @@ def nothing_owned(ends, accepted):
         return
     try:
         with api() as get:
-            found, unasked = dependents(get, ends)
-    except Silent as error:
+            owned, unasked = dependents(get, ends)
+    except ApiSilent as error:
         tell(f"DWS was not removed: the API server did not list the objects that objects of DWS own: {error}")
         sys.exit(1)
-    unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
-    if found or unknown:
+    unknown = [] if OWNERS_UNKNOWN in accepted else [kind for kind in unasked if not kind["down"]]
+    if owned or unknown:
         tell("DWS was not removed, because Kubernetes would delete the objects that it owns:")
-        texts = [describe_owned(one) + "; " + owned_fix(one) for one in found]
-        tell("\n".join(texts + [describe_unlisted(one) for one in unknown]))
+        texts = [describe_owned(obj) + "; " + owned_fix(obj) for obj in owned]
+        tell("\n".join(texts + [describe_unlisted(kind) for kind in unknown]))
         sys.exit(3)
-    for one in unasked:
-        tell(describe_unlisted(one))
+    for kind in unasked:
+        tell(describe_unlisted(kind))
 
 
-def doom(plural, one):
-    meta = one["metadata"]
+def delete(plural, obj):
+    """Delete an object only in the state in which it was checked. The failure in words, or ""."""
+    meta = obj["metadata"]
     space = "namespaces/{}/".format(meta["namespace"]) if meta.get("namespace") else ""
     state = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": state, "propagationPolicy": "Background"}
-    path = "/apis/{}/{}{}/{}".format(one["apiVersion"], space, plural, meta["name"])
+    path = "/apis/{}/{}{}/{}".format(obj["apiVersion"], space, plural, meta["name"])
     done = call(["delete", "--raw", path, "--filename", "-"], json.dumps(options))
-    return f"{label(one)}: {done.stderr.strip()}" if done.returncode else ""
+    return f"{label(obj)}: {done.stderr.strip()}" if done.returncode else ""
 
 
 def back(pending):
     """Put back the deleted objects, as far as DWS's kinds exist. The others stay in the file, and are named."""
     saved = json.loads(pathlib.Path(pending).read_text(encoding="utf-8"))["items"]
     there = standing()
-    first = left = [one for one in saved if label(one) not in there]
+    first = left = [obj for obj in saved if label(obj) not in there]
     ends = time.monotonic() + BACK
     while left and time.monotonic() < ends:
         call(["create", "--filename", "-"], text(left))
         there, served = standing(), {crd["spec"]["names"]["kind"] for crd in crds().values() if lasts(crd)}
-        left = [one for one in left if label(one) not in there]
-        if not any(one["kind"] in served for one in left):
+        left = [obj for obj in left if label(obj) not in there]
+        if not any(obj["kind"] in served for obj in left):
             break
         time.sleep(0.5)  # an object is still being deleted, or an API server does not know yet that DWS is open
-    again = [label(one) for one in first if one not in left]
+    again = [label(obj) for obj in first if obj not in left]
     if again:
         tell("put back, because DWS was not removed: {}".format(", ".join(again)))
     if left:
-        tell("could not be put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
+        tell("could not be put back: {}; saved in {}".format(", ".join(label(obj) for obj in left), pending))
         tell("Run the same command again; `invoke install` puts them back.")
     else:
         pathlib.Path(pending).unlink()  # nothing puts back what somebody deletes from now on
@@ -137,38 +138,38 @@ def back(pending):
 
 def standing():
     """The labels of all objects that exist and are not being deleted."""
-    return {label(one) for plural, crd in crds().items() for one in objects(plural, crd) if lasts(one)}
+    return {label(obj) for plural, crd in crds().items() for obj in objects(plural, crd) if lasts(obj)}
 
 
-def lasts(one):
-    return "deletionTimestamp" not in one["metadata"]
+def lasts(obj):
+    return "deletionTimestamp" not in obj["metadata"]
 
 
 def in_common(kinds, common):
     """The objects in a version that the next DWS serves, too. Where there is none, or where DWS is removed in part, and nothing
     converts them any more, they stay in the version in which they are stored.
     """
-    found = {}
-    for plural, some in kinds.items():
-        done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if some and common else None
-        found[plural] = (json.loads(done.stdout)["items"] or []) if done and done.returncode == 0 else some
-    return found
+    converted = {}
+    for plural, stored in kinds.items():
+        done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if stored and common else None
+        converted[plural] = (json.loads(done.stdout)["items"] or []) if done and done.returncode == 0 else stored
+    return converted
 
 
 def objects(plural, crd):
     path = f"/apis/{GROUP}/{version(crd)}/{plural}"
-    found = json.loads(kubectl(["get", "--raw", path]))["items"] or []
+    items = json.loads(kubectl(["get", "--raw", path]))["items"] or []
     # the items of a list may leave out what the list says
     kind, group = crd["spec"]["names"]["kind"], f"{GROUP}/{version(crd)}"
-    return [dict(one, apiVersion=one.get("apiVersion", group), kind=one.get("kind", kind)) for one in found]
+    return [dict(obj, apiVersion=obj.get("apiVersion", group), kind=obj.get("kind", kind)) for obj in items]
 
 
 def merged(pending, stays):
     """The objects to put back, with those of earlier runs that do not exist any more."""
     file = pathlib.Path(pending)
     before = json.loads(file.read_text(encoding="utf-8"))["items"] if file.exists() else []
-    there = {label(one) for one in stays}
-    return stays + [one for one in before if label(one) not in there]
+    there = {label(obj) for obj in stays}
+    return stays + [obj for obj in before if label(obj) not in there]
 
 
 def write(path, objects):

@@ -70,28 +70,28 @@ def restore(call, name, before):
         run([*call, "replace", "--filename", "-"], json.dumps(before))
 
 
-def change(found, edit):
+def change(part, edit):
     *path, last = edit["at"]
     for key, following in zip(path, edit["at"][1:]):  # noqa: B905 - Python 3.6 has no strict; the last one has none after it
         if not isinstance(key, dict):
-            found = found.setdefault(key, [] if isinstance(following, dict) else {})
-        elif place(found, key) is None:
+            part = part.setdefault(key, [] if isinstance(following, dict) else {})
+        elif place(part, key) is None:
             changed_meanwhile(edit)
         else:
-            found = found[place(found, key)]
+            part = part[place(part, key)]
     named = isinstance(last, dict)
-    key = place(found, last) if named else last
-    there = (None if key is None else found[key]) if named else found.get(key)
+    key = place(part, last) if named else last
+    there = (None if key is None else part[key]) if named else part.get(key)
     if there == edit["value"]:
         return
     if edit["seen"] not in ("*", there):
         changed_meanwhile(edit)
     if edit["value"] is None:
-        del found[key]
+        del part[key]
     elif named and key is None:
-        found.append(edit["value"])
+        part.append(edit["value"])
     else:
-        found[key] = edit["value"]
+        part[key] = edit["value"]
 
 
 def changed_meanwhile(edit):
@@ -99,9 +99,9 @@ def changed_meanwhile(edit):
     sys.exit(3)
 
 
-def place(found, key):
+def place(entries, key):
     """The number of the entry with that name; None where there is none."""
-    return next((number for number, entry in enumerate(found) if entry["name"] == key["name"]), None)
+    return next((number for number, entry in enumerate(entries) if entry["name"] == key["name"]), None)
 
 
 class Generator:
@@ -163,10 +163,10 @@ class Generator:
     def edit(self, keys, force=False):
         """Change keys of the templates: {KEY: (seen, value)}. Another writer's change in between means: read them again."""
         while True:
-            found = self.get("configmap", self.templates)
-            if found is None:
+            configmap = self.get("configmap", self.templates)
+            if configmap is None:
                 over(f"ConfigMap {self.templates} does not exist any more")
-            data = found.get("data") or {}
+            data = configmap.get("data") or {}
             changed = {}
             for key, (seen, value) in keys.items():
                 there = data.get(key)
@@ -187,10 +187,10 @@ class Generator:
                 return
             self.note()
             try:
-                run([*self.kubectl, "replace", "--filename", "-"], json.dumps(dict(found, data=data)))
+                run([*self.kubectl, "replace", "--filename", "-"], json.dumps(dict(configmap, data=data)))
             except SystemExit:
                 now = self.get("configmap", self.templates)
-                if now and now["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+                if now and now["metadata"]["resourceVersion"] != configmap["metadata"]["resourceVersion"]:
                     continue  # another writer was faster
                 raise
             self.changed.update(changed)
@@ -199,8 +199,8 @@ class Generator:
 
     def difference(self):
         """How the result differs from what the templates say; "" where it fits."""
-        found = self.get("configmap", self.result) or {}
-        data, templates = found.get("data") or {}, self.get("configmap", self.templates)["data"]
+        result = self.get("configmap", self.result) or {}
+        data, templates = result.get("data") or {}, self.get("configmap", self.templates)["data"]
         for key in self.keys:
             if key in self.sets:
                 name, _, value = self.sets[key]
@@ -262,12 +262,12 @@ class Generator:
         """Create the saved Job; its uid. An operator may have been faster."""
         text = self.saved.read_text(encoding="utf-8")
         try:
-            made = json.loads(run([*self.kubectl, "create", "--output", "json", "--filename", "-"], text))
+            created = json.loads(run([*self.kubectl, "create", "--output", "json", "--filename", "-"], text))
         except SystemExit:
-            made = self.get("job", self.job)
-            if made is None:
+            created = self.get("job", self.job)
+            if created is None:
                 raise
-        return made["metadata"]["uid"]
+        return created["metadata"]["uid"]
 
     def gone(self, uid):
         ends = time.monotonic() + self.deadline
@@ -328,7 +328,8 @@ class Generator:
 def ending(job):
     """The condition that says how a Job has ended; None where it has not."""
     conditions = (job.get("status") or {}).get("conditions") or ()
-    return next((one for one in conditions if one["type"] in ("Complete", "Failed") and one["status"] == "True"), None)
+    ends = (end for end in conditions if end["type"] in ("Complete", "Failed") and end["status"] == "True")
+    return next(ends, None)
 
 
 STUCK = ("ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError")
@@ -346,7 +347,8 @@ def waiting(pod):
 def phase(pod):
     """A pod and how far it is, in words."""
     conditions = pod["status"].get("conditions") or ()
-    why = next((one.get("message", "") for one in conditions if one["status"] == "False" and one.get("message")), "")
+    reasons = (condition.get("message", "") for condition in conditions if condition["status"] == "False")
+    why = next(filter(None, reasons), "")
     return " ".join(filter(None, ("pod", pod["metadata"]["name"], pod["status"].get("phase", ""), why)))
 
 
@@ -401,12 +403,12 @@ def run(command, feed=""):
         threading.Thread(target=read, args=(name, getattr(process, name)), daemon=True) for name in ("stdout", "stderr")
     ]
     threads.append(threading.Thread(target=write, daemon=True))
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     ends = time.monotonic() + PATIENCE
-    for one in threads:
-        one.join(max(0.0, ends - time.monotonic()))
-    if any(len(some) > MOST for some in told.values()):
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    if any(len(output) > MOST for output in told.values()):
         over(f"kubectl {command[-2]} printed more than {MOST >> 20} MB, more than any object of the cluster has")
     try:
         code = process.wait(max(0.0, ends - time.monotonic()))
