@@ -93,8 +93,8 @@ def tag(deployment: Mapping[str, Any] | None, webhook: Mapping[str, Any] | None 
     one of the webhook still has the tag that both were applied with: that is no other version of DWS, whose objects are all there.
     """
     if deployment and webhook and not image_tag(deployment).endswith("-dirty"):
-        applied = image_tag(manifest_comparison.as_applied(deployment))
-        if applied and applied == image_tag(webhook) == image_tag(manifest_comparison.as_applied(webhook)):
+        applied = image_tag(manifest_comparison.last_applied(deployment))
+        if applied and applied == image_tag(webhook) == image_tag(manifest_comparison.last_applied(webhook)):
             return applied
     return (image_tag(deployment) or "unknown") if deployment else ""
 

@@ -63,7 +63,7 @@ def _after_admission(
     cluster: Cluster, wanted: Mapping[str, Any], have: Mapping[str, Any], difference: str
 ) -> ObjectState:
     """Compare with the answers to dry runs. `difference`: from the manifest itself."""
-    untouched = bool(difference) and _as_applied(wanted, have)
+    untouched = bool(difference) and _is_as_applied(wanted, have)
     try:
         created = first_difference(answered(wanted, _creation(cluster, wanted)), have)
         updated = first_difference(answered(wanted, _update(cluster, wanted)), have) if difference else ""
@@ -77,12 +77,12 @@ def _after_admission(
     return {"state": updated, "refused": "", "updated": ""}
 
 
-def _as_applied(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
+def _is_as_applied(wanted: Mapping[str, Any], have: Mapping[str, Any]) -> bool:
     """Whether a Deployment was applied from this manifest, and nobody has written its spec since. The API server names admission's
     changes after whoever sent the request (metadata.managedFields), here `kubectl apply`."""
     if wanted["kind"] != "Deployment":
         return False
-    applied = _last_applied(have["metadata"])
+    applied = _applied_manifest(have["metadata"])
     same = isinstance(applied, dict) and not manifests.difference(wanted, applied)
     # `kubectl scale --replicas=0` leaves no trace there, because it leaves the number out
     scaled = have["spec"].get("replicas") != wanted["spec"].get("replicas", 1)
@@ -100,7 +100,7 @@ def writers(have: Mapping[str, Any]) -> list[str]:
     return sorted({str(entry.get("manager", "")) for entry in entries if "f:spec" in (entry.get("fieldsV1") or {})})
 
 
-def _last_applied(meta: Mapping[str, Any]) -> Any:
+def _applied_manifest(meta: Mapping[str, Any]) -> Any:
     """The manifest with which an object was applied; None where that is not known."""
     try:
         return json.loads((meta.get("annotations") or {}).get(LAST_APPLIED, "null"))
@@ -157,15 +157,15 @@ APPLIER = "kubectl-client-side-apply"
 """The manager of what `kubectl apply` writes (kubectl 1.18 and later)."""
 
 
-def as_applied(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+def last_applied(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
     """The Deployment as it was last applied; one without containers where that is unknown."""
-    applied = _last_applied(deployment["metadata"])
+    applied = _applied_manifest(deployment["metadata"])
     return {"metadata": {}, "spec": applied.get("spec") or {} if isinstance(applied, dict) else {}}
 
 
 def image_names(deployment: Mapping[str, Any]) -> list[str]:
     """The images of a Deployment: those that it has, then those with which it was applied."""
-    applied = _last_applied(deployment["metadata"])
+    applied = _applied_manifest(deployment["metadata"])
     containers: list[Any] = []
     for item in (dict(deployment), applied):
         containers += dws_objects.part(item, "spec", "template", "spec", "containers") or []
