@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from dws_on_csm.engine import site_lock
 from dws_on_csm.engine.reach import ClusterLease
-from dws_on_csm.engine.site_lock import LEASE_SECONDS, MARGIN, RETRY_SECONDS, Holder, Locked, Renewed, clock, owner
+from dws_on_csm.engine.site_lock import LEASE_SECONDS, MARGIN, RETRY_SECONDS, Holder, Locked, Renewable, clock, owner
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
 from dws_on_csm.model.errors import RemoteError, Unreachable
@@ -59,7 +59,7 @@ _IDENTITY = (
 )
 
 
-class Lease(Renewed, ClusterLease):
+class Lease(Renewable, ClusterLease):
     """The cluster's Lease for `run`, as far as this process knows.
 
     An API server that does not answer keeps nobody from hosts that need no cluster: then the Lease is taken before a later change.
@@ -115,7 +115,7 @@ class Lease(Renewed, ClusterLease):
             self._claim()
         super().check()
 
-    def _renewed(self) -> str:
+    def _send_renewal(self) -> str:
         if not self._version:
             return ""  # check() takes it
         try:

@@ -146,7 +146,7 @@ def clock() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class Renewed(ABC):
+class Renewable(ABC):
     """What a run holds as long as it renews it: the lock of a master, and the Lease of a cluster.
 
     lost   why it is lost, in a sentence; "" while it is held
@@ -165,7 +165,7 @@ class Renewed(ABC):
         self._renewing = threading.Lock()
 
     @abstractmethod
-    def _renewed(self) -> str:
+    def _send_renewal(self) -> str:
         """Renew it once; why that failed, or "". Calls lose() where another run has it. May raise anything."""
 
     def check(self) -> None:
@@ -179,7 +179,7 @@ class Renewed(ABC):
         """Renew it, and return whether that succeeded. Calls `tell` where it is lost."""
         with self._renewing:
             asked = clock()
-            why = "" if self.lost else self._failure()
+            why = "" if self.lost else self._try_renewal()
             if not why and not self.lost:
                 self._until = asked + LEASE_SECONDS - MARGIN
                 return True
@@ -187,9 +187,10 @@ class Renewed(ABC):
                 self.lose(self.expired.format(LEASE_SECONDS - MARGIN, why))
             return False
 
-    def _failure(self) -> str:
+    def _try_renewal(self) -> str:
+        """Why one renewal failed, or ""; whatever it raised."""
         try:
-            return self._renewed()
+            return self._send_renewal()
         except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
             return str(error) or type(error).__name__
 
@@ -206,13 +207,13 @@ class Renewed(ABC):
             wait = LEASE_SECONDS / 3 if self.renew() else RETRY_SECONDS
 
 
-class Lock(Renewed):
+class Lock(Renewable):
     """The lock of `run`, as far as this process knows.
 
-    before  until then, by clock(), another run may have held the lock
-    former  the run that did not release the lock, or "": it may still believe that it holds the lock
-    beside  called before a lock that has expired is renewed; raises LockLost where a run through another master, which has another
-            lock, may have the cluster's Lease (cluster_lease.py)
+    before       until then, by clock(), another run may have held the lock
+    former       the run that did not release the lock, or "": it may still believe that it holds the lock
+    check_lease  called before a lock that has expired is renewed; raises LockLost where a run through another master, which has
+                 another lock, may have the cluster's Lease (cluster_lease.py)
     """
 
     def __init__(
@@ -228,24 +229,24 @@ class Lock(Renewed):
         self.run = run
         self.before = before
         self.former = former
-        self.beside: Callable[[], None] = lambda: None
+        self.check_lease: Callable[[], None] = lambda: None
         self._session = session
 
-    def _renewed(self) -> str:
-        answer = self._renewal()
+    def _send_renewal(self) -> str:
+        answer = self._run_renew_script()
         if answer.code == LAPSED:
             try:
-                self.beside()
+                self.check_lease()
             except LockLost as error:
                 self.lost = str(error)  # which was told
                 return self.lost
-            answer = self._renewal(re.sub(r"\D", "", answer.out.decode(errors="replace"))[:12])
+            answer = self._run_renew_script(re.sub(r"\D", "", answer.out.decode(errors="replace"))[:12])
         if answer.code == LOST:
             holder = answer.out.decode(errors="replace").split("\n")
             self.lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
         return "" if answer.code == 0 else _words(answer)
 
-    def _renewal(self, seen: str = "") -> Any:
+    def _run_renew_script(self, seen: str = "") -> Any:
         return self._session.run_aside(script("master/lock_renew.sh", run=self.run, seen=seen), deadline=DEADLINE)
 
     def leave(self) -> None:

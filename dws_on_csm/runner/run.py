@@ -253,7 +253,7 @@ def _with_lock(run: Run, options: Options, do: Callable[[ClusterLease], str], ho
         run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
         run.reach.fence(lock.run)
         lease = holding.enter_context(run.reach.lease(run.id, lost))
-        lock.beside = lease.check
+        lock.check_lease = lease.check
 
         def guard() -> None:
             lock.check()

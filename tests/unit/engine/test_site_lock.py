@@ -361,14 +361,14 @@ def test_a_lock_that_has_expired_is_renewed_only_while_no_other_master_is_used(
 
         lapsed = lapse()
         asked: list[str] = []
-        got.beside = lambda: asked.append(over.read_text())
+        got.check_lease = lambda: asked.append(over.read_text())
         assert got.renew() and asked == [lapsed] and over.read_text() != lapsed
 
         def lost() -> None:
             raise LockLost("m1", "a run through the master m2 has it")
 
         lapsed = lapse()
-        monkeypatch.setattr(got, "beside", lambda: None)
+        monkeypatch.setattr(got, "check_lease", lambda: None)
         with (
             monkeypatch.context() as slept
         ):  # so the second script says that it has seen another end than there is by now
@@ -379,7 +379,7 @@ def test_a_lock_that_has_expired_is_renewed_only_while_no_other_master_is_used(
                 lambda script, **more: run_aside(re.sub(r"(?m)^seen=\d+$", "seen=1", script), **more),
             )
             assert not got.renew() and over.read_text() == lapsed
-        monkeypatch.setattr(got, "beside", lost)
+        monkeypatch.setattr(got, "check_lease", lost)
         assert not got.renew() and over.read_text() == lapsed
         with pytest.raises(LockLost, match="a run through the master m2 has it"):
             got.check()
