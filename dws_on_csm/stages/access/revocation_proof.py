@@ -15,7 +15,7 @@ from dws_on_csm.model.step import ApiLook, Check, Fact, Look, ShellLook, Step, S
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.facts import API_SERVER, KubeconfigCertificate
 
-Gone = Callable[[StepContext], tuple[str, ...]]
+NamesToRevoke = Callable[[StepContext], tuple[str, ...]]
 """Returns the names that must have no rights. Raises NotYetKnown."""
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -23,18 +23,18 @@ VERBS = ("get", "list", "create", "patch", "delete")
 NOTHING = "has no rights on Workflows"
 
 
-def rights(gone: Gone) -> Step:
+def rights(to_revoke: NamesToRevoke) -> Step:
     """A step: the API server allows nothing to the name, by any binding."""
 
     def look(ctx: StepContext) -> Look:
-        going, space = gone(ctx), ctx.site.access.namespace
-        return ApiLook(lambda cluster: {name: _allowed(cluster, name, space) for name in going})
+        revoked, space = to_revoke(ctx), ctx.site.access.namespace
+        return ApiLook(lambda cluster: {name: _allowed(cluster, name, space) for name in revoked})
 
     return Step(
         "rights",
         "master",
         look,
-        lambda ctx: dict.fromkeys(gone(ctx), NOTHING),
+        lambda ctx: dict.fromkeys(to_revoke(ctx), NOTHING),
         settle_seconds=lambda site: 15.0,  # each API server sees a changed binding a little later
         hint="another binding gives it rights: run `kubectl get clusterrolebindings,rolebindings -A -o wide` to find it",
     )
@@ -102,13 +102,15 @@ KEPT = Check(SAVED.step, "controller", lambda ctx: _look_kept(ctx, ""), lambda c
 """The kubeconfigs that earlier runs saved as before-images: run -> its certificate, as a kubeconfig has it."""
 
 
-def refused(gone: Gone) -> Step:
+def refused(to_revoke: NamesToRevoke) -> Step:
     """A step: the API server refuses every saved kubeconfig of that name, in a call as the plugin makes it."""
 
     def read(ctx: StepContext, saved: Mapping[str, SavedKubeconfig]) -> Value:
         ca = ctx.facts.one(API_SERVER)["ca"].encode()
         pems = {run: kubeconfig.certificate(file) for run, file in saved.items()}
-        tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(ctx) and _holds(pem, ca)}
+        tried = {
+            run for run, pem in pems.items() if certificates.common_name(pem) in to_revoke(ctx) and _holds(pem, ca)
+        }
         return {run: _answer(saved[run]["may"], saved[run]["said"]) for run in tried}
 
     def want(ctx: StepContext) -> Value:

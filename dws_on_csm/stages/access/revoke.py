@@ -17,7 +17,7 @@ from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names, signing, slurm_record
-from dws_on_csm.stages.access.revocation_proof import Gone
+from dws_on_csm.stages.access.revocation_proof import NamesToRevoke
 from dws_on_csm.stages.access.rotate import BEFORE, before, proven_names
 from dws_on_csm.stages.dws import in_use, slurm_clusters, workflow_namespace
 from dws_on_csm.stages.facts import Binding, KubeconfigCertificate
@@ -27,17 +27,19 @@ from dws_on_csm.stages.slurm import controller, pod_checks
 def stages(name: str = "") -> tuple[Stage, ...]:
     """The revocation of `name`; "": of all names in use except the site file's."""
 
-    def gone(ctx: StepContext) -> tuple[str, ...]:
-        return leaving(ctx, name)
+    def to_revoke(ctx: StepContext) -> tuple[str, ...]:
+        return names_to_revoke(ctx, name)
 
     former = rbac.OLD_SUBJECTS_STEP
-    kept = former.want
+    want_subjects = former.want
 
     def want(ctx: StepContext) -> Value:
-        return sorted({*kept(ctx)} - {f"User {former_name}" for former_name in gone(ctx)})
+        return sorted({*want_subjects(ctx)} - {f"User {revoked}" for revoked in to_revoke(ctx)})
 
-    taking = replace(former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())})))
-    first = (
+    old_subjects = replace(
+        former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())}))
+    )
+    checks = (
         revoked_names.CHECK,
         slurm_clusters.READ,
         rbac.AUTHORITY_CHECK,
@@ -46,32 +48,32 @@ def stages(name: str = "") -> tuple[Stage, ...]:
         pod_checks.KNOWN,
         BEFORE,
         revocation_proof.KEPT,
-        _names(gone),
+        _names(to_revoke),
     )
     changes = (
         rbac.CLUSTER_CHECK,
         workflow_namespace.CHECK,
         # a recorded name is rejected permanently: so each name is confirmed, too
-        replace(_recorded(RECORDED, gone, revoked_names.BEING), removes=_takes_names),
+        replace(_recorded(RECORDED, to_revoke, revoked_names.BEING), removes=_takes_names),
         rbac.BINDING_STEP,
         kubeconfig.STEP,
-        taking,
+        old_subjects,
         slurm_record.STEP,
     )
     proofs = (
-        revocation_proof.rights(gone),
-        revocation_proof.refused(gone),
-        _recorded(DONE, gone, revoked_names.DONE),
+        revocation_proof.rights(to_revoke),
+        revocation_proof.refused(to_revoke),
+        _recorded(DONE, to_revoke, revoked_names.DONE),
     )
     return (
-        Stage("preflight", (), first),
+        Stage("preflight", (), checks),
         Stage("access", ("preflight",), changes, serial=True),
         Stage("revoked", ("access",), proofs),
         replace(verify.STAGE, needs=("revoked",)),
     )
 
 
-def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
+def names_to_revoke(ctx: StepContext, name: str) -> tuple[str, ...]:
     """The names to revoke: `name`, or else all names that this site's controllers have, and those of their former kubeconfigs that
     are bound or being revoked, except the site file's. Names of another Slurm are revoked only if `name` says so."""
     if name:
@@ -80,7 +82,7 @@ def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
         recorded for recorded, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING
     }
     used = proven_names(ctx, before(ctx).values())
-    past = (_bound(ctx) | unfinished) & proven_names(ctx, _kept(ctx))
+    past = (_bound(ctx) | unfinished) & proven_names(ctx, _saved_kubeconfigs(ctx))
     return tuple(sorted((used | past) - {ctx.site.access.common_name}))
 
 
@@ -108,14 +110,14 @@ def _takes(ctx: StepContext, have: Sequence[str]) -> str:
 NAMES: Fact[Binding | None] = Fact("preflight", "names")
 
 
-def _names(gone: Gone) -> Check:
+def _names(to_revoke: NamesToRevoke) -> Check:
     def judge(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
-        return [*_whole(ctx), *_bindable(ctx, have), *_nameable(ctx, gone(ctx))]
+        return [*_covers_all_hosts(ctx), *_bindable(ctx, have), *_nameable(ctx, to_revoke(ctx))]
 
     return Check(NAMES.step, "master", rbac.BINDING_STEP.look, judge)
 
 
-def _whole(ctx: StepContext) -> Sequence[Finding]:
+def _covers_all_hosts(ctx: StepContext) -> Sequence[Finding]:
     out = controller.left_out(ctx, "would keep a rejected kubeconfig, or the old name would keep its rights")
     return (*out, *in_use.left_out(ctx, "the old name must lose its rights"))
 
@@ -128,20 +130,22 @@ def _bindable(ctx: StepContext, binding: Binding | None) -> Sequence[Finding]:
     return (Finding("not-installed", text, "run `invoke install` first"),)
 
 
-def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
+def _nameable(ctx: StepContext, to_revoke: Sequence[str]) -> Sequence[Finding]:
     own, record = ctx.site.access.common_name, _record(ctx)
-    if own in going or not going:
+    if own in to_revoke or not to_revoke:
         already = "; already revoked: " + ", ".join(record) if record else ""
         text = f"the site file still names {own}, which the controllers use{already}"
         return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
-    known = _bound(ctx) | proven_names(ctx, before(ctx).values()) | set(record) | proven_names(ctx, _kept(ctx))
+    known = (
+        _bound(ctx) | proven_names(ctx, before(ctx).values()) | set(record) | proven_names(ctx, _saved_kubeconfigs(ctx))
+    )
     return [
         Finding(
             "name-unknown",
             f"this site never used the name {name}",
             f"give one of these names: {', '.join(sorted(known))}",
         )
-        for name in going
+        for name in to_revoke
         if name not in known
     ]
 
@@ -173,7 +177,7 @@ DONE: Fact[dict[str, str]] = Fact("revoked", "done")
 """Common name -> its record."""
 
 
-def _recorded(fact: Fact[dict[str, str]], gone: Gone, state: str) -> Step:
+def _recorded(fact: Fact[dict[str, str]], to_revoke: NamesToRevoke, state: str) -> Step:
     """A step: the revoked names are recorded in this state, or in a later one."""
 
     def read(ctx: StepContext, record: dict[str, str]) -> Value:
@@ -182,13 +186,13 @@ def _recorded(fact: Fact[dict[str, str]], gone: Gone, state: str) -> Step:
 
         return {
             name: state if as_wanted(name) else revoked_names.state(record.get(name, "")) or "not recorded"
-            for name in gone(ctx)
+            for name in to_revoke(ctx)
         }
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         record = ctx.facts.one(fact)
         added = {
-            name: f"{revoked_names.until(record.get(name, '')) or _until(ctx, name)} {state}" for name in gone(ctx)
+            name: f"{revoked_names.until(record.get(name, '')) or _until(ctx, name)} {state}" for name in to_revoke(ctx)
         }
         return [revoked_names.written(record | {name: text for name, text in added.items() if have[name] != state})]
 
@@ -196,7 +200,7 @@ def _recorded(fact: Fact[dict[str, str]], gone: Gone, state: str) -> Step:
         fact.step,
         "master",
         lambda ctx: fact.api(revoked_names.read),
-        lambda ctx: dict.fromkeys(gone(ctx), state),
+        lambda ctx: dict.fromkeys(to_revoke(ctx), state),
         change,
         read=read,
     )
@@ -204,12 +208,12 @@ def _recorded(fact: Fact[dict[str, str]], gone: Gone, state: str) -> Step:
 
 def _until(ctx: StepContext, name: str) -> str:
     """The last day on which a known certificate of this name is valid, or else one made now would be."""
-    pems = [kubeconfig.certificate(file) for file in (*before(ctx).values(), *_kept(ctx))]
+    pems = [kubeconfig.certificate(file) for file in (*before(ctx).values(), *_saved_kubeconfigs(ctx))]
     ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
     last = max(end.timestamp() for end in ends) if ends else time.time() + ctx.site.access.days * 86400
     return time.strftime("%Y-%m-%d", time.gmtime(last))
 
 
-def _kept(ctx: StepContext) -> list[KubeconfigCertificate]:
+def _saved_kubeconfigs(ctx: StepContext) -> list[KubeconfigCertificate]:
     """The kubeconfigs that earlier runs saved, on all controllers."""
     return [file for saved in ctx.facts.all(revocation_proof.SAVED).values() for file in saved.values()]

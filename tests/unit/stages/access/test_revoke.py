@@ -165,7 +165,7 @@ def test_a_name_of_another_slurm_counts_only_if_the_cluster_signed_it(site: Site
     assert finding.name == "dws-shared" and "User slurm-b:" in finding.text
     former = rbac.OLD_SUBJECTS_STEP
     assert isinstance(former, Step) and former.want(here) == ["User slurm-b"]
-    assert revoke.leaving(here, "") == ()
+    assert revoke.names_to_revoke(here, "") == ()
     signed = found(authority().sign("slurm-b", 100))
     with_it = at(named(site, "new"), {"c1": signed, "c2": own}, "m")
     assert not rbac.shared(lambda place: True).judge(with_it, bound)
@@ -260,7 +260,7 @@ def test_an_interrupted_revocation_continues(site: Site) -> None:
     kept = {"run-1": found(authority().sign("old", 100))}
     more: dict[str, Any] = {"preflight__names": bound, "preflight__common_name": record}
     place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more, preflight__kept=kept)
-    assert revoke.leaving(place, "") == ("old",)
+    assert revoke.names_to_revoke(place, "") == ("old",)
 
 
 def test_another_slurms_names_are_revoked_by_name_alone(site: Site) -> None:
@@ -274,8 +274,8 @@ def test_another_slurms_names_are_revoked_by_name_alone(site: Site) -> None:
     }
     place = at(named(site, "new"), {"c1": old, "c2": new}, "m", **more, access__binding=bound)
     place.facts.found["access.old-subjects"] = {"m": bound}
-    assert revoke.leaving(place, "") == ("old",)
-    assert revoke.leaving(place, "b") == ("b",)
+    assert revoke.names_to_revoke(place, "") == ("old",)
+    assert revoke.names_to_revoke(place, "b") == ("b",)
     wanted = {}
     for name in ("", "b"):
         steps = {one.name: one for one in revoke.stages(name)[1].steps if isinstance(one, Step)}
