@@ -94,18 +94,16 @@ def objects_and_templates(
 
     Neither the Job nor what it renders is restored by itself: the templates are, and then the Job runs again.
     """
-    spaces = {target.path.split("/namespaces/")[1].split("/")[0] for target in objects if _is_job(target)}
+    spaces = {obj.path.split("/namespaces/")[1].split("/")[0] for obj in objects if _is_job(obj)}
     if not spaces:
         return list(objects), []
-    confs = [target for target in objects if "slurm.conf" in ((target.before or {}).get("data") or {})]
-    templates = [
-        target for target in confs if any(f"/namespaces/{space}/configmaps/" in target.path for space in spaces)
-    ]
-    return [target for target in objects if target not in confs and not _is_job(target)], templates
+    confs = [obj for obj in objects if "slurm.conf" in ((obj.before or {}).get("data") or {})]
+    templates = [obj for obj in confs if any(f"/namespaces/{space}/configmaps/" in obj.path for space in spaces)]
+    return [obj for obj in objects if obj not in confs and not _is_job(obj)], templates
 
 
-def _is_job(target: ObjectSnapshot) -> bool:
-    return target.path.startswith("/apis/batch/")
+def _is_job(obj: ObjectSnapshot) -> bool:
+    return obj.path.startswith("/apis/batch/")
 
 
 def decoded(content: bytes) -> str:

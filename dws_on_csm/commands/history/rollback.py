@@ -36,7 +36,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
     """Restore the state before the run `name` ("": the last that changed something); the exit code."""
     try:
         with read_only():
-            wanted, goal, sentences = _read(site, name)
+            wanted, target, sentences = _read(site, name)
     except CannotRollBack as error:
         console.note(commands_to_paste.with_site(str(error), site))
         return REFUSED
@@ -51,8 +51,8 @@ def rollback(site: Site, name: str, options: Options) -> int:
     done = f"Rolled back to the state before run {wanted.id}{where}. {stays}"
     right = f"The site is already in the state before run {wanted.id}{where}. {stays}"
     options = replace(options, words=(wanted.id,), undoes=wanted.id, done=done, right=right)
-    former = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
-    return run(former if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), options)
+    former = replace(site, versions=replace(site.versions, dws=target.version or site.versions.dws))
+    return run(former if target.dws == "install" else site, procedure.stages(target, site.slurm.conf), options)
 
 
 def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
@@ -79,19 +79,19 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
         sessions.close()
     access = rollback_target.AccessNow(ca, binding, revoked)
     try:
-        goal, sentences = rollback_target.target(site, wanted, runs, roles(site), records, now, access)
+        target, sentences = rollback_target.target(site, wanted, runs, roles(site), records, now, access)
     except former_state.HalfRemoved as half:
         raise CannotRollBack(half_removed_text(half, wanted, runs)) from half
-    if goal.renew and (lost := keys_lost(site, records[site.master.host.name], binding)):
+    if target.renew and (lost := keys_lost(site, records[site.master.host.name], binding)):
         raise CannotRollBack(
             f"Nothing was rolled back: before run {wanted.id}, the plugin in {', '.join(lost)} logged in with a key, which is not "
             "saved; now it logs in with its pod's ServiceAccount. Set access.via: ca and run `invoke install`: it makes a new key."
         )
-    if foreign and any(thing.path == installed.NAMESPACE and thing.before is None for thing in goal.things):
+    if foreign and any(thing.path == installed.NAMESPACE and thing.before is None for thing in target.things):
         sentences.append(
             f"The namespace {names.NAMESPACE} stays, because it has objects of others: {', '.join(foreign)}."
         )
-    return wanted, replace(goal, records=fingerprints, now=now), [*sentences, *unreadable]
+    return wanted, replace(target, records=fingerprints, now=now), [*sentences, *unreadable]
 
 
 def keys_lost(site: Site, master: HostRecord, binding: Mapping[str, Any] | None) -> list[str]:

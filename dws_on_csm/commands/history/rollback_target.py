@@ -46,45 +46,79 @@ def target(
     dws = former_state.dws_action(was, now)
     objects, sentences = former_state.object_targets(master, was, dws, access.binding, access.revoked)
     sentences += former_state.describe_dws(was, now)
-    in_pods = [target for target in objects if belongs_to_a_pod(site, target.path)]
-    objects = [target for target in objects if target not in in_pods]
-    conf = site.slurm.conf
-    everything = in_pods  # with what a Job renders
-    objects_and_pods, templates = objects_and_templates([*objects, *in_pods])
-    objects = [target for target in objects if target in objects_and_pods]
-    in_pods = [target for target in in_pods if target in objects_and_pods]
-    enabled = {
-        host.name: _enabled(records.get(host.name), conf, everything if host.pod else ()) for host in site.controllers
+    in_pods = [obj for obj in objects if belongs_to_a_pod(site, obj.path)]
+    binding = next((obj.before for obj in objects if obj.path == former_state.BINDING), access.binding)
+    side = _slurm_side(site, records, in_pods, replace(access, binding=binding))
+    enabled = side.enabled
+    renew = side.renew or any(enabled[name] for name in pods_without_kubeconfig(site, master))
+    # the present kubeconfig may be for a name that loses its rights
+    renew = renew or (former_state.loses_a_name(master, access.revoked) and any(enabled.values()))
+    restored, templates = objects_and_templates([*(obj for obj in objects if obj not in in_pods), *in_pods])
+    single = [obj for obj in restored if obj not in in_pods]
+    if renew and (own := site.access.common_name) not in access.revoked:
+        single = former_state.with_subject(single, own)
+    namespaces = {
+        host: kubeconfig_namespaces(site, records[host], side.files[host], renew and on)
+        for host, on in enabled.items()
+        if host in records
     }
-    then = next((target.before for target in objects if target.path == former_state.BINDING), access.binding)
-    access = replace(access, binding=then)
+    return RollbackTarget(
+        run=wanted.id,
+        dws=dws,
+        files=side.files,
+        things=single,
+        enabled=enabled,
+        slurm=side.changes,
+        off=side.off,
+        renew=renew,
+        pods=[obj for obj in restored if obj in in_pods],
+        templates=templates,
+        roles=roles,
+        version=was.version,
+        spaces={host: (old, new) for host, (old, new) in namespaces.items() if old and new and old != new},
+    ), [*sentences, *side.sentences]
+
+
+@dataclass(frozen=True)
+class _SlurmSide:
+    """What a rollback does to the hosts' files, and so to Slurm; the fields as in RollbackTarget.
+
+    changes    whether slurm.conf or the daemons change at all
+    renew      whether a former kubeconfig cannot be restored where one is needed
+    sentences  the files that stay as they are, and why
+    """
+
+    files: Mapping[str, Mapping[str, FileSnapshot]]
+    enabled: Mapping[str, bool]
+    changes: bool
+    off: bool
+    renew: bool
+    sentences: Sequence[str]
+
+
+def _slurm_side(
+    site: Site, records: Mapping[str, HostRecord], in_pods: Sequence[ObjectSnapshot], access: AccessNow
+) -> _SlurmSide:
+    """`in_pods`: the objects of slurmctlds in pods, with what a Job renders; `access`: with the binding after the rollback."""
+    conf = site.slurm.conf
+    enabled = {
+        host.name: _enabled(records.get(host.name), conf, in_pods if host.pod else ()) for host in site.controllers
+    }
     of_hosts = {
         host: file_targets(site, host, record, enabled.get(host, False), access) for host, record in records.items()
     }
     files = {host: targets for host, (targets, _, _) in of_hosts.items()}
-    sentences += [sentence for _, reasons, _ in of_hosts.values() for sentence in reasons]
-    slurm = any(
-        path in (conf, f"{site.slurm.folder}/{names.PLUGIN_CONF}") for targets in files.values() for path in targets
+    read = (conf, f"{site.slurm.folder}/{names.PLUGIN_CONF}")
+    return _SlurmSide(
+        files,
+        enabled,
+        changes=any(path in read for targets in files.values() for path in targets),
+        off=any(
+            not on and enables_burst_buffer(records[host].conf or "") for host, on in enabled.items() if host in records
+        ),
+        renew=any(needs_new for _, _, needs_new in of_hosts.values()),
+        sentences=[sentence for _, reasons, _ in of_hosts.values() for sentence in reasons],
     )
-    off = any(
-        not on and enables_burst_buffer(records[host].conf or "") for host, on in enabled.items() if host in records
-    )
-    renew = any(needs_new for _, _, needs_new in of_hosts.values())
-    renew = renew or any(enabled[name] for name in pods_without_kubeconfig(site, master))
-    # the present kubeconfig may be for a name that loses its rights
-    renew = renew or (former_state.loses_a_name(master, access.revoked) and any(enabled.values()))
-    if renew and (own := site.access.common_name) not in access.revoked:
-        objects = former_state.with_subject(objects, own)
-    namespaces = {
-        host: kubeconfig_namespaces(site, records[host], files[host], renew and on)
-        for host, on in enabled.items()
-        if host in records
-    }
-    moved = {host: (old, new) for host, (old, new) in namespaces.items() if old and new and old != new}
-    goal = RollbackTarget(
-        wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, templates, roles, was.version, moved
-    )
-    return goal, sentences
 
 
 def former_dws(
@@ -134,9 +168,9 @@ def _enabled(record: HostRecord | None, conf: str, in_pods: Sequence[ObjectSnaps
     """Whether a controller's restored slurm.conf enables the burst buffer; `in_pods`: the objects of a pod."""
     if record is None:
         return True
-    for target in in_pods:
-        if target.before and "slurm.conf" in target.before.get("data", {}):
-            return enables_burst_buffer(target.before["data"]["slurm.conf"])
+    for obj in in_pods:
+        if obj.before and "slurm.conf" in obj.before.get("data", {}):
+            return enables_burst_buffer(obj.before["data"]["slurm.conf"])
     was = record.files.get(conf)
     return enables_burst_buffer(
         was.text.decode(errors="surrogateescape") if was and was.text is not None else record.conf or ""

@@ -16,11 +16,11 @@ from dws_on_csm.stages.rollback import unchanged
 from dws_on_csm.stages.slurm import plugin
 
 
-def files(goal: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
+def files(target: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
     """The stage with a step for each file to restore on the hosts of `role`; none without such files. `but`: paths left out."""
-    hosts = goal.roles.get(role, ())
-    paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
-    steps = tuple(_file(goal, role, path, name) for path, name in _names(paths).items())
+    hosts = target.roles.get(role, ())
+    paths = dict.fromkeys(path for host in hosts for path in target.files.get(host, {}) if path not in but)
+    steps = tuple(_file(target, role, path, name) for path, name in _names(paths).items())
     return (Stage(stage, ("preflight",), steps),) if steps else ()
 
 
@@ -38,11 +38,11 @@ holds_secret "$content" || printf 'text %s\\n' "$content"
 """
 
 
-def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
+def _file(target: RollbackTarget, role: str, path: str, name: str) -> Step:
     fact: Fact[Mapping[str, str] | None] = Fact("plugin" if role == "controller" else "computes", name)
 
     def mine(ctx: StepContext) -> FileSnapshot | None:
-        return goal.files.get(ctx.host, {}).get(path)
+        return target.files.get(ctx.host, {}).get(path)
 
     def look(ctx: StepContext) -> Look:
         known = mine(ctx)
@@ -63,10 +63,10 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
         known, file = mine(ctx), ctx.facts.all(fact)[ctx.host]
         assert known is not None
         if (file["sum"] if file else ABSENT) not in known.left:
-            raise Refused(unchanged.file_changed(ctx, path, goal))
+            raise Refused(unchanged.file_changed(ctx, path, target))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
-        return [*_load_check(ctx, known, goal), _restore(known)]
+        return [*_load_check(ctx, known, target), _restore(known)]
 
     return Step(name, role, look, want, change, read=read, removes=_file_removals(path))
 
@@ -109,12 +109,12 @@ def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:
     return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (saved there as a before-image)"
 
 
-def _load_check(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> Sequence[Action]:
+def _load_check(ctx: StepContext, known: FileSnapshot, target: RollbackTarget) -> Sequence[Action]:
     """Load a plugin before it is restored: slurmctld does not start with one that fails to load.
 
     Where slurmctld has no burst buffer afterwards, nothing loads the plugin, and it is restored without that.
     """
-    used = known.path.endswith(f"/{names.PLUGIN_LUA}") and goal.enabled.get(ctx.host, False)
+    used = known.path.endswith(f"/{names.PLUGIN_LUA}") and target.enabled.get(ctx.host, False)
     return plugin.load_file(ctx, _source(known)) if used else []
 
 

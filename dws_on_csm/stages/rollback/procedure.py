@@ -52,28 +52,31 @@ _FILES, _PODS, _RESPONDING, _OBJECTS = "plugin", "pods", "slurmctld", "objects"
 """The stages of a rollback alone: files of controllers, objects of slurmctlds in pods and their slurmctlds, objects of DWS."""
 
 
-def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
+def stages(target: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
-    first, side, cluster = _preflight(goal, conf), _slurm_side(goal, conf), _cluster(goal)
-    parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
-    return _with_dws_closed(goal, (first, *_one_after_the_other(parts)))
+    first, slurm, cluster = _preflight(target, conf), _slurm_side(target, conf), _cluster(target)
+    parts = (cluster, slurm) if all(target.enabled.values()) else (slurm, cluster)
+    return _with_dws_closed(target, (first, *_one_after_the_other(parts)))
 
 
-def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
+def _with_dws_closed(target: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
     """Close DWS before the stages that remove what jobs need, and reopen it at the end.
 
     A removal or an install of DWS as a whole closes it itself.
     """
-    taking = [deactivate.SLURM.name, _PODS, _RESPONDING, _FILES] if goal.off else []
-    taking += [_OBJECTS] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
-    around = [stage.name for stage in every if stage.name in taking]
-    if not around:
-        return (*every, close_dws.last(every, undeploy.REMOVAL)) if goal.dws == "remove" else tuple(every)
+    removing = [deactivate.SLURM.name, _PODS, _RESPONDING, _FILES] if target.off else []
+    removing += [_OBJECTS] if target.dws == "leave" and _jobs_lose_storage(target) else []
+    closed_for = [stage.name for stage in every if stage.name in removing]
+    if not closed_for:
+        return (*every, close_dws.last(every, undeploy.REMOVAL)) if target.dws == "remove" else tuple(every)
     closed = [
-        replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every
+        replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in closed_for else stage for stage in every
     ]
-    closed.insert(1, close_dws.stage(around))
-    return (*closed, close_dws.last(closed, close_dws.NAME, *([rollout.ROLLED] if goal.pods or goal.templates else ())))
+    closed.insert(1, close_dws.stage(closed_for))
+    return (
+        *closed,
+        close_dws.last(closed, close_dws.NAME, *([rollout.ROLLED] if target.pods or target.templates else ())),
+    )
 
 
 def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
@@ -90,91 +93,94 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 # --- before anything is touched
 
 
-def _preflight(goal: RollbackTarget, conf: str) -> Stage:
-    known = {item.name: item for item in _base(goal).steps if item.name != start.CHECK.name}
-    if goal.dws != "remove":
-        known |= {check.name: check for check in _guards(goal, PREFLIGHT.name)}
-    if _crds(goal):
+def _preflight(target: RollbackTarget, conf: str) -> Stage:
+    known = {item.name: item for item in _base(target).steps if item.name != start.CHECK.name}
+    if target.dws != "remove":
+        known |= {check.name: check for check in _guards(target, PREFLIGHT.name)}
+    if _crds(target):
         known |= {"owned": dependents.check(lambda ctx: True)}
-    if goal.dws != "leave" or goal.things or goal.pods or goal.templates:
+    if target.dws != "leave" or target.things or target.pods or target.templates:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
-    if goal.slurm or goal.pods or goal.templates or any(goal.files.values()):
-        judge = deactivate.judge if goal.off else known.get("controller", CONTROLLER_PLACED).judge  # type: ignore[union-attr]
+    if target.slurm or target.pods or target.templates or any(target.files.values()):
+        judge = deactivate.judge if target.off else known.get("controller", CONTROLLER_PLACED).judge  # type: ignore[union-attr]
         known |= {"pod": pod_checks.KNOWN, "controller": replace(CONTROLLER_PLACED, judge=judge)}
-        known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
-    if goal.slurm:
-        known |= {start.CHECK.name: start.before(_slurm(goal, conf))}
-    if goal.renew:  # a name that was revoked gets no new kubeconfig
+        known |= {"controllers": unlisted_controllers.check(takes=target.off)}
+    if target.slurm:
+        known |= {start.CHECK.name: start.before(_slurm(target, conf))}
+    if target.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked_names.CHECK.name: revoked_names.CHECK}
-    read = (unchanged.runs(role, goal) for role in ("master", "controller", "compute"))
-    untouched = (unchanged.files(role, goal) for role in ("controller", "compute"))
+    read = (unchanged.runs(role, target) for role in ("master", "controller", "compute"))
+    untouched = (unchanged.files(role, target) for role in ("controller", "compute"))
     return Stage(
         PREFLIGHT.name,
         (),
         (
             *known.values(),
-            workflow_namespace.moved(goal.spaces),
+            workflow_namespace.moved(target.spaces),
             *read,
-            unchanged.dws(goal),
+            unchanged.dws(target),
             *untouched,
-            unchanged.cluster_objects(goal),
+            unchanged.cluster_objects(target),
         ),
     )
 
 
-def _guards(goal: RollbackTarget, stage: str) -> Sequence[Check]:
+def _guards(target: RollbackTarget, stage: str) -> Sequence[Check]:
     """The checks for users of DWS, where DWS or a part of it is removed or taken from Slurm."""
     return in_use.checks(
-        stage, lambda ctx: _jobs_lose_storage(goal) or (goal.dws == "install" and dws_replace.due(ctx))
+        stage, lambda ctx: _jobs_lose_storage(target) or (target.dws == "install" and dws_replace.due(ctx))
     )
 
 
-def _jobs_lose_storage(goal: RollbackTarget) -> bool:
+def _jobs_lose_storage(target: RollbackTarget) -> bool:
     """Whether jobs lose their burst buffer, or Workflows their CRD or controller."""
     serving = set(installed.TRACES.values())
-    gone = [known.path for known in goal.things if known.before is None]
-    return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
+    gone = [known.path for known in target.things if known.before is None]
+    return target.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
 
 
-def _crds(goal: RollbackTarget) -> bool:
+def _crds(target: RollbackTarget) -> bool:
     """Whether CRDs are deleted, and with them all objects of their kinds, although DWS as a whole stays."""
-    return any(known.before is None and known.path.startswith(installed.CRDS) for known in goal.things)
+    return any(known.before is None and known.path.startswith(installed.CRDS) for known in target.things)
 
 
 CONTROLLER_PLACED = Check(controller.CHECK.name, "controller", controller.look, controller.judge_place)
 
 
-def _base(goal: RollbackTarget) -> Stage:
-    if goal.dws == "install":
+def _base(target: RollbackTarget) -> Stage:
+    if target.dws == "install":
         # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
-        left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
+        left_out = {"api"} if target.slurm else {"api", "controller", "controllers", "slurm-conf"}
         kept = tuple(step for step in PREFLIGHT.steps if step.name not in left_out)
         return replace(PREFLIGHT, steps=kept)
-    every = undeploy.stages(slurm=goal.off)[0]
-    wanted = {"cluster", "installed"} if goal.dws == "leave" else {step.name for step in every.steps}
+    every = undeploy.stages(slurm=target.off)[0]
+    wanted = {"cluster", "installed"} if target.dws == "leave" else {step.name for step in every.steps}
     return replace(every, steps=tuple(step for step in every.steps if step.name in wanted))
 
 
 # --- the Slurm side
 
 
-def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
+def _slurm_side(target: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     # a Workflow, or the end of a namespace, may have come since the preflight was judged
-    spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
-    files = rollback_files.files(goal, _FILES, "controller", {conf})
+    spaces = (workflow_namespace.moved(target.spaces),) if target.spaces else ()
+    files = rollback_files.files(target, _FILES, "controller", {conf})
     files_stages = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
-    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods or goal.templates else ()))
-    if goal.off:  # a job may have come since the preflight was judged
-        daemons = (_guarded(goal, daemons[0]), *daemons[1:])
-        files_stages = tuple(_guarded(goal, stage) for stage in files_stages)
-    nodes = rollback_files.files(goal, "computes", "compute", set())
-    order = (*files_stages, *daemons) if all(goal.enabled.values()) else (*daemons, *files_stages)
-    fresh = (replace(ACCESS, needs=(), steps=(*spaces, rbac.CLUSTER_CHECK, kubeconfig.STEP)),) if goal.renew else ()
+    daemons = (
+        *((_slurm(target, conf),) if target.slurm else ()),
+        *(_pods(target) if target.pods or target.templates else ()),
+    )
+    if target.off:  # a job may have come since the preflight was judged
+        daemons = (_guarded(target, daemons[0]), *daemons[1:])
+        files_stages = tuple(_guarded(target, stage) for stage in files_stages)
+    nodes = rollback_files.files(target, "computes", "compute", set())
+    order = (*files_stages, *daemons) if all(target.enabled.values()) else (*daemons, *files_stages)
+    fresh = (replace(ACCESS, needs=(), steps=(*spaces, rbac.CLUSTER_CHECK, kubeconfig.STEP)),) if target.renew else ()
     return _in_sequence((*fresh, *order, *nodes))
 
 
-def _guarded(goal: RollbackTarget, stage: Stage) -> Stage:
-    return replace(stage, steps=(*_guards(goal, stage.name), *stage.steps))
+def _guarded(target: RollbackTarget, stage: Stage) -> Stage:
+    return replace(stage, steps=(*_guards(target, stage.name), *stage.steps))
 
 
 def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -182,31 +188,31 @@ def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(replace(stage, needs=(need,)) for stage, need in zip(every, before_, strict=False))
 
 
-def _slurm(goal: RollbackTarget, conf: str) -> Stage:
+def _slurm(target: RollbackTarget, conf: str) -> Stage:
     gone = {step.name: step for step in deactivate.SLURM.steps if isinstance(step, Step)}["daemon"]
 
     def want(ctx: StepContext) -> Value:
-        known = goal.files.get(ctx.host, {}).get(conf)
+        known = target.files.get(ctx.host, {}).get(conf)
         return snapshot.decoded(known.text) if known and known.text is not None else activate.current_text(ctx)
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         # it was as the runs left it before anything was touched; the transaction compares with what is seen now
-        if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in goal.files[ctx.host][
+        if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in target.files[ctx.host][
             conf
         ].left:
-            raise Refused(unchanged.file_changed(ctx, conf, goal))
+            raise Refused(unchanged.file_changed(ctx, conf, target))
         return activate.restore(ctx, want)
 
-    def of(ctx: StepContext) -> Step:
-        return activate.DAEMON if goal.enabled.get(ctx.host) else gone
+    def daemon_of(ctx: StepContext) -> Step:
+        return activate.DAEMON if target.enabled.get(ctx.host) else gone
 
     def read(ctx: StepContext, daemon: Value) -> Value:
-        step_read = of(ctx).read
+        step_read = daemon_of(ctx).read
         assert step_read is not None
         return step_read(ctx, daemon)
 
-    def start(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        step_change = of(ctx).change
+    def change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        step_change = daemon_of(ctx).change
         assert step_change is not None
         return step_change(ctx, have, want)
 
@@ -215,10 +221,10 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
     def restarting(ctx: StepContext, have: Value, want: Value) -> Restart | None:
         if have != want:
             return activate.restart(ctx)
-        return activate.restart(ctx, f"plugin.{names.PLUGIN_CONF}") if of(ctx) is activate.DAEMON else None
+        return activate.restart(ctx, f"plugin.{names.PLUGIN_CONF}") if daemon_of(ctx) is activate.DAEMON else None
 
     daemon_step = replace(
-        activate.DAEMON, read=read, change=start, want=lambda ctx: of(ctx).want(ctx), restarts=restarting
+        activate.DAEMON, read=read, change=change_daemon, want=lambda ctx: daemon_of(ctx).want(ctx), restarts=restarting
     )
     return Stage(
         deactivate.SLURM.name,
@@ -228,7 +234,7 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
     )
 
 
-def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
+def _pods(target: RollbackTarget) -> tuple[Stage, Stage]:
     """Restore the objects of slurmctlds in pods, then wait until each responds in its new pod."""
     answers = Step(
         "answers",
@@ -243,8 +249,8 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
         status_text=activate.daemon_status,
         hint="run `kubectl rollout status` and `kubectl logs` for the pod's workload",
     )
-    generated = (rollback_templates.step(goal.templates, goal.run),) if goal.templates else ()
-    return Stage(_PODS, (), (*generated, objects.step(goal.pods, _PODS, goal.run), rollout.ROLLED)), Stage(
+    generated = (rollback_templates.step(target.templates, target.run),) if target.templates else ()
+    return Stage(_PODS, (), (*generated, objects.step(target.pods, _PODS, target.run), rollout.ROLLED)), Stage(
         _RESPONDING, (), (answers,)
     )
 
@@ -258,12 +264,12 @@ def _conf_removals(ctx: StepContext, have: Value, want: Value) -> str:
 # --- the cluster
 
 
-def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
+def _unchanged(stage: Stage, name: str, target: RollbackTarget) -> Stage:
     """The stage with a check before its step `name`, if it has one: the DWS installation is the one that was to be removed."""
     at = [step.name for step in stage.steps].index(name) if name in [step.name for step in stage.steps] else None
     if at is None:
         return stage
-    return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda ctx: True), *stage.steps[at:]))
+    return replace(stage, steps=(*stage.steps[:at], unchanged.dws(target, lambda ctx: True), *stage.steps[at:]))
 
 
 def _dws_removed_first(ctx: StepContext) -> bool:
@@ -271,29 +277,29 @@ def _dws_removed_first(ctx: StepContext) -> bool:
     return dws_replace.due(ctx) or stuck_crds.there(ctx)
 
 
-def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
+def _cluster(target: RollbackTarget) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
-    dws: tuple[Stage, ...] = () if goal.off or _jobs_lose_storage(goal) else (open_dws.STAGE,)
-    if goal.dws == "remove":
-        dws = tuple(_unchanged(stage, "storage", goal) for stage in undeploy.stages(slurm=False)[1:-1])
-    elif goal.dws == "install":
-        previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(goal.run)))
+    dws: tuple[Stage, ...] = () if target.off or _jobs_lose_storage(target) else (open_dws.STAGE,)
+    if target.dws == "remove":
+        dws = tuple(_unchanged(stage, "storage", target) for stage in undeploy.stages(slurm=False)[1:-1])
+    elif target.dws == "install":
+        previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(target.run)))
         # where none had to go before, none may have come meanwhile
         last = replace(
-            deploy.STAGE, steps=(unchanged.dws(goal, lambda ctx: not _dws_removed_first(ctx)), *deploy.STAGE.steps)
+            deploy.STAGE, steps=(unchanged.dws(target, lambda ctx: not _dws_removed_first(ctx)), *deploy.STAGE.steps)
         )
-        dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
+        dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", target), last)
     needs = (dws[-1].name if dws else PREFLIGHT.name,)
     guard: tuple[Check | Step, ...] = ()
-    if _crds(goal):
+    if _crds(target):
         guard = (
             dependents.check(lambda ctx: True),
             persistent_storage.step(_OBJECTS, lambda ctx: "these kinds of DWS"),
         )
-    guards = _guards(goal, _OBJECTS) if goal.dws != "remove" and _jobs_lose_storage(goal) else ()
+    guards = _guards(target, _OBJECTS) if target.dws != "remove" and _jobs_lose_storage(target) else ()
     things = (
-        (Stage(_OBJECTS, needs, (*guards, *guard, objects.step(goal.things, _OBJECTS, goal.run))),)
-        if goal.things
+        (Stage(_OBJECTS, needs, (*guards, *guard, objects.step(target.things, _OBJECTS, target.run))),)
+        if target.things
         else ()
     )
     return (*dws, *things)

@@ -23,16 +23,16 @@ done
 """
 
 
-def files(role: str, goal: RollbackTarget) -> Check:
+def files(role: str, target: RollbackTarget) -> Check:
     """The check that the files of the hosts of `role` are as the undone runs left them."""
 
     def look(ctx: StepContext) -> Look:
-        paths = shlex.join(goal.files.get(ctx.host, {}))
+        paths = shlex.join(target.files.get(ctx.host, {}))
         return ShellLook(render.read("lib/safe_file.sh") + SUMS.format(paths=paths), _sums) if paths else Constant({})
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        mine = goal.files.get(ctx.host, {})
-        return [file_changed(ctx, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
+        mine = target.files.get(ctx.host, {})
+        return [file_changed(ctx, path, target) for path, sum_ in have.items() if sum_ not in mine[path].left]
 
     return Check(f"since-{role}", role, look, judge)
 
@@ -41,22 +41,22 @@ def _sums(out: bytes) -> Value:
     return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
 
 
-def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
+def file_changed(ctx: StepContext, path: str, target: RollbackTarget) -> Finding:
     """The finding for a file that was modified since the undone runs."""
-    text = f"{path} on {ctx.host} was modified after run {goal.run}"
-    known = goal.files[ctx.host][path]
+    text = f"{path} on {ctx.host} was modified after run {target.run}"
+    known = target.files[ctx.host][path]
     image = f"{STATE}/before/{known.run}{known.image}"
     return Finding(
         "file-changed", text, f"compare it with its earlier version in {image} there, resolve it by hand and run again"
     )
 
 
-def cluster_objects(goal: RollbackTarget) -> Check:
+def cluster_objects(target: RollbackTarget) -> Check:
     """The check that the objects are as those runs left them, as far as the records say."""
-    watched = [known for known in (*goal.things, *goal.pods, *goal.templates) if known.left]
+    watched = [known for known in (*target.things, *target.pods, *target.templates) if known.left]
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        return [object_changed(known, goal.run) for known in watched if have[known.path] not in known.left]
+        return [object_changed(known, target.run) for known in watched if have[known.path] not in known.left]
 
     def look(ctx: StepContext) -> Look:
         return ApiLook(lambda cluster: {known.path: objects.fingerprint(cluster.get(known.path)) for known in watched})
@@ -83,7 +83,7 @@ printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
 
 
-def dws(goal: RollbackTarget, still: Callable[[StepContext], bool] | None = None) -> Check:
+def dws(target: RollbackTarget, still: Callable[[StepContext], bool] | None = None) -> Check:
     """The check that the DWS installation is as it was when the rollback was planned.
 
     still   for a later stage, which reads it again: whether it must still be the same there
@@ -94,7 +94,7 @@ def dws(goal: RollbackTarget, still: Callable[[StepContext], bool] | None = None
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         seen = have if still else installed.found(ctx)
-        if goal.now is None or (still and seen is None) or seen == goal.now:
+        if target.now is None or (still and seen is None) or seen == target.now:
             return ()
         text = "the DWS installation changed after this rollback was planned"
         return (Finding("run-since", text, "run the same command again"),)
@@ -107,14 +107,14 @@ def records() -> str:
     return _RECORDS.format(state=shlex.quote(STATE))
 
 
-def runs(role: str, goal: RollbackTarget) -> Check:
+def runs(role: str, target: RollbackTarget) -> Check:
     """The check that the hosts of `role` have the records from which the rollback was planned; else another run came between."""
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        if have == goal.records.get(ctx.host):
+        if have == target.records.get(ctx.host):
             return ()
         text = f"another run changed {ctx.host} after this rollback was planned"
-        if ctx.host not in goal.records:
+        if ctx.host not in target.records:
             text = f"{ctx.host} did not respond when this rollback was planned, and responds now"
         return (Finding("run-since", text, "run the same command again"),)
 
