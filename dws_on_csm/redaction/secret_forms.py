@@ -365,10 +365,10 @@ FORMS = (
         "signature of a URL",
         re.compile(
             r"([?&](?i:x-amz-signature|signature|sig|key|code|x-goog-signature)=)"
-            r"(?!\(redacted\)|%28taken)[^\s&\"'<>\\#]{8,}"
+            r"(?!\(redacted\)|%28redacted)[^\s&\"'<>\\#]{8,}"
         ),
         ("https://h/b?X-Amz-Signature=SECRETab&x=1", "https://h/?sig=SECRETab"),
-        ("https://h/?key=name",),
+        ("https://h/?key=name", "https://h/?sig=%28redacted%29"),
         rf"\1{REDACTED}",
     ),
     Form(
@@ -496,6 +496,6 @@ FORMS = (
             "items:\n- apiVersion: v1\n  data:\n    nexus: SECRET\n  kind: Secret\n",
         ),
         ("apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\n",),
-        lambda match: _yaml(match),
+        _yaml,
     ),
 )
