@@ -10,7 +10,6 @@ import re
 import shutil
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -20,11 +19,11 @@ from typing import TypeVar
 from dws_on_csm.bundle import archive, download, git, oci, sources
 from dws_on_csm.bundle.download import Progress, SourceError
 from dws_on_csm.config.bundle_contents import Manifest, Part
-from dws_on_csm.config.load import ROOT
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.errors import MALFORMED, error_text
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Finding, Refused
+from dws_on_csm.model.this_program import version
 
 T = TypeVar("T")
 
@@ -79,10 +78,9 @@ def _fetch(context: BuildContext) -> Manifest:
 def _made() -> Mapping[str, str]:
     """When and by which program the bundle is made; SOURCE_DATE_EPOCH replaces the time, for reproducible bytes."""
     at = float(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
-        "by": f"{project['name']} {project['version']}, {git.text(['--version'], 10.0).strip()}",
+        "by": f"{version()}, {git.text(['--version'], 10.0).strip()}",
     }
 
 

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from invoke import Collection
@@ -16,6 +15,7 @@ from invoke.exceptions import ParseError
 from invoke.parser.parser import ParseMachine, Parser
 
 from dws_on_csm.display import console
+from dws_on_csm.model.this_program import typed_name, version
 
 _handle, _complete_flag, _complete_context = (
     ParseMachine.handle,
@@ -77,22 +77,6 @@ def leave(text: object) -> NoReturn:
     sys.exit(USAGE)
 
 
-def program_name() -> str:
-    """The program that the user typed: invoke, fab or dws-on-csm."""
-    name = Path(sys.argv[0]).name
-    return name if name in ("fab", "dws-on-csm") else "invoke"
-
-
-def version() -> str:
-    """The name and version of this tool."""
-    import tomllib
-
-    from dws_on_csm.config.load import ROOT
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return f"{project['name']} {project['version']}"
-
-
 # --- the options of invoke and Fabric themselves
 
 _NO_EFFECT = {
@@ -132,9 +116,9 @@ def _obey_core_options(arguments: Mapping[str, Any]) -> None:
     """Print the version if asked for. Exit with 2 where one of invoke's own options was given that has no effect."""
     for name, argument in arguments.items():
         if name in _NO_EFFECT and argument.got_value and argument.value:
-            fab = program_name() == "fab"
+            fab = typed_name() == "fab"
             plan = (
-                "fab -H HOST look" if fab else f"{program_name()} plan`, or add --plan to the command: `undeploy --plan"
+                "fab -H HOST look" if fab else f"{typed_name()} plan`, or add --plan to the command: `undeploy --plan"
             )
             fix = _NO_EFFECT[name].format(plan, "--site" if fab else "--hosts")
             leave(f"--{name} has no effect here: nothing was run. {fix}.")
@@ -158,13 +142,13 @@ def _parsed(parser: Any, argv: list[str]) -> Any:
     try:
         result = _parse_argv(parser, argv)
     except ParseError as error:  # what the functions below do not know
-        leave(f"{error}. Run `{program_name()} --list` for the commands.")
+        leave(f"{error}. Run `{typed_name()} --list` for the commands.")
     if result:
         _obey_core_options(result[0].args)
     names = [context.name for context in result[1:]]
     if len(names) > 1:
         leave(
-            f"Run one command at a time, not {' and '.join(names)}. `{program_name()} {names[0]} --help` shows its options."
+            f"Run one command at a time, not {' and '.join(names)}. `{typed_name()} {names[0]} --help` shows its options."
         )
     return result
 
@@ -182,7 +166,7 @@ def _refuse_early_options(parser: Any, words: list[str]) -> None:
     places = [place for place, word in enumerate(words) if word in parser.contexts]
     if places:
         moved = [*words[places[0] :], *words[: places[0]]]
-        right = shlex.join([program_name(), *moved])
+        right = shlex.join([typed_name(), *moved])
         leave(f"{first.partition('=')[0]} stands before the command. Write options after it: `{right}`.")
 
 
@@ -240,9 +224,9 @@ def _handled(machine: Any, token: str) -> None:
     elif free and not token.startswith("-"):
         free[0].value = token
     elif context is machine.initial:
-        _unknown(machine, token, "a command", machine.contexts, f"{program_name()} --list", "the commands")
+        _unknown(machine, token, "a command", machine.contexts, f"{typed_name()} --list", "the commands")
     else:
-        noun, name = ("an option" if token.startswith("-") else "an argument"), f"{program_name()} {context.name}"
+        noun, name = ("an option" if token.startswith("-") else "an argument"), f"{typed_name()} {context.name}"
         similar = options if token.startswith("-") else ()
         _unknown(machine, token, f"{noun} of {name}", similar, f"{name} --help", "its options")
 
@@ -269,7 +253,7 @@ def _completed_flag(machine: Any) -> None:
     if flag and flag.takes_value and flag.raw_value is None and not flag.optional:
         _wrong(
             machine,
-            f"--{flag.name.replace('_', '-')} needs a value. Run `{program_name()} {machine.context.name} --help` for its options.",
+            f"--{flag.name.replace('_', '-')} needs a value. Run `{typed_name()} {machine.context.name} --help` for its options.",
         )
     _complete_flag(machine)
 
@@ -278,6 +262,6 @@ def _completed_context(machine: Any) -> None:
     context = machine.context
     if context and (missing := context.missing_positional_args):
         words = " ".join(argument.name.upper() for argument in missing)
-        name = f"{program_name()} {context.name}"
+        name = f"{typed_name()} {context.name}"
         _wrong(machine, f"{name} needs {words}. Run `{name} --help` for its options.")
     _complete_context(machine)

@@ -12,6 +12,7 @@ from invoke import Program
 
 from dws_on_csm.commands import command_line
 from dws_on_csm.display import console
+from dws_on_csm.model.this_program import version
 
 
 class Commands(Program):  # type: ignore[misc]  # invoke is not checked here
@@ -26,7 +27,7 @@ class Commands(Program):  # type: ignore[misc]  # invoke is not checked here
 
     def print_version(self) -> None:
         """Print the version of this checkout."""
-        console.say(command_line.version())
+        console.say(version())
 
     def print_help(self) -> None:
         """Print the commands, the options of the program itself, and the exit codes."""

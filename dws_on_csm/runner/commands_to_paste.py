@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dws_on_csm.config.load import DEFAULT
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.progress import fold
 from dws_on_csm.model.events import Done, Event, Failure, Summary
+from dws_on_csm.model.this_program import typed_name
 from dws_on_csm.runner.options import Options
 
 
@@ -34,8 +33,8 @@ def again(options: Options, site: Site) -> str:
 
 def program() -> str:
     """The program whose commands a message gives, as it was typed: dws-on-csm, which works from any folder, else invoke."""
-    name = Path(sys.argv[0]).name
-    return name if name == "dws-on-csm" else "invoke"
+    name = typed_name()
+    return "invoke" if name == "fab" else name
 
 
 def repair(site: Site, host: str, step: str) -> str:

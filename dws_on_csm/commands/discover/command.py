@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dws_on_csm.commands import command_line, part_file
+from dws_on_csm.commands import part_file
 from dws_on_csm.commands.discover import cluster, difference, hosts, master, page, proposal, slurm
 from dws_on_csm.commands.discover.cluster import PodSlurm
 from dws_on_csm.commands.discover.hosts import HostSlurm, refusal_text
@@ -29,6 +29,7 @@ from dws_on_csm.display.style import Row, changed, plural
 from dws_on_csm.model.errors import READ_ERRORS, error_text
 from dws_on_csm.model.exit_codes import CHANGES, CONVERGED, FAILED, REFUSED, USAGE
 from dws_on_csm.model.step import Refused
+from dws_on_csm.model.this_program import typed_name
 from dws_on_csm.runner.connections import pod_session
 
 MASTER = "ncn-m001"
@@ -171,7 +172,7 @@ def choose_slurm(options: Options, slurms: Sequence[Any]) -> Any:
             answer = console.ask(f"{text}\nWhich one? ").strip()
             if answer in names:
                 return slurms[names.index(answer)]
-    command = [command_line.program_name(), "discover", *_repeated(options), "--cluster", names[0]]
+    command = [typed_name(), "discover", *_repeated(options), "--cluster", names[0]]
     raise Several(f"{text}\nChoose one: `{shlex.join(command)}`")
 
 
@@ -288,7 +289,7 @@ def _end(options: Options, path: Path, seen: Seen) -> int:
     except OSError as error:
         console.note(f"{relative(path)} cannot be written: {error.strerror}. Add --out FILE to write it elsewhere.")
         return FAILED
-    following = f"{command_line.program_name()} plan --hosts {shlex.quote(_typed(path))}"
+    following = f"{typed_name()} plan --hosts {shlex.quote(_typed(path))}"
     if options.json:
         console.records(records(values, CONVERGED, str(path), seen.slurm.name if seen.slurm else "", [], following))
     else:
