@@ -170,10 +170,10 @@ def of_namespace(ctx: StepContext, namespace: str) -> str:
 
 def judge(ctx: StepContext, have: Recorded) -> Sequence[Finding]:
     """Findings where this site would take what another Slurm cluster has: its name, its namespace, its pods' records."""
-    return [*_name(ctx, have), *_namespace(ctx), *_controller_names(ctx)]
+    return [*_judge_name(ctx, have), *_judge_namespace(ctx), *_judge_controller_names(ctx)]
 
 
-def _name(ctx: StepContext, have: Recorded) -> Iterator[Finding]:
+def _judge_name(ctx: StepContext, have: Recorded) -> Iterator[Finding]:
     name, entries = ctx.site.access.common_name, have["entries"]
     entry = entries.get(key(name))
     if not entry or entry["user"] != name or key(name) in own(ctx, entries) or f"User {name}" not in have["bound"]:
@@ -187,7 +187,7 @@ def _name(ctx: StepContext, have: Recorded) -> Iterator[Finding]:
     )
 
 
-def _namespace(ctx: StepContext) -> Iterator[Finding]:
+def _judge_namespace(ctx: StepContext) -> Iterator[Finding]:
     space = ctx.site.access.namespace
     for entry in others(ctx).values():
         if entry["namespace"] == space:
@@ -197,7 +197,7 @@ def _namespace(ctx: StepContext) -> Iterator[Finding]:
             yield Finding("namespace-shared", text, f"{fix}; access.create_namespace: true creates it")
 
 
-def _controller_names(ctx: StepContext) -> Iterator[Finding]:
+def _judge_controller_names(ctx: StepContext) -> Iterator[Finding]:
     """Controllers in pods have their records on the master, by their names in the site file."""
     mine = {host.name: _id(host) for host in ctx.site.controllers}
     for entry in others(ctx).values():

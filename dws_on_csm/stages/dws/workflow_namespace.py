@@ -56,15 +56,10 @@ def _judge_state(ctx: StepContext, state: str) -> Iterator[Finding]:
     site = ctx.site
     if state == "there" or (state == "missing" and site.access.create_namespace):
         return
-    text = (
-        f"the namespace {site.access.namespace}, in which the plugin creates Workflows (access.namespace), is {state}"
-    )
     fix = "correct access.namespace, or set access.create_namespace: true to create it"
-    yield Finding(
-        "namespace-missing",
-        text,
-        fix if state == "missing" else "wait until it is deleted, or set another access.namespace",
-    )
+    if state != "missing":
+        fix = "wait until it is deleted, or set another access.namespace"
+    yield _missing(site.access.namespace, "in which the plugin creates Workflows (access.namespace)", state, fix)
 
 
 def _judge_leftover(ctx: StepContext, by_namespace: dict[str, list[str]]) -> Iterator[Finding]:
@@ -72,12 +67,21 @@ def _judge_leftover(ctx: StepContext, by_namespace: dict[str, list[str]]) -> Ite
     for old, hosts in _in_use(ctx).items():
         if old == new or not (workflow_names := by_namespace.get(old)):
             continue
-        text = (
-            f"{first_few(workflow_names, LISTED, ', ')} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
-            f"with {new} (access.namespace) the plugin would no longer find these Workflows, and nothing would end them"
-        )
         fix = f"set access.namespace back to {old} until their jobs are complete (`invoke workflows` lists them)"
-        yield Finding("workflows-in-old-namespace", text, fix)
+        yield _left(workflow_names, old, ", ".join(hosts), f"with {new} (access.namespace)", fix)
+
+
+def _missing(namespace: str, use: str, state: str, fix: str) -> Finding:
+    return Finding("namespace-missing", f"the namespace {namespace}, {use}, is {state}", fix)
+
+
+def _left(workflow_names: Sequence[str], namespace: str, hosts: str, cause: str, fix: str) -> Finding:
+    """Workflows are in the namespace that the kubeconfig on `hosts` names until now; `cause`: what makes it name another one."""
+    text = (
+        f"{first_few(workflow_names, LISTED, ', ')} in the namespace {namespace}, which the kubeconfig on {hosts} names: "
+        f"{cause} the plugin would no longer find these Workflows, and nothing would end them"
+    )
+    return Finding("workflows-in-old-namespace", text, fix)
 
 
 def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
@@ -96,17 +100,13 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
         for old, new in sorted(set(spaces.values())):
             hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
             if have["states"][new] != "there":
-                text = f"the namespace {new}, which the former kubeconfig on {hosts} names, is {have['states'][new]}"
                 fix = f"run `kubectl create namespace {shlex.quote(new)}` on the master"
-                findings.append(Finding("namespace-missing", text, fix))
+                use = f"which the former kubeconfig on {hosts} names"
+                findings.append(_missing(new, use, have["states"][new], fix))
             if workflow_names := have["workflows"].get(old):
-                text = (
-                    f"{first_few(workflow_names, LISTED, ', ')} in the namespace {old}, which the kubeconfig on {hosts} names: the "
-                    f"rollback restores a kubeconfig that names {new}; with it the plugin would not find these Workflows, and "
-                    "nothing would end them"
-                )
+                cause = f"the rollback restores a kubeconfig that names {new}; with it"
                 fix = "wait until their jobs are complete (`invoke workflows` lists them), then run the same command again"
-                findings.append(Finding("workflows-in-old-namespace", text, fix))
+                findings.append(_left(workflow_names, old, hosts, cause, fix))
         return findings
 
     return Check(
