@@ -136,7 +136,7 @@ def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
         raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", fix))
     wrong = {name: image["registry"] for name, image in have.items() if image != want[name]}
     return [
-        _writable(ctx.site, next(iter(wrong))),
+        _check_uploads(ctx.site, next(iter(wrong))),
         *_push(ctx, wrong, {name: have[name]["pushed"] for name in wrong}),
     ]
 
@@ -168,11 +168,16 @@ def digests_text(have: Value) -> str:
     return ", ".join(f"{name} {image['registry']}" for name, image in (have or {}).items())
 
 
+def password_fix(site: Site) -> str:
+    """What to do where the registry rejects the credential."""
+    secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
+    return f"if the password was changed in Nexus, set the new one in the Secret {secret}"
+
+
 def registry_fix(site: Site, cause: str) -> str:
     """What to do where the registry gives no answer that can be used; `cause`: a word of templates/master/registry.py, or ""."""
-    secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
     if cause == "rejected":
-        return f"if the password was changed in Nexus, set the new one in the Secret {secret}, then run the same command again"
+        return f"{password_fix(site)}, then run the same command again"
     look = f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
     if cause != "certificate":
         return look
@@ -183,7 +188,7 @@ def registry_fix(site: Site, cause: str) -> str:
     return f"put {certificate} into {place} on the master; {look}"
 
 
-def _writable(site: Site, name: str) -> RunScript:
+def _check_uploads(site: Site, name: str) -> RunScript:
     repository = name.partition("/")[2].rpartition(":")[0]
     settings = registry_settings(site) | {"repository": repository}
     title = f"check that {site.registry.name} accepts uploads"

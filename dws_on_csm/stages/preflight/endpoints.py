@@ -38,7 +38,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "credential": Finding(
             "registry-credential",
             f"{registry.host} rejects the credential of the Secret {secret} ({text})",
-            f"if the password was changed in Nexus, set the new one in the Secret {secret}",
+            images.password_fix(ctx.site),
         ),
         "token": Finding(
             "registry-token",
