@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import urllib3
@@ -15,8 +16,6 @@ from dws_on_csm.model.errors import MALFORMED, DeadlineExceeded, Lost, Unreachab
 
 Json = dict[str, Any]
 JSON = "application/json"
-Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
-"""Method, path, query, body, the body's content type."""
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """The content type for objects' metadata alone (Kubernetes 1.15 and later)."""
 ANSWER = 60.0  # seconds within which the API server answers a request
@@ -34,6 +33,18 @@ AUDITED = "Audit-Id"
 """A header of each answer of an API server."""
 RUN = "Dws-On-Csm-Run"
 """The header that names the run of a request that changes something; see api_relay.py."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request. `kind`: the content type of its body; `accept`: that of the answer."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    kind: str = JSON
+    accept: str = JSON
 
 
 def open_success(client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
@@ -75,7 +86,7 @@ def _once(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
     try:
         return _sent(client, request, seconds)
     except (Lost, Unreachable, DeadlineExceeded, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the API server did not answer {request[0]} {request[1]}: {error}") from error
+        raise ClusterError(0, f"the API server did not answer {request.method} {request.path}: {error}") from error
 
 
 _STEPS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x20\x7f%?#\\\\]")
@@ -83,17 +94,16 @@ _STEPS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x20\x7f%?#\\\\]")
 
 
 def _sent(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
-    method, path, query, body, kind = request
-    if not path.startswith("/") or _STEPS.search(path[1:]):
+    if not request.path.startswith("/") or _STEPS.search(request.path[1:]):
         # a name that a host or the cluster chose became part of it
-        raise ClusterError(0, f"{path[:200]!r} is not the path of an API object: nothing was sent")
-    headers = {"Accept": kind if kind == METADATA else JSON, "Content-Type": kind}
-    parameters = {"query_params": list(query.items()), "header_params": headers, "body": body}
-    serialized = client.param_serialize(method, path, **parameters)
+        raise ClusterError(0, f"{request.path[:200]!r} is not the path of an API object: nothing was sent")
+    headers = {"Accept": request.accept, "Content-Type": request.kind}
+    parameters = {"query_params": list(request.query.items()), "header_params": headers, "body": request.body}
+    serialized = client.param_serialize(request.method, request.path, **parameters)
     try:
         response = client.call_api(*serialized, _request_timeout=seconds)
     except urllib3.exceptions.ProtocolError:
-        if method != "GET":
+        if request.method != "GET":
             raise
         # A kept connection ended while it was reused. Only a read may be sent again.
         response = client.call_api(*serialized, _request_timeout=seconds)

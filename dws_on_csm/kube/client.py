@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from dws_on_csm.kube import api_call
-from dws_on_csm.kube.api_call import ANSWER, JSON, METADATA, NOT_FOUND, Json
+from dws_on_csm.kube.api_call import ANSWER, JSON, METADATA, NOT_FOUND, Json, Request
 from dws_on_csm.kube.proxy import Proxy, pool
 from dws_on_csm.kube.watch import Changes
 from dws_on_csm.model.cluster_api import ClusterError
@@ -102,7 +102,7 @@ class Cluster:
         query = {**query, "watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
         if resource_version:
             query["resourceVersion"] = resource_version
-        response = api_call.open_success(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
+        response = api_call.open_success(self._watching, Request("GET", path, query), seconds + ANSWER)
         try:
             yield from api_call.events(response)
         finally:
@@ -115,13 +115,13 @@ class Cluster:
     def metadata(self, path: str) -> list[Json]:
         """The metadata of the objects in the collection at `path`: of a Secret without its content."""
         answer = api_call.parse(
-            api_call.read_body(api_call.open_success(self._client, ("GET", path, {}, None, METADATA)))
+            api_call.read_body(api_call.open_success(self._client, Request("GET", path, accept=METADATA)))
         )
         return [item["metadata"] for item in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
         """The lines of an answer as they come (a pod's log), and None after each piece. A pause may take `seconds` at most."""
-        response = api_call.open_success(self._watching, ("GET", path, query, None, JSON), seconds)
+        response = api_call.open_success(self._watching, Request("GET", path, query), seconds)
         rest = b""
         try:
             for piece in api_call.body_pieces(response, "answer"):
@@ -191,7 +191,7 @@ class Cluster:
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None, kind: str = JSON
     ) -> tuple[int, Json]:
         """Status and answer. 404 is an answer; any other failure raises ClusterError."""
-        response = api_call.open_response(self._client, (method, path, query, body, kind), ANSWER)
+        response = api_call.open_response(self._client, Request(method, path, query, body, kind), ANSWER)
         content = api_call.read_body(response)
         if response.status == NOT_FOUND:
             return response.status, {"message": api_call.error_message(content)}

@@ -44,8 +44,8 @@ def test_a_successor_with_the_same_name_is_not_awaited(monkeypatch: pytest.Monke
     asked: list[Any] = []
     cluster = Cluster(cast(RemoteShell, None))
 
-    def answer(client: Any, request: tuple[Any, ...], seconds: float) -> urllib3.HTTPResponse:
-        asked.append(request[3])
+    def answer(client: Any, request: api_call.Request, seconds: float) -> urllib3.HTTPResponse:
+        asked.append(request.body)
         return accepted()
 
     monkeypatch.setattr(api_call, "open_response", answer)
