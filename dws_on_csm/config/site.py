@@ -276,7 +276,7 @@ class Site:
     limit    the hosts that a run may change, None for all; the others are only read
     bundle   the offline bundle that replaces `sources`, if any
     deletes  the persistent storage that a run may delete, as typed: names or a number (see stages/dws/persistent_storage)
-    absent   the controllers that may be down and do not respond: a run goes on without them
+    absent   the controllers that may be down and do not respond: a run continues without them
     """
 
     path: Path

@@ -72,7 +72,7 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
 
     last   the stages that must have provided by now what the check needs: if they did not, it fails
 
-    A run that only prepares goes on where a check guards the change window alone, and says what it found.
+    A run that only prepares continues where a check guards the change window alone, and says what it found.
     """
     began = time.time()
     later = run.prepare and check.window

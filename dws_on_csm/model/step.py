@@ -69,7 +69,7 @@ class Restart:
 
     service  what restarts on the step's host ("slurmctld")
     detail   how, and how long that takes, in words
-    effect   what goes on meanwhile and what waits, as a sentence
+    effect   what continues meanwhile and what waits, as a sentence
     after    "STAGE.STEP": it restarts only if that step changes something on the same host; "" for always
     """
 

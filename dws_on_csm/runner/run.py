@@ -130,7 +130,7 @@ def _changes_controllers(stages: Sequence[Stage]) -> bool:
 
 
 def _unfinished(absent: Sequence[str], options: Options) -> str:
-    """That controllers were left as they are, and how to go on."""
+    """That controllers were left as they are, and how to continue."""
     go_on = "run the same command again" if options.undoes else "`invoke install` does what is left"
     return f"{fold(absent)} did not respond, so nothing was done there; once it responds, {go_on}"
 

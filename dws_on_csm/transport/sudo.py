@@ -208,7 +208,7 @@ class Password:
             return self._asked[key] < self._tries
 
     def tried(self) -> None:
-        """Note that the script of this thread tries no answer any more, whatever came of it: other scripts may go on."""
+        """Note that the script of this thread tries no answer any more, whatever came of it: other scripts may continue."""
         with self._turn:
             for key, trial in self._own_trials().items():
                 if not trial.decided:

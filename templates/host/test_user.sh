@@ -12,7 +12,7 @@ case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond 
 unreadable=$(unreadable_for "$user" "$user")
 [ -z "$unreadable" ] || { printf 'unread %s\n' "$unreadable"; exit 0; } # sbatch would look for it for a minute
 rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
-# Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install goes on
+# Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install continues
 states=$(slurm timeout 30 sinfo --noheader --format '%a %t' ${partition:+"--partition=$partition"} 2>/dev/null || :)
 if [ -n "$states" ] && ! printf '%s\n' "$states" | grep -q '^up \(idle\|mix\|alloc\|comp\)'; then exit 0; fi
 printf 'rejected %s\n' "$(printf %s "$rejected" | tr '\n' ' ' | cut -c 1-400)"
