@@ -7,7 +7,7 @@ if [ -n "$main" ]; then
     # Only this proves that the plugin is loaded: scontrol shows slurm.conf as it was read last.
     ! read_proc "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
 fi
-# read_so FILE: whether a record says that slurmctld has read the file's present text (pod_noted.sh)
+# read_so FILE: whether a record says that slurmctld has read the file's present text (pod_start_files.sh)
 read_so() {
     is_recorded "$main" && sum=$(sum_of "$1") &&
         grep -qxF "file=$sum $1" "$state/activation" && printf 'changed=0 %s\n' "$1"

@@ -197,3 +197,13 @@ program_file() {
 
 # fact NAME VALUE: print the line "NAME=VALUE". Newlines in VALUE become blanks: so VALUE cannot forge another fact.
 fact() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')"; }
+
+# runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
+# programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of
+# kubectl, or "" for that of `as`.
+runner_kubectl() {
+    within_=$1 kubeconfig_=$2
+    shift 2
+    as "$runner" timeout "$within_" env ${kubectl_path:+"PATH=$kubectl_path"} HOME="$home" \
+        kubectl --kubeconfig "$kubeconfig_" --cache-dir "$home" "$@"
+}

@@ -25,13 +25,3 @@ make_memory_folder() {
     exit 1
 }
 owned_home() { [ "$as_number" = "$me" ] || chown -h "$as_number:$as_group" "$home"; }
-
-# runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
-# programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of
-# kubectl, or "" for that of `as`.
-runner_kubectl() {
-    within_=$1 kubeconfig_=$2
-    shift 2
-    as "$runner" timeout "$within_" env ${kubectl_path:+"PATH=$kubectl_path"} HOME="$home" \
-        kubectl --kubeconfig "$kubeconfig_" --cache-dir "$home" "$@"
-}

@@ -26,6 +26,7 @@ from dws_on_csm.commands.logs.sources import sources
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import READ_ERRORS, Lost, error_text
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.secret import REDACTED, Secret
@@ -162,6 +163,7 @@ def _hosts(reading: Reading) -> Iterator[Member]:
         "host/support.sh",
         folder=site.slurm.folder,
         unit=site.slurm.service,
+        state=STATE,
     )
 
     def read(session: RemoteShell) -> Member:

@@ -83,7 +83,7 @@ def record_read_files(ctx: StepContext) -> RunScript:
     """Record what slurmctld has read, before its files get a new time; nothing where a record exists."""
     slurm = ctx.site.slurm
     script = render.script(
-        "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
+        "lib/as.sh", "lib/slurmctld.sh", "pod/pod_start_files.sh", folder=slurm.folder, unit=slurm.service, state=STATE
     )
     return RunScript("record which files slurmctld has read", script + _UNREAD, 60.0)
 

@@ -144,7 +144,9 @@ def _rollout_script(
         "candidate": render.script(
             "lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh", "pod/pod_candidate.sh", **inside
         ),
-        "answers": render.script("lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", "pod/pod_answers.sh", **inside),
+        "answers": render.script(
+            "lib/as.sh", "lib/slurmctld.sh", "pod/pod_start_files.sh", "pod/pod_answers.sh", **inside
+        ),
     }
     settings = {
         "state": STATE,

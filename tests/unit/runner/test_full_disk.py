@@ -76,7 +76,7 @@ WRITERS = {
     "lib/fence.sh": "it writes in place what is as long as what was there",
     "host/restore_file.sh": "here",
     "lib/safe_file.sh": "here, by what puts files and restores them",
-    "pod/pod_noted.sh": "here",
+    "pod/pod_start_files.sh": "here",
     "master/images_push.sh": "here",
     "controller/test_job.sh": "here",
     "controller/activate.sh": "here",
@@ -89,7 +89,7 @@ WRITERS = {
     "lib/slurm_start.sh": "a text in memory that does not fit is not tried",
     "controller/follow.sh": "what came is compared with its checksum before an activation begins",
     "pod/pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
-    "pod/pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",
+    "pod/pod_activate.sh": "its files end with the rollout; its record is pod_start_files.sh's kind",
     "master/sign.sh": "its folder ends with it, and openssl reads each file that it writes",
 }
 """Each template that writes to a file, and its test on a full disk, or why it needs none."""
@@ -197,7 +197,7 @@ def _tail_of(name: str, mark: str) -> str:
 
 
 RECORDS = {
-    "pod/pod_noted.sh": (
+    "pod/pod_start_files.sh": (
         "activation",
         "start_files() { i=0; while [ $i -lt 300 ]; do echo /etc/hostname; i=$((i+1)); done; }",
     ),
@@ -213,7 +213,7 @@ RECORDS = {
     "controller/activate.sh": ("activation", "work=$disk/../work; mkdir -p $work; sum() { echo sum; }; conf="),
 }
 ENDS = {
-    "pod/pod_noted.sh": ("record_start_files() {", "record_start_files"),
+    "pod/pod_start_files.sh": ("record_start_files() {", "record_start_files"),
     "master/images_push.sh": ("finish() {", "finish"),
     "controller/test_job.sh": ('mkdir -p "$state_folder"', ""),
     "controller/activate.sh": ("finish() {", 'finish 0 activated "$(head -c 17000 /dev/zero | tr "\\0" y)"'),

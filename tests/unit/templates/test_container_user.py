@@ -133,7 +133,7 @@ def test_an_action_keeps_its_records_where_this_user_can_write(container: Host, 
 @SHELLS
 def test_a_record_is_of_one_slurmctld(container: Host, shell: str) -> None:
     """Memory outlives a container: a record of the slurmctld before is none of the present one's."""
-    base = library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state="/var/lib/dws-on-csm")
+    base = library(container, "lib/slurmctld.sh", "pod/pod_start_files.sh", state="/var/lib/dws-on-csm")
     with running(SLURM_USER, ["sleep", "100"]) as first, running(SLURM_USER, ["sleep", "100"]) as second:
         noted = f"main_pid() {{ echo {first}; }}\nis_recorded {first} || echo none\nrecord_start_files\n"
         told = f"for one in {first} {second}; do is_recorded $one && echo yes || echo no; done"
@@ -151,7 +151,7 @@ def test_two_stages_may_record_at_once(container: Host, shell: str) -> None:
     shutil.chown(shared, SLURM_USER)
     begun, over = shared / "begun", shared / "over"
     base = (
-        library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state="/var/lib/dws-on-csm")
+        library(container, "lib/slurmctld.sh", "pod/pod_start_files.sh", state="/var/lib/dws-on-csm")
         + "main_pid() { echo 1; }\n"
     )
     slow = f"start_files() {{ : >{begun}; until [ -e {over} ]; do :; done; }}\n"
@@ -169,7 +169,7 @@ def test_what_another_user_of_the_container_made_first_is_no_memory_of_ours(cont
     """
     place = Path(f"/dev/shm/dws-on-csm-{ME.pw_uid}")
     shutil.rmtree(place, ignore_errors=True)
-    base = library(container, "lib/slurmctld.sh", "pod/pod_noted.sh", state=STATE)
+    base = library(container, "lib/slurmctld.sh", "pod/pod_start_files.sh", state=STATE)
     change = compile_actions([RunScript("change", "echo done")], "20260101T000000Z-0000", "mark")[0]
     for make in ("folder", "open to others", "link"):
         if make == "link":

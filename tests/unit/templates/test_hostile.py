@@ -391,6 +391,7 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
     settings = {
         "folder": str(hostile_host.etc),
         "unit": "no-such-unit",
+        "state": str(hostile_host.state),
         "mark": "MARK",
         "since": "1",
         "follow": "",
