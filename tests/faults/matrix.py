@@ -149,7 +149,8 @@ ROWS: tuple[Row, ...] = (
         folder="/root/dws-on-csm",
         program=Program("git", " clone "),
     ),
-    Row("plugin.lua", BACKUP, (undone.NO_PLUGIN,), folder="/etc/slurm"),
+    # not removed: slurmctld, which is restarted where its folder becomes full, would not start without it
+    Row("plugin.lua", BACKUP, ((BACKUP, f"{THEN} echo '-- edited' >>{undone.LUA}"),), folder="/etc/slurm"),
     Row("plugin.conf", PRIMARY, ((PRIMARY, f"{THEN} rm -f /etc/slurm/burst_buffer.conf"),), folder="/etc/slurm"),
     Row(
         "slurm.conf", PRIMARY, undone.DISABLED, folder="/etc/slurm", program=Program("systemctl", " restart ", PRIMARY)

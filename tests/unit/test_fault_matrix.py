@@ -12,6 +12,7 @@ from dws_on_csm.stages import install
 from tests.faults import kinds, matrix
 from tests.faults.__main__ import chosen
 from tests.faults.trial import of_a_controller, unclear
+from tests.lab import undone
 from tests.lab.watch import OURS, Sample, Watched
 
 
@@ -42,6 +43,13 @@ def test_each_row_has_a_fault_of_each_kind() -> None:
     for row in matrix.ROWS:
         tried = {cell.fault.name for cell in kinds.cells([row])}
         assert {"killed", "interrupted", "terminated", "cut", "unreachable", "paused", "second-run"} <= tried
+
+
+def test_slurmctld_starts_where_its_folder_is_to_be_full() -> None:
+    """A fault that fills /etc/slurm restarts slurmctld there, before and after the run: what is undone leaves its plugin there."""
+    for cell in kinds.cells(matrix.ROWS):
+        if cell.fault.name == "disk-full" and cell.row.folder == "/etc/slurm":
+            assert not [command for _, command in cell.row.undone if f"rm -f {undone.LUA}" in command], cell.name
 
 
 def test_a_seed_chooses_different_steps_and_faults_first() -> None:
