@@ -32,7 +32,11 @@ bring() {
         podman tag -- "${digest#sha256:}" "$image"
         printf '%s\n' "pushing $image"
         # without --tls-verify: then podman verifies TLS unless registries.conf says otherwise, as registry.py does
-        ask_registry authfile | podman push --quiet --authfile /dev/stdin -- "$image"
+        ask_registry authfile | podman push --quiet --authfile /dev/stdin -- "$image" || {
+            # podman repeats what failed in between, and finds nothing on its standard input then
+            printf '%s\n' "podman reads the password once: the cause is what it reported first for $image, not an error of /dev/stdin"
+            return 1
+        }
     fi
     printf '%s %s\n' "$image" "$digest" >"$work/${image##*/}"
     [ "$asked" = 1 ]

@@ -45,22 +45,34 @@ def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -
 )
 def test_an_unconfirmed_image_stays(tmp_path: Path, there: str, known: str, pushes: bool, code: int) -> None:
     """The wanted digest may be unknown until its source is pulled: it is recorded then, so that the next run can prompt."""
-    record = tmp_path / "images"
+    done = pushed(tmp_path, f"echo pushed >>{tmp_path}/did", there, known)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "did").exists() is pushes
+    assert (tmp_path / "images").read_text() == f"{NAME} {WANTED}\n"
+    assert (there in done.stdout) is (code == 1)
+
+
+def test_the_cause_of_a_push_that_podman_repeated_is_named(tmp_path: Path) -> None:
+    """Its second attempt has no password: what it says of that is not the cause. The image does not count as pushed."""
+    done = pushed(tmp_path, "echo 'connection refused, retrying' >&2; return 125", "absent", WANTED)
+    assert (done.returncode, done.stderr) == (1, "connection refused, retrying\n")
+    assert f"the cause is what it reported first for {NAME}" in done.stdout and not (tmp_path / "images").exists()
+
+
+def pushed(tmp_path: Path, push: str, there: str, known: str) -> subprocess.CompletedProcess[str]:
+    """How images_push.sh ends where podman pushes by this command."""
     fakes = f"""
 remove_at_exit() {{ :; }}
 own_folder() {{ mktemp -d {tmp_path}/XXXXXX; }}
 rename_synced() {{ mv "$1" "$2"; }}
 credential() {{ :; }}
 with_proxy() {{ "$@"; }}
-podman() {{ case $1 in pull) echo {"a" * 64} ;; push) echo pushed >>{tmp_path}/did ;; esac; }}
-record={record}
+podman() {{ case $1 in pull) echo {"a" * 64} ;; push) {push} ;; esac; }}
+ask_registry() {{ :; }}
+record={tmp_path}/images
 """
     script = fakes + render.read("master/images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
-    done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code, done.stderr
-    assert (tmp_path / "did").exists() is pushes
-    assert record.read_text() == f"{NAME} {WANTED}\n"
-    assert (there in done.stdout) is (code == 1)
+    return subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(("registry", "expected"), [(OTHER, "image-differs"), ("absent", "")])
