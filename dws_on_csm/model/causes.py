@@ -132,6 +132,12 @@ TABLE = (
         "pods need all objects of DWS",
     ),
     _row(
+        "objects-differ",
+        "pods-not-ready webhook-not-answering",
+        "here",
+        "pods start, and are reached, as the objects of DWS say",
+    ),
+    _row(
         "webhook-certificate",
         "pods-not-ready webhook-not-answering",
         "here",

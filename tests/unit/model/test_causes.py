@@ -52,3 +52,10 @@ def test_a_kubeconfig_that_is_cut_off_is_one_cause() -> None:
     cause = ("c1", "certificate-missing")
     present = [("c1", name) for name in ("kubeconfig-server", "kubeconfig-ca", "kubeconfig-broken", "api-unreachable")]
     assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
+
+
+def test_pods_that_do_not_start_follow_from_a_changed_deployment() -> None:
+    """An image that somebody set by hand, or no replicas: the repair of the objects is the only fix that is needed."""
+    cause = ("m", "objects-differ")
+    present = [("m", name) for name in ("pods-not-ready", "webhook-not-answering")]
+    assert causes.roots([*present, cause]) == dict.fromkeys(present, cause)
