@@ -25,7 +25,7 @@ from dws_on_csm.stages.slurm import transaction
 from tests.unit.hostile import Host as Hostile
 from tests.unit.stages.slurm.test_transaction import NEW, OLD, checksum, controller
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # hundreds of activations, each with its processes
 
 Then = Literal["stopped", "boot", "again"]
 """Who comes by after the cut: the unit's end, the host's next start, a later run."""
