@@ -132,7 +132,8 @@ def stale(board: Board, keys: Sequence[str], host: str, needs: Iterable[str]) ->
 def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, ShellLook], dict[str, Item]]:
     """The shell looks of `items` that can be made on `host` now; and the items for read_api(), to be called afterwards.
 
-    These are asked for their looks again then, as they may depend on what the shell looks return. Constants are stored at once.
+    These are asked for their looks again then, as they may depend on what the shell looks return. So may a constant, which is
+    stored at once for looks that need it, and again then.
     """
     shell: dict[str, ShellLook] = {}
     rest: dict[str, Item] = {}
@@ -140,7 +141,7 @@ def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[s
         look = _look(board, key, item, host)
         if isinstance(look, Constant):
             board.store(key, host, look.value)
-        elif isinstance(look, ShellLook):
+        if isinstance(look, ShellLook):
             shell[key] = look
         else:
             rest[key] = item
@@ -204,13 +205,16 @@ def unreadable(host: str, key: str, error: Exception) -> str:
 
 
 def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:
-    """Make the looks among `items` that go to the Kubernetes API. A refusal by the server fails that look alone.
+    """Make the looks among `items` that go to the Kubernetes API, and store constants. A refusal by the server fails that look
+    alone.
 
     Raises ClusterError where the server can't be reached.
     """
     for key, item in items.items():
         look = _look(board, key, item, host)
-        if isinstance(look, ApiLook):
+        if isinstance(look, Constant):
+            board.store(key, host, look.value)
+        elif isinstance(look, ApiLook):
             try:
                 board.store(key, host, look.read(cluster()))
             except ClusterError as error:

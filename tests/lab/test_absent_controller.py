@@ -31,7 +31,7 @@ def test_the_primary_is_down(lab: Lab, site: Path, on: On) -> None:
     strict = product.install(scene.site_file(lab), "--yes")
     assert strict.code == 1 and not strict.having("changed"), strict.told
     removal = product.invoke("undeploy", f"--hosts={site}", "--json", "--slurm", "--yes", deadline=300)
-    assert removal.code == 3 and removal.findings() == {"controllers-left-out"}, removal.told
+    assert removal.code == 3 and "controllers-left-out" in removal.findings(), removal.told
     done = product.install(site, "--yes")
     assert done.code == 6 and f"{PRIMARY} did not respond" in done.told, done.told
     assert done.having("changed") == {f"plugin.conf@{BACKUP}", f"slurm.daemon@{BACKUP}", f"verify.job@{BACKUP}"}

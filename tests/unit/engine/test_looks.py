@@ -25,7 +25,7 @@ from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import SudoRefused
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import ApiLook, Check, Fact, ShellLook
+from dws_on_csm.model.step import ApiLook, Check, Constant, Fact, ShellLook, StepContext
 from dws_on_csm.stages.slurm import computes
 from tests.unit.conftest import LocalHost
 
@@ -150,6 +150,28 @@ def test_what_an_api_server_answers_fails_that_look_alone() -> None:
     gone = Check("x", "master", lambda place: ApiLook(away), lambda place, found: ())
     with pytest.raises(ClusterError):
         engine_looks.read_api(board, "m", {"a.x": gone}, lambda: None)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(("before", "now", "found"), [(b"calm", b"busy", "asked"), (b"busy", b"calm", None)])
+def test_a_look_that_follows_from_another_one_follows_from_its_new_answer(
+    before: bytes, now: bytes, found: str | None
+) -> None:
+    """Both are made again at once: whether the API is asked at all depends on what the host answers now, not on what it did."""
+    state = Fact[bytes]("a", "state")
+
+    def why(ctx: StepContext) -> ApiLook | Constant:
+        return ApiLook(lambda cluster: "asked") if ctx.facts.on(state, ctx.host) == b"busy" else Constant(None)
+
+    items = {
+        "a.state": Check("state", "master", lambda ctx: ShellLook("true", lambda out: out), lambda ctx, have: ()),
+        "a.why": Check("why", "master", why, lambda ctx, have: ()),
+    }
+    board = Board(load(DEFAULT))
+    board.store("a.state", "m", before)
+    shell, rest = engine_looks.snippets(board, items, "m")
+    engine_looks.read_shell(board, "m", shell, {"a.state": Frame(now, b"", 0)}, "")
+    engine_looks.read_api(board, "m", rest, lambda: None)  # type: ignore[arg-type, return-value]
+    assert board.have("a.why", "m") == found
 
 
 def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> None:
