@@ -11,7 +11,7 @@ from tests.lab import product, scene
 from tests.lab.conftest import On, announce
 from tests.lab.scene import BACKUP, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 CONF = "/etc/slurm/burst_buffer.conf"
 
 
