@@ -202,10 +202,19 @@ def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) 
             meaning, fix = meaning or _why_stopped(run), CONTINUE
         failure = Failure(failure.command, failure.code, failure.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
-    except (LookFailed, RemoteError) as error:
+    except LookFailed as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix or step.hint),))
+    except RemoteError as error:
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=_fix(step, host, error)),))
     except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's step alone
         run.done(host, key, "failed", began, failures=(defect(error, key),))
+
+
+def _fix(step: Step, host: str, error: RemoteError) -> str:
+    """What to do: the step's own hint is about its host, and would mislead where an action of it failed on another one."""
+    if error.fix or error.host in ("", host):
+        return error.fix or step.hint
+    return f"see on {error.host} what does not end there, as with `ssh {error.host} ps -ef`; then run the same command again"
 
 
 def _why_stopped(run: Run) -> str:

@@ -21,7 +21,7 @@ from dws_on_csm.engine.looks import keyed, refresh
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run, stage_graph
 from dws_on_csm.model.actions import Action, Put, RunElsewhere, RunScript
-from dws_on_csm.model.errors import LockLost, Lost
+from dws_on_csm.model.errors import DeadlineExceeded, LockLost, Lost
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import (
@@ -1066,3 +1066,18 @@ def test_a_broken_connection_is_reported_with_its_own_fix(local_host: LocalHost)
     (failure,) = done.failures
     assert failure.meaning == "one: the connection broke while a script ran"
     assert "`ssh one uptime`" in failure.fix and "run the same command again" in failure.fix
+
+
+@pytest.mark.parametrize(("where", "fix"), [("one", "see the step"), ("master", "`ssh master ps -ef`")])
+def test_the_hint_of_a_step_is_shown_for_its_own_host(local_host: LocalHost, where: str, fix: str) -> None:
+    """An action that did not end on another host says so of that host: the hint of the step would lead to the wrong one."""
+
+    def late(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        raise DeadlineExceeded(where, 120.0, ())
+
+    run, seen = a_run(
+        local_host, Stage("s", (), (replace(a_file(local_host, "x", "1"), change=late, hint="see the step"),))
+    )
+    install(run)
+    (failure,) = (failure for event in seen if isinstance(event, Done) for failure in event.failures)
+    assert failure.meaning == f"{where}: not finished after 120 s" and fix in failure.fix
