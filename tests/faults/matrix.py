@@ -19,9 +19,10 @@ SETTINGS = {
     "computes": {"hosts": "nid[000001-000002]", "slurm_conf": "edit"},
     "access": {"namespace": SPACE, "create_namespace": True},
     "deadlines": {"clone": 60, "image": 90, "command": 60, "slurmctld": 60},
-    "accept": ["api-slow"],
+    "accept": ["api-slow", "disk-full"],
 }
-"""What the site file has besides the lab's own: so that a run comes to more steps, and does not wait long for what hangs."""
+"""What the site file has besides the lab's own: so that a run comes to more steps, does not wait long for what hangs, and
+begins where a folder has the small file system that is to become full."""
 
 
 @dataclass(frozen=True)

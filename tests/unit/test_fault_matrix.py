@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -43,6 +44,11 @@ def test_each_row_has_a_fault_of_each_kind() -> None:
     for row in matrix.ROWS:
         tried = {cell.fault.name for cell in kinds.cells([row])}
         assert {"killed", "interrupted", "terminated", "cut", "unreachable", "paused", "second-run"} <= tried
+
+
+def test_a_run_begins_where_a_small_file_system_is_to_be_full() -> None:
+    """Preflight would refuse it, and no step that writes there would ever begin."""
+    assert "disk-full" in cast("list[str]", matrix.SETTINGS["accept"])
 
 
 def test_slurmctld_starts_where_its_folder_is_to_be_full() -> None:
