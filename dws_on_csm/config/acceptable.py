@@ -25,6 +25,7 @@ ACCEPTABLE: Mapping[str, str] = {
     "kubernetes-too-old": "you want to try an untested version. If the cluster rejects something, the stage deploy shows it",
     "master-file-open": "you trust everybody who can write it as you trust root on the master",
     "namespace-shared": "the numbers of their jobs are never the same (FirstJobId and MaxJobId in both slurm.confs)",
+    "nodes-unavailable": "the nodes are closed on purpose",
     "objects-differ": "you changed them yourself",
     "orphan": "you do not mind the orphaned Workflow: it takes up its name and nothing else",
     "other-slurm-breaks": "you run `invoke install` with that Slurm's site file right after; until then its #DW jobs are refused",
@@ -43,6 +44,7 @@ ACCEPTABLE: Mapping[str, str] = {
     "slurmctld-stale": "you will restart slurmctld later",
     "storage-left": "you asked those who run the storage driver: nothing of these jobs is left",
     "test-rule-left": "you need the rule",
+    "webhook-slow": "you can live with jobs that wait so much longer",
     "workarea-modified": "you changed the clone yourself",
     "workers-few": "the webhook's third replica may wait for a worker",
 }
@@ -69,18 +71,18 @@ _REASONS: Mapping[str, str] = {
         burst-buffer-included controllers-left-out hooks-unknown not-a-controller other-burst-buffer
         slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
         slurm-conf-unparsable munge-down slurm-key-unreadable state-folder-unusable slurmctld-port-used slurm-plugin-missing
-        cluster-name-mismatch auth-key-differs controllers-divided
+        cluster-name-mismatch auth-key-differs controllers-divided host-name-differs
         lua-library-missing slurm-files-closed slurm-unit-masked slurm-unit-missing slurm-user-unknown bb-plugin-missing
         slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
         account-hidden account-token-missing account-token-unreadable
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
-        certificate-expired certificate-key certificate-missing certificate-short kubeconfig-broken kubeconfig-missing
-        kubeconfig-namespace
+        certificate-expired certificate-key certificate-missing certificate-short discovery-refused kubeconfig-broken
+        kubeconfig-missing kubeconfig-namespace
         kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-broken kubectl-missing
         plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        dws-missing dws-not-available webhook-not-answering dws-closed rejected-by-rule
+        dws-missing dws-not-available webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy tmp-closed
         webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",

@@ -8,14 +8,16 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["webhook", "policy", "quota", "pod-security"]
+Kind = Literal["webhook", "policy", "quota", "limits", "default", "pod-security"]
 
 
 @dataclass(frozen=True)
 class Refuser:
     """What refused an object.
 
-    name     of the webhook (not of its configuration), the policy or the quota; of pod security the level
+    name     of the webhook (not of its configuration), the policy or the quota; of pod security the level; of a LimitRange, which
+             the API server does not name, the limit: "max memory Container"; where a pod has a limit that is less than its
+             request, as the default of a LimitRange makes it: the resource
     more     of a policy its binding; of a quota what it limits, "pods=1,cpu=2", with what was asked for
     failed   of a webhook: whether it gave no answer, so that the API server refused in its place
     """
@@ -36,6 +38,12 @@ _FORMS: tuple[tuple[Kind, bool, re.Pattern[str]], ...] = (
     ),
     ("quota", False, re.compile(r"exceeded quota: (?P<name>[^,\s]+), requested: (?P<more>\S+?), used:")),
     ("quota", False, re.compile(r"failed quota: (?P<name>[^:\s]+): must specify (?P<more>[^;\s]+)")),
+    (
+        "limits",
+        False,
+        re.compile(r" is forbidden: \[?(?P<name>(?:max|min)imum \S+ usage per \w+) is "),
+    ),
+    ("default", False, re.compile(r"must be less than or equal to (?P<name>cpu|memory) limit of ")),
     ("pod-security", False, re.compile(r'violates PodSecurity "(?P<name>[^":]+)')),
 )
 
@@ -45,6 +53,9 @@ def refuser(message: str) -> Refuser | None:
     for kind, failed, form in _FORMS:
         if found := form.search(message):
             named = found.groupdict()
+            if kind == "limits":
+                end, resource, _, _, item = named["name"].split()
+                return Refuser(kind, f"{end[:3]} {resource} {item}")
             return Refuser(kind, named["name"], named.get("more") or "", failed)
     return None
 

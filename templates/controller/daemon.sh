@@ -6,6 +6,11 @@ if [ -n "$main" ]; then
     echo "started=$(start_time "$main")"
     # Only this proves that the plugin is loaded: scontrol shows slurm.conf as it was read last.
     ! read_proc "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
+elif systemd; then
+    # started by hand: its unit does not know it
+    for one in $(pgrep -x slurmctld); do
+        if is_slurms "$one"; then fact outside "$one"; fi
+    done
 fi
 # read_so FILE: whether a record says that slurmctld has read the file's present text (pod_start_files.sh)
 read_so() {

@@ -7,6 +7,7 @@ token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ -e "$file" ] || exit 0
 echo there=yes
 choose_runner "$file" 2>/dev/null || exit 0
+as "$runner" test -w /tmp -a -x /tmp || fact closed "$(stat -c '%a %U' /tmp)"
 find_slurm
 if ! as "$runner" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
@@ -15,14 +16,27 @@ make_memory_folder "$runner"
 remove_at_exit "$work"
 kubectl_path=$(path_of "$(main_pid)")
 kubectl_path=${kubectl_path:-$PATH}
+# slurmctld passes its environment on to kubectl, which asks through the proxy that it names. One with a password is left out: it
+# would be seen in the list of processes.
+variables=$(main=$(main_pid); [ -z "$main" ] || read_proc "$main" environ | tr '\0' '\n' | grep -aiE '^(https|no)_proxy=[^[:space:]@]+$' | sort)
+# variable NAME: its value there; a name in capitals comes first, as for kubectl
+variable() { printf '%s\n' "$variables" | sed -n "s/^$1=//Ip" | head -n 1; }
+kubectl_proxy=$(variable https_proxy) kubectl_direct=$(variable no_proxy)
+# ask PATH: sets $code and $took, and leaves in $work/said what kubectl says. Verbosity 6 tells of each request its URL, the answer's
+# code and the time, and nothing of what was sent.
+ask() {
+    began=$(date +%s%N)
+    code=0
+    runner_kubectl 20 "$file" --request-timeout 15s -v 6 get --raw "$1" >/dev/null 2>"$work/said" </dev/null || code=$?
+    took=$((($(date +%s%N) - began) / 1000000))
+}
+status() {
+    sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/\1/p' "$work/said" | tail -n 1
+}
 tries=0
 quickest=
 while :; do
-    began=$(date +%s%N)
-    # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
-    code=0
-    runner_kubectl 20 "$file" --request-timeout 15s -v 6 get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
-    took=$((($(date +%s%N) - began) / 1000000))
+    ask /version
     tries=$((tries + 1))
     if [ "${quickest:-$took}" -ge "$took" ]; then quickest=$took; fi
     # a host that stood still for a moment makes one call slow, and not three
@@ -37,5 +51,27 @@ if grep -qE '(GET |url=")https:' "$work/said"; then
 elif [ "$code" != 0 ] && [ "$code" != 124 ] && ! runner_kubectl 20 /dev/null version --client >/dev/null 2>"$work/said" </dev/null; then
     echo broken=yes
 fi
-sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$work/said" | tail -n 1
+answered=$(status)
+[ -z "$answered" ] || fact status "$answered"
 grep -av '^[IWE][0-9]' "$work/said" | tail -n 1 | sed 's/^/said=/'
+
+# --- the same again, without what may be the cause
+if [ "$code" = 0 ]; then
+    ask /apis
+    [ "$(status)" != 403 ] || echo undiscovered=yes
+elif [ -n "$kubectl_proxy" ]; then
+    proxy=$kubectl_proxy
+    kubectl_proxy=
+    ask /version
+    if [ "$code" = 0 ]; then
+        fact proxy "$proxy"
+        fact direct "$kubectl_direct"
+    fi
+else
+    first=$(PATH=${kubectl_path:-$PATH}; command -v kubectl)
+    if [ "$(as "$runner" head -c 2 -- "$first" 2>/dev/null)" = '#!' ]; then
+        kubectl_path=$(printf '%s\n' "$kubectl_path" | tr : '\n' | grep -vxF "${first%/*}" | paste -sd : -)
+        ask /version
+        if [ "$code" = 0 ]; then fact script "$first"; fi
+    fi
+fi

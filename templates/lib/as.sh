@@ -200,10 +200,11 @@ fact() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')"; }
 
 # runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
 # programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of
-# kubectl, or "" for that of `as`.
+# kubectl, or "" for that of `as`; $kubectl_proxy and $kubectl_direct: its HTTPS_PROXY and NO_PROXY, if it has them.
 runner_kubectl() {
     within_=$1 kubeconfig_=$2
     shift 2
     as "$runner" timeout "$within_" env ${kubectl_path:+"PATH=$kubectl_path"} HOME="$home" \
+        ${kubectl_proxy:+"HTTPS_PROXY=$kubectl_proxy"} ${kubectl_direct:+"NO_PROXY=$kubectl_direct"} \
         kubectl --kubeconfig "$kubeconfig_" --cache-dir "$home" "$@"
 }

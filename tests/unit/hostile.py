@@ -40,6 +40,7 @@ HELD: Mapping[str, Sequence[str]] = {
     "master/fetch.sh": ("test_pins.test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too",),
     "lib/git.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
     "controller/jobs.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
+    "controller/nodes.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
     "controller/queue.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
     "host/saved_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
     "controller/load.sh": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
@@ -45,6 +46,10 @@ def judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     if "there" in answer and "readable" not in answer:
         text = f"{answer['user']} cannot read {file} on {host}; the plugin runs as {answer['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
+    if closed := answer.get("closed"):
+        text = f"{answer['user']} cannot write /tmp on {host} (mode and owner: {closed}), where the plugin's kubectl has its "
+        text += f"cache, so {SBATCH_FAILS}"
+        findings.append(Finding("tmp-closed", text, f"run `chmod 1777 /tmp` on {host}"))
     if "code" in answer and controller.state(ctx)["kubectl"]:
         findings += kubectl_findings(ctx, answer)
     return findings
@@ -87,12 +92,50 @@ def _way_fix(host: str, server: str) -> str:
     return fix
 
 
+def _through_proxy(ctx: StepContext, proxy: str, direct: str, message: str) -> Finding:
+    """slurmctld's environment sends the plugin's kubectl to a proxy that does not lead to the API server."""
+    host, server = ctx.host, urlsplit(_server(ctx)).hostname or "the API server's address"
+    text = f"the environment of slurmctld on {host} has HTTPS_PROXY={proxy}, and the plugin's kubectl asks the API server through "
+    text += f"that proxy, so {SBATCH_FAILS}; {message}. Without the proxy the server answers"
+    without = ",".join(filter(None, (direct, server)))
+    if discover.pod_of(ctx):
+        return Finding("slurmctld-proxy", text, f"set NO_PROXY={without} in the pod's template")
+    unit = ctx.site.slurm.service.removesuffix(".service")
+    folder = shlex.quote(f"/etc/systemd/system/{unit}.service.d")
+    line = shlex.quote(f"[Service]\\nEnvironment=NO_PROXY={without}\\n")
+    fix = f"remove that setting where it comes from (`systemctl cat {shlex.quote(unit)}` on {host} shows the unit's files), or "
+    fix += f"except the server: `mkdir -p {folder} && printf {line} >{folder}/zz-no-proxy.conf && systemctl daemon-reload`; "
+    return Finding("slurmctld-proxy", text, f"{fix}then run `systemctl restart {shlex.quote(unit)}`")
+
+
+def _undiscovered(ctx: StepContext) -> Finding:
+    """The API server lets the plugin's name read none of its lists of API groups, without which kubectl finds no kind."""
+    text = f"the API server does not let the plugin on {ctx.host} read which APIs it has (the ClusterRoleBinding system:discovery "
+    text += f"of Kubernetes was removed or changed), so kubectl finds no Workflows and {SBATCH_FAILS}"
+    name = f"{names.BINDING}-discovery"
+    fix = "run `kubectl get clusterrolebinding system:discovery` on the master. If it is missing, run `kubectl create "
+    fix += "clusterrolebinding system:discovery --clusterrole=system:discovery --group=system:authenticated`; if somebody removed "
+    fix += f"it on purpose, give that right to the plugin alone: `kubectl create clusterrolebinding {name} "
+    fix += f"--clusterrole=system:discovery --user={shlex.quote(ctx.site.access.common_name)}`"
+    return Finding("discovery-refused", text, fix)
+
+
 def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
     host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
     output = answer.get("said", "")
     message = f"kubectl says: {output}" if output else f"kubectl ended with exit code {answer['code']}"
-    if "broken" in answer:
+    if proxy := answer.get("proxy"):
+        yield _through_proxy(ctx, proxy, answer["direct"], message)
+    elif script := answer.get("script"):
+        text = f"{script} on {host} is a script, which slurmctld finds before the kubectl that it calls, and does not work, so "
+        text += f"{SBATCH_FAILS}; {message}. Without that script kubectl reaches the API server"
+        away = f"`mv {shlex.quote(script)} /root/`"
+        fix = f"run `cat {shlex.quote(script)}` on {host} to see what it is for; correct it, or run {away}"
+        yield Finding("kubectl-broken", text, fix)
+    elif "undiscovered" in answer or (answer.get("status") == "403" and "system:anonymous" not in output):
+        yield _undiscovered(ctx)
+    elif "broken" in answer:
         kubectl = controller.state(ctx)["kubectl"]
         text = f"{kubectl} on {host} does not work, whatever the kubeconfig, so {SBATCH_FAILS}; {message}"
         repeat = f"until `{shlex.quote(kubectl)} version --client` there ends without an error"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dws_on_csm.commands.doctor import cert_manager, divided, orphans, plugin_access, slurm_confs, storage
+from dws_on_csm.commands.doctor import cert_manager, divided, nodes, orphans, plugin_access, slurm_confs, storage
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -85,6 +85,7 @@ PROBES = Stage(
         Check("loads", "controller", _look_loads, judge_loads),
         storage.CHECK,
         storage.RULE,
+        nodes.CHECK,
         slurm_confs.CHECK,
         *divided.CHECKS,
     ),

@@ -117,6 +117,7 @@ ALWAYS: dict[str, Callable[[StepContext, Value], Iterable[Finding]]] = {
     "access.role": rules_access.role,
     "access.kubeconfig": rules_access.file,
     "access.old-subjects": rules_access.shared,
+    "deploy.webhook": rules_cluster.admits_slowly,
     "preflight.installed": rules_cluster.in_cluster,
 }
 """Step -> its judge, which needs no wanted state and is called even where that is unknown."""

@@ -107,6 +107,12 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("webhook-not-answering", text, fix)
 
 
+def admits_slowly(ctx: StepContext, have: Value) -> Iterator[Finding]:
+    """Other programs' webhooks that make each creation of a Workflow wait."""
+    if have["waiting"]:
+        yield refusals.slow_finding(have["seconds"], have["waiting"])
+
+
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """DWS that an interrupted run left closed; during a run, DWS may be closed."""
     if ctx.facts.one(RUNNING_ON_MASTER):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
@@ -23,6 +24,12 @@ def _silent(ctx: StepContext) -> Finding:
     """Why slurmctld does not respond. Only of a stopped one, and of one that hangs, a restart is the fix."""
     host, running = ctx.host, slurmctld.state(ctx)["main"]
     fix = repair_fix(ctx, "slurm")
+    if outside := slurmctld.state(ctx).get("outside"):
+        unit = shlex.quote(ctx.site.slurm.service)
+        text = f"slurmctld runs on {host} as process {outside}, outside its unit {unit}: somebody has started it by hand. systemd "
+        text += "cannot start another one beside it, and nothing starts this one again after a reboot"
+        end = f"kill {outside}; timeout 60 tail --pid={outside} -f /dev/null; systemctl start {unit}"
+        return Finding("slurmctld-not-running", text, f"run `{end}` on {host}; then {fix}")
     if not running:
         why = f"run `{_journal(ctx)}` to see why it ended; then "
         text = f"slurmctld does not run on {host}{_others(ctx)}"

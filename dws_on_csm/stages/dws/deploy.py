@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict
@@ -182,10 +183,16 @@ def _with_v1(ctx: StepContext) -> Sequence[Action]:
 
 
 class Admission(TypedDict):
-    """What the API server answers to a Workflow in a dry run, and the rule of the cluster that refused it, if one did."""
+    """What the API server answers to a Workflow in a dry run.
+
+    refusal   the rule of the cluster that refused it, if one did
+    seconds   how long that took; `waiting`: the webhooks for which the API server waited in vain
+    """
 
     webhook: str
     refusal: Refusal | None
+    seconds: float
+    waiting: list[refusals.Waiting]
 
 
 ADMISSION: Fact[Admission] = Fact("deploy", "webhook")
@@ -196,11 +203,28 @@ def _look_webhook(ctx: StepContext) -> ApiLook:
     own = {names.NAMESPACE, *([other["namespace"]] if other else ())}
 
     def read(cluster: Cluster) -> Admission:
+        began = time.monotonic()
         text, rejection = dry_run(cluster, ctx.site, version)
-        space = ctx.site.access.namespace
-        return {"webhook": text, "refusal": refusals.read(cluster, rejection, space, own) if rejection else None}
+        took, space = time.monotonic() - began, ctx.site.access.namespace
+        return {
+            "webhook": text,
+            "refusal": refusals.read(cluster, rejection, space, own) if rejection else None,
+            "seconds": took,
+            "waiting": _waiting(cluster, took) if not rejection else [],
+        }
 
     return ADMISSION.api(read)
+
+
+_SLOW = 2.0
+"""Seconds of a creation from which on somebody is worth naming."""
+
+
+def _waiting(cluster: Cluster, took: float) -> list[refusals.Waiting]:
+    try:
+        return refusals.waited_for(cluster, names.GROUP, "workflows", took) if took >= _SLOW else []
+    except ClusterError:
+        return []  # who may not list them cannot tell
 
 
 _ADMITS = "admits a Workflow (server-side dry run)"

@@ -4,8 +4,8 @@ as that of DWS's webhook does, and each of them has another fix: nothing of DWS 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
-from typing import TypedDict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import admission, dws_objects
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
@@ -38,6 +38,10 @@ def read(cluster: Cluster, message: str, namespace: str, own: Collection[str]) -
     name = shlex.quote(refuser.name)
     if refuser.kind == "webhook":
         return _by_webhook(cluster, message, refuser, own)
+    if refuser.kind == "limits":
+        return _by_limits(cluster, message, refuser.name, namespace)
+    if refuser.kind == "default":
+        return _by_limits(cluster, message, f"default {refuser.name} Container", namespace)
     if refuser.kind == "quota":
         remove = admission.quota_fix(namespace, refuser)
         return Refusal(message=message, resource=f"resourcequota {name}", remove=remove, service="")
@@ -67,9 +71,71 @@ def _by_webhook(cluster: Cluster, message: str, refuser: admission.Refuser, own:
     return None
 
 
+def _by_limits(cluster: Cluster, message: str, limit: str, namespace: str) -> Refusal | None:
+    """The LimitRange with the limit that was exceeded, which the API server does not name."""
+    end, resource, item = limit.split()
+    try:
+        ranges = (cluster.get(f"/api/v1/namespaces/{namespace}/limitranges") or {"items": []})["items"]
+    except ClusterError:
+        return None
+    for limit_range in ranges:
+        limits = dws_objects.part(limit_range, "spec", "limits") or ()
+        if any(each.get("type") == item and resource in (each.get(end) or ()) for each in limits):
+            named = f"limitrange {shlex.quote(limit_range['metadata']['name'])}"
+            remove = f"kubectl -n {namespace} delete {named}"
+            return Refusal(message=message, resource=named, remove=remove, service="")
+    return None
+
+
+class Waiting(TypedDict):
+    """A webhook that has not answered within its time, and without whose answer the API server continues.
+
+    resource   what kubectl calls its configuration, and its name
+    webhook    its own name; `seconds`: how long the API server waits for it
+    """
+
+    resource: str
+    webhook: str
+    seconds: int
+
+
+_HANDSHAKE = 10
+"""Seconds for which an API server waits for the TLS of a webhook that accepts a connection and says nothing."""
+
+
+def waited_for(cluster: Cluster, group: str, plural: str, took: float) -> list[Waiting]:
+    """The webhooks for new objects of a kind whose whole time fits into the `took` seconds of a creation. Raises ClusterError."""
+    found: list[Waiting] = []
+    for kind in _CONFIGURATIONS:
+        for item in (cluster.get(f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s") or {"items": []})["items"]:
+            for webhook in item.get("webhooks") or ():
+                seconds = webhook.get("timeoutSeconds", 10)
+                ignored = webhook.get("failurePolicy") == "Ignore" and min(seconds, _HANDSHAKE) <= took
+                if ignored and any(_concerns(r, group, plural) for r in webhook.get("rules") or ()):
+                    resource = f"{kind.lower()} {shlex.quote(item['metadata']['name'])}"
+                    found.append(Waiting(resource=resource, webhook=webhook["name"], seconds=seconds))
+    return found
+
+
+def _concerns(rule: Mapping[str, Any], group: str, plural: str) -> bool:
+    wanted = {"operations": {"CREATE", "*"}, "apiGroups": {group, "*"}, "resources": {plural, "*", "*/*"}}
+    return all(words & set(rule.get(key) or ()) for key, words in wanted.items())
+
+
+def slow_finding(took: float, waiting: Sequence[Waiting]) -> Finding:
+    """The finding: whose webhook makes each sbatch wait."""
+    named = ", ".join(f"{each['resource']} (webhook {each['webhook']}, {each['seconds']} s)" for each in waiting)
+    text = f"the API server needs {took:.0f} s to admit a Workflow, and every sbatch with #DW lines waits so long: it asks {named}"
+    text += ", gets no answer, and continues (failurePolicy: Ignore). DWS itself is not the cause"
+    first = waiting[0]["resource"]
+    fix = f"run `kubectl get {first} -o yaml` on the master: its clientConfig names the program that does not respond; start it. "
+    return Finding("webhook-slow", text, f"{fix}If that program is no longer in use, run `kubectl delete {first}`")
+
+
 def finding(refusal: Refusal, what: str, namespace: str, effect: str) -> Finding:
     """The finding: whose rule keeps `what` ("Workflows") out of `namespace`, and what follows from it."""
-    resource, space = refusal["resource"], f" -n {namespace}" if refusal["resource"].startswith("resourcequota") else ""
+    resource = refusal["resource"]
+    space = f" -n {namespace}" if resource.startswith(("resourcequota", "limitrange")) else ""
     text = f"a rule of this cluster, {resource}, rejects {what} in the namespace {namespace}, so {effect}; DWS itself is not the "
     text += f"cause. The API server says: {refusal['message']}"
     if refusal["service"]:

@@ -7,6 +7,7 @@ spelling in the site file.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -116,8 +117,11 @@ def check(takes: bool, effect: str = "") -> Check:
     """
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        sure, unsure = ([entry for entry in unlisted if entry not in _before(ctx)] for unlisted in left_out(ctx))
+        renamed = {host.name: twin for host in ctx.site.controllers if (twin := _renamed(ctx, host.name))}
+        known = _before(ctx) | {entry for entry, _ in renamed.values()}
+        sure, unsure = ([entry for entry in unlisted if entry not in known] for unlisted in left_out(ctx))
         return [
+            *([_name_differs(ctx, *renamed[ctx.host])] if ctx.host in renamed else ()),
             *(_taken(ctx, entry) if takes else _missed(ctx, entry, effect) for entry in sure),
             *(_unclear(ctx, entry, takes, effect) for entry in unsure),
         ]
@@ -131,6 +135,27 @@ CHECK = check(takes=False)
 def looking(effect: str) -> tuple[Check, Check]:
     """The same for a command that changes nothing else there: the look at each controller, and the check."""
     return replace(controller.CHECK, judge=controller.judge_place), check(takes=False, effect=effect)
+
+
+def _renamed(ctx: StepContext, host: str) -> tuple[Entry, str] | None:
+    """What slurm.conf calls a host that gives itself the name of another controller, as one whose disk was cloned does; and that
+    controller. None of any other host."""
+    everywhere = ctx.facts.all(CONTROLLER)
+    mine = next((entry for entry in _named(ctx, ctx.host, controller.state(ctx)) if _spelled(host, entry)), None)
+    if mine is None or host not in everywhere or _is(state := everywhere[host], mine):
+        return None
+    twins = (other for other, seen in everywhere.items() if other != host and _is(seen, Entry((other,))))
+    twin = next((other for other in twins if _is(state, Entry((other,)))), None)
+    return (mine, twin) if twin else None
+
+
+def _name_differs(ctx: StepContext, entry: Entry, twin: str) -> Finding:
+    name = entry.names[0]
+    text = (
+        f"{ctx.host} gives itself the name of {twin}; slurm.conf calls it {name}. slurmctld takes itself for the other "
+    )
+    text += "controller when it starts again, and both would write one state"
+    return Finding("host-name-differs", text, f"run `hostnamectl set-hostname {shlex.quote(name)}` on {ctx.host}")
 
 
 _UNSTORED = "jobs with #DW lines would run there without storage"

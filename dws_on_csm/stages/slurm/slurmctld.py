@@ -26,6 +26,7 @@ class Daemon(TypedDict):
     was, now        path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
                     they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
+    outside         the process of a slurmctld that its unit does not know: somebody has started it by hand
     added           when activations of ours added the burst buffer, since it was last removed by us ("2026-11-30 12:00:00")
     """
 
@@ -41,6 +42,7 @@ class Daemon(TypedDict):
     same: bool
     activated: str
     added: NotRequired[list[str]]
+    outside: NotRequired[str]
 
 
 FACT: Fact[Daemon] = Fact("slurm", "daemon")
@@ -77,6 +79,7 @@ def parse(out: bytes) -> Daemon:
         "same": single.get("same") == "yes",
         "activated": single.get("activated", ""),
         "added": all_values(pairs, "added"),
+        "outside": single.get("outside", ""),
     }
 
 

@@ -229,12 +229,19 @@ WHO = (
 )
 
 
-@pytest.mark.parametrize("template", [f"controller/{name}.sh" for name in ("daemon", "jobs", "start", "queue")])
+@pytest.mark.parametrize(
+    "template", [f"controller/{name}.sh" for name in ("daemon", "jobs", "start", "queue", "nodes")]
+)
 def test_slurms_programs_are_slurm_users(hostile_host: Host, template: str) -> None:
     """They load plugins from where slurm.conf says, and SlurmUser can write that: they never run as root."""
-    for name in ("scontrol", "squeue", "munge", "unmunge"):
+    for name in ("scontrol", "squeue", "sinfo", "munge", "unmunge"):
         hostile_host.program(name, WHO)
-    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
+    settings = {
+        "partition": "",
+        "folder": str(hostile_host.etc),
+        "unit": "no-such-unit",
+        "state": str(hostile_host.top),
+    }
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh", template)
     answer = hostile_host.run(render.script(*parts, **settings))

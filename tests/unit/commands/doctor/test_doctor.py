@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -203,6 +203,10 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
         ({"status": None, "code": "126", "asked": None, "broken": "yes"}, ["kubectl-broken"]),
         ({"status": None, "code": "124", "asked": None}, ["api-unreachable"]),
         ({"status": "401", "code": "1"}, ["kubeconfig-refused"]),
+        ({"status": "403", "code": "1"}, ["discovery-refused"]),
+        ({"undiscovered": "yes"}, ["discovery-refused"]),
+        ({"status": None, "code": "1", "proxy": "http://p", "direct": ""}, ["slurmctld-proxy"]),
+        ({"status": None, "code": "1", "asked": None, "script": "/opt/bin/kubectl"}, ["kubectl-broken"]),
         ({"milliseconds": 3100}, ["api-slow"]),
         ({"status": None, "code": "1", "milliseconds": 15000}, ["api-unreachable"]),
         ({"token": [names.KUBECONFIG, "/var/run/secrets/x"]}, ["token-beside-certificate"] * 2),
@@ -249,8 +253,46 @@ def test_a_kubectl_that_does_not_run_is_not_the_kubeconfig_s_fault(
     assert asked(tmp_path, kubectl).get("broken") == broken
 
 
-def asked(folder: Path, kubectl: str, slow: str = "2000") -> dict[str, str]:
-    """What the probe says on a host with this kubectl, without slurmctld: that of a lab would bring its own PATH."""
+_PROXIED = """#!/bin/sh
+echo "GET https://10.0.0.9:6443/version" >&2
+[ -z "$HTTPS_PROXY" ] || { echo "no answer; $NO_PROXY" >&2; exit 1; }
+"""
+
+
+def test_the_proxy_that_slurmctld_names_is_tried_and_left_out(tmp_path: Path) -> None:
+    """The plugin's kubectl has slurmctld's environment: what works in a shell says nothing. A proxy's password goes nowhere."""
+    own = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": ".local"}
+    found = asked(tmp_path, _PROXIED, slurmctld=own)
+    assert (found["code"], found["proxy"], found["direct"]) == ("1", "http://proxy:3128", ".local")
+    assert found["said"] == "no answer; .local"
+    assert asked(tmp_path, _PROXIED, slurmctld={"https_proxy": "http://joe:secret@proxy"})["code"] == "0"
+
+
+def test_a_script_before_kubectl_is_told_from_kubectl(tmp_path: Path) -> None:
+    """What calls kubectl with options of its own may fail where kubectl itself works."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/kubectl").write_text("#!/bin/sh\n")
+    (tmp_path / "real/kubectl").chmod(0o755)
+    wrapper = "#!/bin/sh\necho 'no context admin' >&2; exit 1\n"
+    path = f"{tmp_path}:{tmp_path}/real:{os.environ['PATH']}"
+    found = asked(tmp_path, wrapper, slurmctld={"PATH": path})
+    assert (found["code"], found["script"]) == ("1", str(tmp_path / "kubectl"))
+
+
+def test_a_cluster_that_hides_its_apis_is_told_from_a_refused_kubeconfig(tmp_path: Path) -> None:
+    """Without discovery kubectl finds no kind, though the server accepts the certificate."""
+    hidden = """#!/bin/sh
+case $* in *" /apis") code=403 ;; *) code=200 ;; esac
+echo "I0101 12:00:00.0 1 x.go:1] \\"Response\\" verb=\\"GET\\" url=\\"https://x/\\" status=\\"$code OK\\"" >&2
+[ $code = 200 ]
+"""
+    found = asked(tmp_path, hidden)
+    assert (found["code"], found["status"], found["undiscovered"]) == ("0", "200", "yes")
+
+
+def asked(folder: Path, kubectl: str, slow: str = "2000", slurmctld: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the probe says on a host with this kubectl, without slurmctld: that of a lab would bring its own PATH. `slurmctld`: the
+    environment of one, which this test's shell plays."""
     for name, text in {"kubectl": kubectl, "pgrep": "#!/bin/sh\nexit 1\n", "kubeconfig": ""}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -264,7 +306,9 @@ def asked(folder: Path, kubectl: str, slow: str = "2000") -> dict[str, str]:
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh", **settings
     )
-    own = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    if slurmctld is not None:
+        script = script.replace("fact user", "main_pid() { echo $$; }\nfact user", 1)
+    own = {"PATH": f"{folder}:{os.environ['PATH']}", **(slurmctld or {})}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
@@ -430,6 +474,14 @@ def test_why_slurmctld_does_not_respond(main: str, obstacle: dict[str, Any], nam
     assert (found.name, found.fix.startswith(restart) or restart in found.fix) == (name, True), found
     assert ("repair slurm" in found.fix) is not (main != "" and bool(obstacle))
     assert ("slurmctld on other responds" in found.text) is not (main != "" and bool(obstacle))
+
+
+def test_a_slurmctld_that_somebody_started_by_hand() -> None:
+    """It runs, and its unit does not know it: the fix ends it first, as the unit cannot start another one beside it."""
+    facts = {slurmctld.FACT.name: {HOST: slurmctld.parse(b"main=\noutside=77\n")}}
+    (found,) = rules.RULES["slurm.daemon"](StepContext(SITE, Facts(facts), HOST), SILENT, None)
+    assert found.name == "slurmctld-not-running" and "process 77" in found.text
+    assert found.fix.startswith("run `kill 77; ") and "systemctl start slurmctld`" in found.fix
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ QUOTA = (
     "limited: limits.cpu=1,pods=1"
 )
 LACKS = 'pods "dws-webhook-5d-x" is forbidden: failed quota: few: must specify limits.cpu for: manager; limits.memory for: manager'
+TOO_LARGE = (
+    'pods "dws-webhook-5d-x" is forbidden: [maximum cpu usage per Container is 5m, but limit is 500m, maximum memory usage per '
+    "Container is 8Mi, but limit is 128Mi]"
+)
+LESS = (
+    'Pod "dws-webhook-7d-x" is invalid: [spec.containers[0].resources.requests: Invalid value: "100m": must be less than or equal '
+    "to cpu limit of 5m]"
+)
 SECURE = 'pods "dws-webhook-5d-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (pod must not ...)'
 
 
@@ -30,6 +38,12 @@ class Configurations:
 
     def get(self, path: str, **query: str) -> Any:
         """The validating configurations; there is no mutating one."""
+        if path.endswith("/limitranges"):
+            limits = {
+                "few": [{"type": "Pod", "max": {"cpu": "1"}}],
+                "small": [{"type": "Container", "max": {"cpu": "5m"}, "default": {"cpu": "5m"}}],
+            }
+            return {"items": [{"metadata": {"name": name}, "spec": {"limits": item}} for name, item in limits.items()]}
         if not path.endswith("/validatingwebhookconfigurations"):
             return {"items": []}
         names = {
@@ -64,6 +78,8 @@ class Configurations:
             "resourcequota few",
             """kubectl -n dws-system patch resourcequota few --type=merge -p '{"spec": {"hard": {"limits.cpu": null}}}'""",
         ),
+        (LESS, "limitrange small", "kubectl -n dws-system delete limitrange small"),
+        (TOO_LARGE, "limitrange small", "kubectl -n dws-system delete limitrange small"),
         (
             SECURE,
             "namespace dws-system",
@@ -115,3 +131,31 @@ def test_who_may_not_list_webhooks_gets_no_wrong_name() -> None:
 
     message = DENIED.format("validation.gatekeeper.sh")
     assert refusals.read(Refusing(), message, "default", ("dws-system",)) is None  # type: ignore[arg-type]
+
+
+class Audited:
+    """The API of a cluster with two webhooks that are asked about everything: one may take 8 s, one 30 s."""
+
+    def get(self, path: str, **query: str) -> Any:
+        """The mutating configurations; there is no validating one."""
+        every = {"operations": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+        pods = {"operations": ["CREATE"], "apiGroups": [""], "resources": ["pods"]}
+        hooks = [
+            {"name": "audit.site", "timeoutSeconds": 8, "failurePolicy": "Ignore", "rules": [pods, every]},
+            {"name": "late.site", "timeoutSeconds": 30, "failurePolicy": "Ignore", "rules": [every]},
+            {"name": "pods.site", "timeoutSeconds": 5, "failurePolicy": "Ignore", "rules": [pods]},
+            {"name": "strict.site", "timeoutSeconds": 5, "failurePolicy": "Fail", "rules": [every]},
+        ]
+        named = path.endswith("/mutatingwebhookconfigurations")
+        return {"items": [{"metadata": {"name": "site"}, "webhooks": hooks}] if named else []}
+
+
+def test_a_webhook_for_which_each_creation_waits_is_named() -> None:
+    """One that concerns Workflows, that need not answer, and whose time fits into what a creation took."""
+    waiting = refusals.waited_for(Audited(), "dataworkflowservices.github.io", "workflows", 9.2)  # type: ignore[arg-type]
+    assert [each["webhook"] for each in waiting] == ["audit.site"]
+    found = refusals.slow_finding(9.2, waiting)
+    assert re.findall(r"`([^`]+)`", found.fix) == [
+        "kubectl get mutatingwebhookconfiguration site -o yaml",
+        "kubectl delete mutatingwebhookconfiguration site",
+    ]

@@ -122,6 +122,13 @@ def test_where_it_can_not_be_decided(seen: dict[str, Any], spelled: tuple[str, .
     assert all("accept: [controllers-unclear]" in one.fix for one in told if one.name == "controllers-unclear")
 
 
+@pytest.mark.parametrize("takes", [False, True])
+def test_a_host_with_the_name_of_another_one(takes: bool) -> None:
+    """As after its disk was cloned: the site file lacks nobody, and nothing is to be added there."""
+    (one,) = findings(places({"c1": found("c1"), "c2": found("c1")}), takes)
+    assert one.name == "host-name-differs" and "`hostnamectl set-hostname c2` on c2" in one.fix
+
+
 def test_a_limit_hides_none() -> None:
     """Controllers that a run may not change are looked at as well, and belong to the site."""
     (first, _) = places({"c1": found("c1"), "c2": found("c2")})
