@@ -28,10 +28,10 @@ $(READY): pyproject.toml constraints.txt lab/setup.sh lab/invoke_start.py
 demo: $(READY) ## Boot a site in a box, install DWS on it, and prove it with a job
 	$(BIN)/invoke demo
 
-test: $(READY) check tools parts ## Run all tests, also those on the lab; of its long tables a sample
+test: $(READY) check tools parts ## Run all tests, also those on the lab, but for the long ones of `make matrix`
 	$(PYTEST) -m 'not matrix'
 
-matrix: $(READY) tools parts ## Run all tests on the lab, with every row of every table (some 90 minutes)
+matrix: $(READY) tools parts ## Run all tests on the lab, also the long ones, and every row of every table (some two hours)
 	$(PYTEST) tests/lab
 
 fast: $(READY) tools ## Run the tests that take a minute together

@@ -18,7 +18,7 @@ from tests.lab.test_rollback import files, rollback
 from tests.lab.test_undeploy import FILES, LEFT, PODS, undeploy
 from tests.lab.waits import until, until_silent
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 BY_HAND = "bench/by_hand.sh"
 # What is easily done wrong: SlurmUser can't read the kubeconfig that root copied there, and the second controller has only

@@ -11,7 +11,7 @@ from tests.lab.conftest import brought_up
 from tests.lab.product import Answer
 from tests.lab.scene import MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 CLONE = "/root/dws-on-csm/dws-0.0.20"
 OVERLAY = "/root/dws-on-csm/csm-v1-0.0.20"

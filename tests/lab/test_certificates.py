@@ -254,6 +254,7 @@ MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "old-subjects"), (
 """When the revocation is killed: event, host, step; each run goes on from where the one before was cut off."""
 
 
+@pytest.mark.matrix
 def test_a_killed_revocation_continues(lab: Lab, variant: Variant, on: On) -> None:
     """Killed again and again, it comes to its end, and in between the plugin is never refused."""
     site = variant(common_name="third")

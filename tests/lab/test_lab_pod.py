@@ -11,7 +11,7 @@ from lab.model import Lab
 from tests.lab import pod, product
 from tests.lab.conftest import announce
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 
 def test_no_host_runs_slurmctld(pod_lab: Lab) -> None:

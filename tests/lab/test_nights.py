@@ -1,6 +1,6 @@
 """Nights of an administrator: something breaks, `invoke doctor` names the cause, its fix is typed as it stands, all is well again.
 
-A table: each row breaks one thing on an installed site. `make test` tries the rows of the sample; `make nights` tries all of them
+A table: each row breaks one thing on an installed site. `make matrix` tries the rows of the sample; `make nights` tries all of them
 (NIGHTS=1 does so too; -k WHAT chooses some). All rows share one lab, and each leaves it as it was.
 """
 
@@ -21,7 +21,7 @@ from tests.lab import command, scene
 from tests.lab.conftest import On
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Night:
     on       where commands that are not invoke's or fab's are typed
     until    a command on `on` that ends when the fix has worked
     back     what else to take back on `host`, whatever happened
-    sample   whether `make test` tries this row
+    sample   whether `make matrix` tries this row
     """
 
     what: str

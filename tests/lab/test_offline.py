@@ -180,6 +180,7 @@ def _unpacked(lab: Lab, bundle: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.matrix
 @pytest.mark.usefixtures("bare_master")
 def test_a_master_behind_a_proxy_gets_everything_through_it(lab: Lab, tmp_path: Path) -> None:
     """git, podman and curl reach the sources through the site file's proxy, where there is no other way."""

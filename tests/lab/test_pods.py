@@ -35,7 +35,7 @@ from tests.lab.pod_states import (
 )
 from tests.lab.scene import MASTER
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def test_later_changes_stop_a_rollback(lab: Lab, on: On, untouched: tuple[Mappin
     assert (files(lab), back.having("changed")) == (before, set())
 
 
+@pytest.mark.matrix
 def test_it_continues_after_later_changes_are_resolved_and_after_a_kill(
     lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]
 ) -> None:
@@ -184,6 +185,7 @@ def deployed(record: Record) -> bool:
 WITH_DWS = re.compile(r"dws-on-csm-revoked|/certificaterequests |/ipaddresses ")
 
 
+@pytest.mark.matrix
 def test_a_rollback_over_a_version_change_and_a_revocation(
     lab: Lab, on: On, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -17,7 +17,7 @@ from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, undep
 from tests.lab.test_upgrade import images
 from tests.lab.waits import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 INSTANCES = f"kubectl get persistentstorageinstances.{driver.GROUP} --all-namespaces --output name"
 

@@ -14,7 +14,7 @@ from tests.lab.conftest import On, announce
 from tests.lab.product import Answer
 from tests.lab.scene import MASTER
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.lab, pytest.mark.matrix, pytest.mark.timeout(1200)]
 
 SUBJECTS = f"kubectl get clusterrolebinding {names.BINDING} --output jsonpath='{{.subjects[*].name}}'"
 SECOND = "slurm2"

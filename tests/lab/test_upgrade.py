@@ -94,6 +94,7 @@ def mended(site: Path) -> Answer:
     return done
 
 
+@pytest.mark.matrix
 def test_a_downgrade_continues_after_any_interruption(older: Path, on: On) -> None:
     """Killed within `make undeploy`, and while the new one is deployed: the last run ends proven."""
     cut(older, "began", "replace.removed", 1.5)
@@ -104,6 +105,7 @@ def test_a_downgrade_continues_after_any_interruption(older: Path, on: On) -> No
     assert "undeploying" not in on(MASTER, "kubectl get namespace dws-system --output yaml")
 
 
+@pytest.mark.matrix
 def test_an_upgrade_without_the_old_clone_clones_that_tag_again(site: Path, older: Path, on: On) -> None:
     """What is installed is undeployed with its own clone: a plan says that it is missing, the run that it is made."""
     on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.19")
@@ -117,6 +119,7 @@ def test_an_upgrade_without_the_old_clone_clones_that_tag_again(site: Path, olde
     assert product.install(site).having("changed") == set()
 
 
+@pytest.mark.matrix
 def test_an_install_repairs_an_undeploy_by_hand_with_a_live_workflow(site: Path, held: str, on: On) -> None:
     """The CRD that would never go is set free, DWS comes back, and a job proves it."""
     undeploy_by_hand(on)
@@ -147,6 +150,7 @@ def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path,
     assert on(MASTER, ROLE) == "workload-manager"
 
 
+@pytest.mark.matrix
 def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: Path, on: On) -> None:
     """Its objects, its role and the binding to it: a job proves that, and the site file of that version finds nothing to do."""
     back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=600)
@@ -161,6 +165,7 @@ LUA = "/etc/slurm/burst_buffer.lua"
 WRITES = f"sed -n 's/^apiVersion: .*github.io.//p; /changed by dws-on-csm/p' {LUA}"
 
 
+@pytest.mark.matrix
 def test_a_dws_that_does_not_serve_the_plugins_version(newer: Path, lab: Lab, tmp_path: Path, on: On) -> None:
     """To 0.1.17, and back: the plugin's file follows on both controllers while DWS is away, a job proves it, and it becomes the
     plugin's own again."""
