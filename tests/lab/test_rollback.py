@@ -157,7 +157,6 @@ def test_later_changes_stop_a_rollback(lab: Lab, on: On, untouched: tuple[Mappin
     assert (files(lab), back.having("changed")) == (before, set())
 
 
-@pytest.mark.matrix
 def test_it_continues_after_later_changes_are_resolved_and_after_a_kill(
     lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]
 ) -> None:
