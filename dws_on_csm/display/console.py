@@ -10,6 +10,7 @@ import errno
 import getpass
 import json
 import os
+import select
 import sys
 import threading
 import traceback
@@ -43,6 +44,10 @@ def note(*lines: object) -> None:
 def ask(question: str) -> str:
     """Ask on standard error and return the answer. Raises KeyboardInterrupt and EOFError."""
     writer(sys.stderr)(question)
+    # A signal that comes right before a read that blocks would not be handled until something is typed. So with a timeout: only a
+    # main thread that wakes up handles signals.
+    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], 0.5)[0]:
+        pass
     return input()
 
 
