@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dws_on_csm.config.site import Host, Site
+from dws_on_csm.config.site import ComputeGroup, ControllerGroup, Host, Site
 from dws_on_csm.display import console
 from dws_on_csm.engine import cluster_lease
 from dws_on_csm.engine.reach import Reach
@@ -357,8 +357,7 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
 def without_absent(site: Site, sessions: Sessions) -> Site:
     """The site with its controllers that may be down and do not respond as `absent`: none where no other one responds."""
     silent = _silent(sessions)
-    groups = [({host.name for host in group.hosts}, group.may_be_down) for group in site.controller_groups]
-    absent = _spared(groups, silent.keys() - (site.limit or ()))
+    absent = _spared(site.controller_groups, silent.keys() - (site.limit or ()))
     if all(host.name in silent for host in site.controllers):
         return site
     return replace(site, absent=frozenset(absent))
@@ -369,8 +368,7 @@ def answering(
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The hosts that answered, by role; and those that should have. Each that did not is reported with what to do."""
     silent = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
-    groups = [({host.name for host in group.hosts}, group.may_be_down) for group in site.computes]
-    spared = _spared(groups, _silent(sessions)) | site.absent
+    spared = _spared(site.computes, _silent(sessions)) | site.absent
     for host, error in silent.items():
         failure = Failure(command=f"ssh {host}", meaning=error.text, fix=error.fix)
         note = "may be down, as the site file says" if host in spared else ""
@@ -389,7 +387,7 @@ def _silent(sessions: Sessions) -> dict[str, Unreachable]:
     return {host: error for host, error in errors.items() if not isinstance(error, Crowded)}
 
 
-def _spared(groups: Sequence[tuple[Collection[str], int]], silent: Collection[str]) -> set[str]:
-    """The hosts of `silent` whose group, given with the number of its hosts that may be down, may have so many of them down."""
-    down = [({*silent} & {*hosts}, allowed) for hosts, allowed in groups]
+def _spared(groups: Sequence[ComputeGroup | ControllerGroup], silent: Collection[str]) -> set[str]:
+    """The hosts of `silent` whose group may have so many of them down."""
+    down = [({host.name for host in group.hosts} & {*silent}, group.may_be_down) for group in groups]
     return {host for hosts, allowed in down if len(hosts) <= allowed for host in hosts}
