@@ -102,6 +102,12 @@ TABLE = (
         "kube-controller-manager creates the pods of all Deployments, and counts them",
     ),
     _row(
+        "scheduler-away",
+        "pods-not-ready webhook-not-answering cert-manager-away",
+        "here",
+        "kube-scheduler chooses the worker of each new pod",
+    ),
+    _row(
         "rejected-by-rule",
         "pods-not-ready webhook-not-answering webhook-certificate",
         "here",
@@ -189,6 +195,12 @@ TABLE = (
         "slurmctld-not-running slurmctld-stale",
         "here",
         "slurmctld does not start with a burst buffer that lacks its library",
+    ),
+    _row(
+        "host-name-differs",
+        "slurmctld-not-running slurmctld-not-answering controllers-divided",
+        "here",
+        "slurmctld starts only on a host whose own name is in slurm.conf",
     ),
     _row("slurm-unit-masked", "slurmctld-not-running", "here", "systemd does not start a masked unit"),
     _row("slurmctld-port-used", "slurmctld-not-running", "here", "slurmctld does not start without its port"),

@@ -104,6 +104,7 @@ YAML"""
 REJECTED, ADMITTED = (f"{word} {TRIED}\ndo sleep 0.5; done" for word in ("while", "until"))
 KUBECONFIG, KUBECTL = "/etc/slurm/slurm-dws.kubeconfig", "/usr/bin/kubectl"
 API = f"$(sed -n 's|.*https://\\([0-9.]*\\):.*|\\1|p' {KUBECONFIG})"
+DROP_IN, RESTARTED = "/etc/systemd/system/slurmctld.service.d", "systemctl restart slurmctld"
 BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
@@ -267,6 +268,75 @@ until kubectl -n dws-system get pods | grep -q -e ErrImagePull -e ImagePullBackO
         says="is a link to /opt/none/burst_buffer.lua",
         typed=(0, 1),
         on=PRIMARY,
+    ),
+    Night(
+        "kube-scheduler does not run, and a pod of the webhook was lost",
+        MASTER,
+        # the finding is about a pod that has waited for half a minute: the time itself is what is awaited
+        """systemctl stop kube-scheduler
+kubectl -n dws-system delete --timeout=100s $(kubectl -n dws-system get pods -l control-plane=webhook -o name | head -n 1)
+sleep 45""",
+        ("scheduler-away",),
+        says="it has not looked at dws-webhook-",
+        typed=(),
+        back="systemctl start kube-scheduler; kubectl -n dws-system rollout status deployment/dws-webhook --timeout=100s",
+    ),
+    Night(
+        "the backup looks for the primary at a wrong address",
+        BACKUP,
+        f"""sed -i.was 's/^[0-9.]*\\([[:space:]].*{PRIMARY}\\)/192.0.2.9\\1/' /etc/hosts; getent hosts {PRIMARY} | grep -F 192.0.2.9
+{RESTARTED}; until scontrol ping | grep '{PRIMARY} is DOWN'; do sleep 0.5; done""",
+        ("controllers-divided",),
+        says=f"finds {PRIMARY} at 192.0.2.9",
+        typed=(),
+        back=f"[ ! -e /etc/hosts.was ] || mv /etc/hosts.was /etc/hosts; {RESTARTED}; {BOTH_HEARD}",
+    ),
+    Night(
+        "SlurmUser cannot write /tmp",
+        PRIMARY,
+        "chmod 755 /tmp",
+        ("tmp-closed",),
+        on=PRIMARY,
+        back="chmod 1777 /tmp",
+    ),
+    Night(
+        "a profile gave slurmctld a proxy",
+        PRIMARY,
+        f"""mkdir -p {DROP_IN}; printf '[Service]\\nEnvironment=HTTPS_PROXY=http://192.0.2.9:3128\\n' >{DROP_IN}/proxy.conf
+systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}""",
+        ("slurmctld-proxy",),
+        says="HTTPS_PROXY=http://192.0.2.9:3128",
+        typed=(1, 2),
+        on=PRIMARY,
+        until=BOTH_HEARD,
+        back=f"rm -f {DROP_IN}/proxy.conf {DROP_IN}/zz-no-proxy.conf; systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}",
+    ),
+    Night(
+        "the cluster shows its APIs to nobody",
+        MASTER,
+        "kubectl delete clusterrolebinding system:discovery",
+        ("discovery-refused",),
+        typed=(1,),
+        back="kubectl get clusterrolebinding system:discovery || "
+        "kubectl create clusterrolebinding system:discovery --clusterrole=system:discovery --group=system:authenticated",
+    ),
+    Night(
+        "the webhook of another program, which is gone, is asked about Workflows, and may be silent",
+        MASTER,
+        f"{GATEKEEPER.replace('policy: Fail', 'policy: Ignore')}",
+        ("webhook-slow",),
+        says="validatingwebhookconfiguration gatekeeper",
+        typed=(0, 1),
+        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper",
+    ),
+    Night(
+        "the nodes were drained, and nobody returned them",
+        PRIMARY,
+        "scontrol update NodeName=ALL State=DRAIN Reason=maintenance",
+        ("nodes-unavailable",),
+        says="maintenance",
+        on=PRIMARY,
+        back="scontrol update NodeName=ALL State=RESUME 2>/dev/null || true",
     ),
     Night(
         "the plugin has a syntax error",

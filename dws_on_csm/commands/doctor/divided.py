@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from dws_on_csm.commands.doctor.diagnosis import copy_command, repair_fix
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import first_values, parse_pairs
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, ShellLook, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.preflight.unlisted_controllers import Entry, entries
 from dws_on_csm.stages.slurm import slurmctld, start
 
 KEYS = {"auth/munge": "/etc/munge/munge.key", "auth/slurm": "slurm.key"}
@@ -21,6 +23,9 @@ whether two keys are the same, and nothing else."""
 
 _KEY: Fact[dict[str, str]] = Fact("doctor", "key")
 """AuthType -> a digest of its key on this host; without those that it does not have."""
+
+_RESOLVED: Fact[dict[str, str]] = Fact("doctor", "addresses")
+"""SlurmctldHost, or its address where slurm.conf has one -> the addresses that this host finds for it, with blanks between."""
 
 
 def _look(ctx: StepContext) -> ShellLook:
@@ -55,6 +60,27 @@ def _auth(ctx: StepContext) -> str:
     return "auth/slurm" if named.endswith("slurm") else "auth/munge"
 
 
+def _look_up(ctx: StepContext) -> ShellLook:
+    """Ask the host for the addresses of all controllers in its slurm.conf, as slurmctld does."""
+    words = (shlex.quote(_asked(entry)) for entry in _entries(ctx))
+    script = f"for name in {' '.join(words)}; do\n{_LOOK_UP}done\n"
+    return _RESOLVED.shell(script, lambda out: first_values(parse_pairs(out, "replace")))
+
+
+_LOOK_UP = """    found=$(timeout -k 1 5 getent ahosts "$name" </dev/null 2>/dev/null | awk '!seen[$1]++ { printf " %s", $1 }')
+    printf '%s=%s\n' "$name" "${found# }"
+"""
+
+
+def _entries(ctx: StepContext) -> Sequence[Entry]:
+    return entries(ctx.site, ctx.facts.all(CONTROLLER)[ctx.host]["files"])
+
+
+def _asked(entry: Entry) -> str:
+    """What slurmctld looks up to reach a controller."""
+    return entry.address or entry.names[0]
+
+
 def judge_divided(ctx: StepContext) -> Iterator[Finding]:
     """Another controller whose slurmctld responds on its own host, and from this one does not."""
     daemons = ctx.facts.known(slurmctld.FACT)
@@ -66,9 +92,26 @@ def judge_divided(ctx: StepContext) -> Iterator[Finding]:
         if host != ctx.host and slurmctld.answers(theirs) and down & _names(ctx, host):
             text = f"slurmctld on {host} responds there, and does not respond to `scontrol ping` on {ctx.host}: the two do not "
             text += "hear each other. A backup that does not hear the primary takes charge, and both write one state"
+            if wrong := _wrong_address(ctx, host):
+                name, found = wrong
+                has = ctx.facts.known(CONTROLLER)[host]["addresses"]
+                text += f". {ctx.host} finds {name} at {found}, and {host} has {has}"
+                fix = f"correct {name} in /etc/hosts on {ctx.host}, or in the name service that it asks; "
+                yield Finding("controllers-divided", text, f"{fix}`getent hosts {name}` shows what it finds")
+                continue
             fix = f"look at the end of slurmctld's log on {host}: an authentication error means that keys or clocks differ; "
             fix += "where it has none, a firewall between the two blocks slurmctld's port (SlurmctldPort, 6817)"
             yield Finding("controllers-divided", text, fix)
+
+
+def _wrong_address(ctx: StepContext, other: str) -> tuple[str, str] | None:
+    """The name by which this host looks for another controller, and what it finds, where that is no address of the other."""
+    has, found = ctx.facts.known(CONTROLLER).get(other), ctx.facts.known(_RESOLVED).get(ctx.host, {})
+    for entry in _entries(ctx) if has and has["addresses"] else ():
+        at = found.get(_asked(entry), "")
+        if has and at and set(entry.names) & _names(ctx, other) and not set(at.split()) & set(has["addresses"].split()):
+            return _asked(entry), at
+    return None
 
 
 def _names(ctx: StepContext, host: str) -> set[str]:
@@ -80,5 +123,6 @@ def _names(ctx: StepContext, host: str) -> set[str]:
 
 CHECKS = (
     Check(_KEY.step, "controller", _look, lambda ctx, have: tuple(judge_key(ctx, have))),
+    Check(_RESOLVED.step, "controller", _look_up, lambda ctx, have: ()),
     Check("divided", "controller", lambda ctx: Constant(None), lambda ctx, have: tuple(judge_divided(ctx))),
 )

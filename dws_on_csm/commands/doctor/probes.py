@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dws_on_csm.commands.doctor import cert_manager, divided, nodes, orphans, plugin_access, slurm_confs, storage
+from dws_on_csm.commands.doctor import (
+    cert_manager,
+    divided,
+    dws_controller,
+    nodes,
+    orphans,
+    plugin_access,
+    slurm_confs,
+    storage,
+)
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -79,6 +88,7 @@ PROBES = Stage(
         Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), lambda ctx, have: ()),
         Check("at-work", "master", lambda ctx: ShellLook(RUNNING_SCRIPT, parse_running), lambda ctx, have: ()),
         cert_manager.CHECK,
+        dws_controller.CHECK,
         orphans.CHECK,
         orphans.JOBS,
         plugin_access.CHECK,
@@ -96,7 +106,9 @@ def stages(site: Site) -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
     first, *others = procedure(site)
     asked = tuple(item for item in first.steps if item.name not in ("jobs", "workflows", "api"))
-    own = tuple(item for item in PROBES.steps if not (site.external and item is cert_manager.CHECK))
+    own = tuple(
+        item for item in PROBES.steps if not (site.external and item in (cert_manager.CHECK, dws_controller.CHECK))
+    )
     return (
         replace(PROBES, steps=own),
         replace(first, steps=asked),

@@ -69,6 +69,11 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if installed.there(ctx):
         if uncounted := ctx.facts.one(readiness.FACT)["uncounted"]:
             yield _away(uncounted)
+        if unplaced := ctx.facts.one(readiness.FACT)["unplaced"]:
+            text = f"kube-scheduler does not run, or does not respond, so no new pod starts: {unplaced}"
+            yield Finding(
+                "scheduler-away", text, f"{_started_by_kubelet('kube-scheduler')}; the pods then start automatically"
+            )
         if refusal := ctx.facts.one(readiness.FACT)["refusal"]:
             yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "no pod that ends is replaced")
         counts = ", ".join(
@@ -84,9 +89,15 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def _away(why: str) -> Finding:
     text = f"kube-controller-manager does not run, or does not respond, so no pod that ends is replaced: {why}"
-    fix = "run `crictl ps -a --name kube-controller-manager` and `journalctl -u kubelet` on each master: they show why it does "
-    fix += "not run (kubeadm starts it by /etc/kubernetes/manifests/kube-controller-manager.yaml). Start it; it creates the pods"
-    return Finding("controller-manager-away", text, fix)
+    return Finding(
+        "controller-manager-away", text, f"{_started_by_kubelet('kube-controller-manager')}; it creates the pods"
+    )
+
+
+def _started_by_kubelet(program: str) -> str:
+    """What to do about a program of Kubernetes that the kubelet of each master starts."""
+    shown = f"run `crictl ps -a --name {program}` and `journalctl -u kubelet` on each master: they show why it does "
+    return shown + f"not run (kubeadm starts it by /etc/kubernetes/manifests/{program}.yaml). Start it"
 
 
 def _ready_pods(have: str, want: str) -> str:

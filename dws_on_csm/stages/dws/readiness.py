@@ -9,8 +9,9 @@ from typing import Any
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifest_comparison, manifests, refusals
+from dws_on_csm.stages.dws import cluster_time, manifest_comparison, manifests, refusals
 
 FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
 """See _read."""
@@ -23,7 +24,8 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
     "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
     how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None;
-    "uncounted": which Deployment counts pods that are gone, in words, or ""."""
+    "uncounted": which Deployment counts pods that are gone, in words, or ""; "unplaced": which pods the scheduler has not even
+    looked at, in words, or ""."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     ready: dict[str, Any] = {
         name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
@@ -51,7 +53,35 @@ def _read(cluster: Cluster) -> dict[str, Any]:
         "unscheduled": unscheduled,
         "refusal": refusal,
         "uncounted": uncounted,
+        "unplaced": _unplaced(cluster, every) if pods else "",
     }
+
+
+_UNPLACED_SECONDS = 30
+"""A scheduler that works has given a new pod its condition PodScheduled long before."""
+
+
+def _unplaced(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> str:
+    """That pods have waited for long without a word of the scheduler: it gives each pod a worker, or says why it finds none."""
+    waiting = [pod for pod in pods if _unseen(pod)]
+    if not waiting or (now := cluster_time.newest(cluster)) is None:
+        return ""
+    late = [
+        pod
+        for pod in waiting
+        if cluster_time.seconds_before(now, pod["metadata"]["creationTimestamp"]) > _UNPLACED_SECONDS
+    ]
+    return f"it has not looked at {first_few([pod['metadata']['name'] for pod in late])}" if late else ""
+
+
+def _unseen(pod: Mapping[str, Any]) -> bool:
+    """Whether no scheduler has looked at a pod."""
+    conditions = {c["type"] for c in pod.get("status", {}).get("conditions", [])}
+    return (
+        "nodeName" not in pod["spec"]
+        and "PodScheduled" not in conditions
+        and "deletionTimestamp" not in pod["metadata"]
+    )
 
 
 def _pods_of(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -146,6 +176,8 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         reasons = [f"not scheduled: {scheduled.get('message', '')}"]
+    elif _unseen(pod):
+        reasons = ["kube-scheduler has not looked at it yet: it is busy, or does not run"]
     stuck = any(state.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff") for _, state in states)
     return {
         "pod": pod["metadata"]["name"],
@@ -184,7 +216,7 @@ def _read_available(ctx: StepContext, state: Value) -> Value:
     return {
         key: value
         for key, value in state.items()
-        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted")
+        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted", "unplaced")
     }
 
 

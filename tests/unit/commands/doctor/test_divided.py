@@ -19,7 +19,7 @@ from tests.unit.site_files import write
 
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
 SITE = "{master: {host: m}, controllers: [{host: 'slurmctl[1-2]', user: root}]}"
-KEY, DIVIDED = divided.CHECKS
+KEY, ADDRESSES, DIVIDED = divided.CHECKS
 
 
 @pytest.fixture
@@ -117,3 +117,51 @@ def test_two_that_respond_and_do_not_hear_each_other(
     backup = daemon([[PRIMARY, "DOWN", BACKUP], [BACKUP, "UP" if backup_runs else "DOWN", BACKUP]], backup_runs)
     known = {slurmctld.FACT.name: {PRIMARY: primary, BACKUP: backup}}
     assert [one.name for one in DIVIDED.judge(StepContext(site, Facts(known), PRIMARY), None)] == found
+
+
+def controllers(conf: str) -> dict[str, Any]:
+    """What both controllers are, with this slurm.conf."""
+    return {
+        host: {"host": host, "fqdn": f"{host}.site", "addresses": address, "files": {"/etc/slurm/slurm.conf": conf}}
+        for host, address in ((PRIMARY, "10.0.0.1 fd00::1"), (BACKUP, "10.0.0.2"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("conf", "found", "says"),
+    [
+        (
+            "SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n",
+            "192.0.2.9 192.0.2.8",
+            "finds slurmctl2 at 192.0.2.9 192.0.2.8",
+        ),
+        ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n", "10.0.0.2 192.0.2.8", ""),
+        ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n", "", ""),
+        ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2(ctl2-ib)\n", "192.0.2.9", "finds ctl2-ib at 192.0.2.9"),
+    ],
+)
+def test_a_wrong_address_of_the_other_is_shown(site: Site, conf: str, found: str, says: str) -> None:
+    """As /etc/hosts may have it: the two addresses, and the command that shows what the host finds."""
+    name = "ctl2-ib" if "ctl2-ib" in conf else BACKUP
+    daemons = {
+        PRIMARY: daemon([[PRIMARY, "UP", PRIMARY], [BACKUP, "DOWN", PRIMARY]]),
+        BACKUP: daemon([[PRIMARY, "DOWN", BACKUP], [BACKUP, "UP", BACKUP]], "9"),
+    }
+    known = {
+        slurmctld.FACT.name: daemons,
+        "preflight.controller": controllers(conf),
+        f"doctor.{ADDRESSES.name}": {PRIMARY: {name: found}},
+    }
+    (one,) = DIVIDED.judge(StepContext(site, Facts(known), PRIMARY), None)
+    assert one.name == "controllers-divided" and says in one.text
+    assert (f"`getent hosts {name}`" in one.fix) == bool(says)
+
+
+def test_each_controller_looks_up_the_names_of_slurm_conf(site: Site) -> None:
+    """As slurmctld does: the address where slurm.conf has one, else the name; a name that nobody knows has none."""
+    conf = "SlurmctldHost=localhost\nSlurmctldHost=slurmctl2(127.0.0.1)\nSlurmctldHost=none.invalid\n"
+    look: Any = ADDRESSES.look(StepContext(site, Facts({"preflight.controller": controllers(conf)}), PRIMARY))
+    out = subprocess.run(["sh", "-c", look.script], capture_output=True, timeout=60, check=True).stdout
+    found = look.parse(out)
+    assert set(found["localhost"].split()) & {"127.0.0.1", "::1"}
+    assert found["127.0.0.1"] == "127.0.0.1" and found["none.invalid"] == ""

@@ -151,3 +151,24 @@ def test_a_number_of_pods_that_admission_made_is_the_wanted_one(monkeypatch: pyt
         facts = {"deploy.applied": {"m": applied}, "deploy.available": {"m": {names.WEBHOOK: "2 of 2"}}}
         ctx = StepContext(load(DEFAULT), Facts(facts), "m")  # type: ignore[arg-type]
         assert readiness.AVAILABLE.want(ctx)[names.WEBHOOK] == wanted
+
+
+@pytest.mark.parametrize(
+    ("created", "conditions", "named"),
+    [
+        ("2026-01-31T12:00:00Z", [], True),
+        ("2026-01-31T12:00:50Z", [], False),  # the scheduler may be about to look at it
+        ("2026-01-31T12:00:00Z", [{"type": "PodScheduled", "status": "False", "message": "no room"}], False),
+    ],
+)
+def test_a_pod_that_no_scheduler_has_looked_at(created: str, conditions: list[dict[str, str]], named: bool) -> None:
+    """By the time of the kubelets: kube-scheduler says of each pod soon why it finds no worker."""
+    webhook = a_deployment(3)
+    pod = {"metadata": {"name": "w1", "creationTimestamp": created}, "spec": {}, "status": {"conditions": conditions}}
+    leases = {"items": [{"spec": {"renewTime": "2026-01-31T12:01:00.000001Z"}}, {"spec": {}}]}
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook, pods={"items": [pod]}, leases=leases))  # type: ignore[arg-type, union-attr]
+    assert found["unplaced"] == ("it has not looked at w1" if named else "")
+    assert found["because"] == ("not scheduled: no room" if conditions else NOT_LOOKED_AT)
+
+
+NOT_LOOKED_AT = "kube-scheduler has not looked at it yet: it is busy, or does not run"

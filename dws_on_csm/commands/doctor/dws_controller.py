@@ -1,0 +1,50 @@
+"""DWS's controller as its Lease shows it: a pod can be Ready while the program in it can do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from dws_on_csm.domain import names
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Check, Fact, Finding, StepContext
+from dws_on_csm.stages.dws import cluster_time, installed, readiness
+
+
+class Renewal(TypedDict):
+    """When DWS's controller renewed its Lease last: as the Lease has it, and how many seconds before the newest sign of life of a
+    kubelet; "" and 0 where either is unknown."""
+
+    last: str
+    ago: float
+
+
+FACT: Fact[Renewal] = Fact("doctor", "dws-controller")
+
+STALE_SECONDS = 60
+"""controller-runtime renews a Lease every 2 seconds, and gives it up after 15 (its manager's RetryPeriod and LeaseDuration)."""
+
+
+def _read(cluster: Cluster) -> Renewal:
+    last, now = cluster_time.last_renewal(cluster, names.NAMESPACE), cluster_time.newest(cluster)
+    if last is None or now is None:
+        return {"last": "", "ago": 0.0}
+    return {"last": f"{last:%Y-%m-%d %H:%M} UTC", "ago": (now - last).total_seconds()}
+
+
+def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
+    """A controller whose pod is ready, and which has renewed its Lease long ago: it handles no Workflow."""
+    if not installed.there(ctx) or have["ago"] < STALE_SECONDS:
+        return ()
+    pods = ctx.facts.one_or_none(readiness.FACT)
+    if pods is None or not readiness.complete(pods[names.CONTROLLER]):
+        return ()  # that it has no pod is another finding
+    where = f"kubectl -n {names.NAMESPACE}"
+    text = f"DWS's controller does nothing, though its pod is ready: it has not renewed its Lease since {have['last']}, so new "
+    text += "Workflows get no state, and #DW jobs wait for ever"
+    fix = f"run `{where} rollout restart deployment/{names.CONTROLLER}` on the master. If that does not help, "
+    fix += f"`{where} logs deployment/{names.CONTROLLER} -c manager` shows what it waits for"
+    return (Finding("dws-controller-idle", text, fix),)
+
+
+CHECK = Check("dws-controller", "master", lambda ctx: FACT.api(_read), judge)
