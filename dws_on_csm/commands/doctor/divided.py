@@ -67,7 +67,7 @@ def _look_up(ctx: StepContext) -> ShellLook:
     return _RESOLVED.shell(script, lambda out: first_values(parse_pairs(out, "replace")))
 
 
-_LOOK_UP = """    found=$(timeout -k 1 5 getent ahosts "$name" </dev/null 2>/dev/null | awk '!seen[$1]++ { printf " %s", $1 }')
+_LOOK_UP = """    found=$(timeout -k 1 5 getent ahosts -- "$name" </dev/null 2>/dev/null | awk '!seen[$1]++ { printf " %s", $1 }')
     printf '%s=%s\n' "$name" "${found# }"
 """
 

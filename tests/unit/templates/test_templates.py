@@ -90,6 +90,7 @@ APART = {
     "commands/discover/hosts._UNIT": "asks systemd and the kernel for units",
     "commands/discover/master.SCRIPT": "asks whether files of root's are there, and for addresses",
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
+    "commands/doctor/divided._LOOK_UP": "asks the name service for names of slurm.conf, and prints addresses alone",
     "commands/doctor/probes.RUNNING_SCRIPT": STATE_ALONE,
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
