@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from paramiko import ECDSAKey, Ed25519Key, PKey, RSAKey, SSHException, Transport
 
 from dws_on_csm.model.errors import NoLogin, Unreachable
-from dws_on_csm.transport import public_keys
+from dws_on_csm.transport import public_keys, ssh_log
 from dws_on_csm.transport.agent import Agent, AgentError
 from dws_on_csm.transport.askpass_server import TOUCH, Waiting
 from dws_on_csm.transport.public_keys import CERTIFICATE, PublicKey
@@ -37,6 +37,8 @@ _WITHOUT_KEY = {
     "keyboard-interactive": _ON_TERMINAL,
 }
 """What a host wants in place of a key, or after it -> what to do."""
+
+_REFUSED = " (refused)"
 
 
 class NoKey(Exception):
@@ -100,11 +102,11 @@ class Login:
                     raise self._unsigned(candidate) from error
                 continue
             except Disconnected:
-                self.tried.append(f"{candidate.name} (refused)")
+                self.tried.append(f"{candidate.name}{_REFUSED}")
                 raise
             if answer.success:
                 return
-            self.tried.append(f"{candidate.name} ({'accepted' if answer.partial else 'refused'})")
+            self.tried.append(f"{candidate.name} (accepted)" if answer.partial else f"{candidate.name}{_REFUSED}")
             accepted = candidate.name if answer.partial else accepted
             self._check(answer, accepted)
         more = f"the host accepted {accepted}, but requires another key, too"
@@ -248,6 +250,8 @@ class Login:
         key += (
             f"ssh_config, load it into the agent (ssh-add), or add it to the authorized_keys of {to.user} on the host"
         )
+        if any(tried.endswith(_REFUSED) for tried in self.tried):
+            key += f"; {ssh_log.of_sshd(to.user, to.name)}"
         error = self._failed(text, fix or key)
         return NoLogin(to.name, error.text, error.fix, text, other_key)
 

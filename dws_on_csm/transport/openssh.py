@@ -261,6 +261,8 @@ class _Master:
             text = f"ssh failed: {cause.text}; ssh wrote: {words}"
             return NoLogin(self._target.name, text, cause.fix, cause.text)
         fix = f"make `ssh {self._target.name}` work on this machine, as this user"
+        if ssh_log.key_refused(self._log()):
+            fix += f" ({ssh_log.of_sshd(self._target.user, self._target.name)})"
         return Unreachable(self._target.name, f"ssh failed: {words}", fix)
 
     def _late(self, seconds: float) -> Unreachable:

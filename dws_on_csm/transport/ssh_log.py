@@ -93,6 +93,22 @@ _TICKETS = (
 """The same for Kerberos tickets."""
 
 
+def of_sshd(user: str, host: str) -> str:
+    """What to do about a key that a host refuses though it has it: only sshd's own log says why. For the end of a fix."""
+    home = f"~{user}" if re.fullmatch(r"[A-Za-z_][\w.-]*", user, re.ASCII) else "~"
+    files = f"{home} {home}/.ssh {home}/.ssh/authorized_keys"
+    return (
+        f"if the key is in authorized_keys already, sshd's own log on {host} says why it is refused (`journalctl -n 50 -u ssh -u "
+        f"sshd` there). Most often others can write one of these: `ls -ld {files}` shows it, `chmod go-w {files}` helps. Or "
+        f"AllowUsers, DenyUsers or PermitRootLogin exclude {user or 'the user'}: `sshd -T | grep -iE 'allow|deny|root'` shows them"
+    )
+
+
+def key_refused(log: bytes) -> bool:
+    """Whether the host refused a key that ssh offered."""
+    return bool(re.search(rb"Offering public key: .*\r?\ndebug1: Authentications that can continue", log))
+
+
 def cause(log: bytes) -> Cause | None:
     """The cause of a failed login; None where ssh's last words have to be enough."""
     text = log.decode(errors="replace").replace("\r", "")

@@ -46,6 +46,7 @@ def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) 
     assert f"{locked} (locked by a passphrase; load it with ssh-add)" in error.text
     assert f"{wrong} (refused)" in error.text
     assert "authorized_keys" in error.fix
+    assert "sshd's own log on host says why" in error.fix and "`ls -ld ~" in error.fix
 
 
 def test_no_key_is_reported(server: Server, refused: Refused) -> None:
@@ -53,6 +54,7 @@ def test_no_key_is_reported(server: Server, refused: Refused) -> None:
     error = refused(server.config("GSSAPIAuthentication yes").replace(str(server.key), "none"))
     assert "Keys tried: none found" in error.text
     assert "GSSAPIAuthentication" in error.text
+    assert "sshd's own log" not in error.fix  # it has refused no key
 
 
 @pytest.mark.parametrize(

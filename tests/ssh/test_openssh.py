@@ -350,13 +350,16 @@ def test_ways_that_ssh_knows(tmp_path: Path, server: Server, one: One) -> None:
 
 
 @OPENSSH
-def test_failures_are_told_in_the_words_of_ssh(server: Server, refused: Refused) -> None:
+def test_failures_are_told_in_the_words_of_ssh(server: Server, refused: Refused, tmp_path: Path) -> None:
     """A closed port, an unknown host key and a refused key are told as ssh tells them."""
     assert "Connection refused" in refused(server.config(f"Port {free_port()}")).text
     strange = refused(server.config("UserKnownHostsFile /dev/null"))
     assert "Host key verification failed" in strange.text
     assert "debug1" not in strange.text
-    assert "Permission denied" in refused(server.config().replace(str(server.key), "none")).text
+    denied = refused(server.config().replace(str(server.key), "none"))
+    assert "Permission denied" in denied.text and "sshd's own log" not in denied.fix
+    wrong = refused(server.config().replace(str(server.key), str(keygen(tmp_path / "wrong"))))
+    assert "Permission denied" in wrong.text and "sshd's own log" in wrong.fix
 
 
 @OPENSSH

@@ -50,3 +50,20 @@ def test_what_fails_before_the_login_has_no_cause_of_these() -> None:
     """A token that lacks its PIN does not explain a connection that was refused."""
     assert ssh_log.cause(b"pin required\r\nssh: connect to host x port 22: Connection refused\r\n") is None
     assert ssh_log.cause(log("")) is None
+
+
+OFFERED = "debug1: Offering public key: /root/.ssh/id_ed25519 ED25519 SHA256:x explicit\r\n"
+
+
+def test_only_where_a_key_was_refused_is_sshd_s_log_recommended() -> None:
+    """It cannot say more of a host that was offered no key, or that wanted something else after the key."""
+    assert ssh_log.key_refused(LOGIN.format("publickey", "", "publickey").encode() + OFFERED.encode() + log(""))
+    assert not ssh_log.key_refused(log(""))
+    accepted = f"{OFFERED}debug1: Server accepts key: x\r\n"
+    assert not ssh_log.key_refused(accepted.encode() + log(""))
+
+
+@pytest.mark.parametrize(("user", "home"), [("root", "~root"), ("", "~"), ("EXAMPLE\\joe", "~")])
+def test_the_files_that_sshd_looks_at_can_be_listed_as_they_stand(user: str, home: str) -> None:
+    """A shell knows the home folder of a name that it takes as one."""
+    assert f"`ls -ld {home} {home}/.ssh {home}/.ssh/authorized_keys`" in ssh_log.of_sshd(user, "nid000001")
