@@ -83,7 +83,7 @@ _REASONS: Mapping[str, str] = {
         kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-broken kubectl-missing
         plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
         dws-missing dws-not-available dws-controller-idle webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy
-        tmp-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
+        slurmctld-limit tmp-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
     "the result could not be verified": "sbatch-missing test-folder test-host-cluster test-job-rejected test-user-unknown",

@@ -11,6 +11,8 @@ elif systemd; then
     for one in $(pgrep -x slurmctld); do
         if is_slurms "$one"; then fact outside "$one"; fi
     done
+    # how it ended, and what memory it may have; 18446744073709551615 is an older systemd's word for infinity
+    fact ended "$(systemctl show -p Result -p LimitAS -p MemoryMax "$unit" | grep -vE '=(|success|infinity|18446744073709551615)$' | paste -sd ' ' -)"
 fi
 # read_so FILE: whether a record says that slurmctld has read the file's present text (pod_start_files.sh)
 read_so() {

@@ -22,12 +22,19 @@ variables=$(main=$(main_pid); [ -z "$main" ] || read_proc "$main" environ | tr '
 # variable NAME: its value there; a name in capitals comes first, as for kubectl
 variable() { printf '%s\n' "$variables" | sed -n "s/^$1=//Ip" | head -n 1; }
 kubectl_proxy=$(variable https_proxy) kubectl_direct=$(variable no_proxy)
+# It also passes on the limit of its address space (LimitAS of its unit), in KiB here: "" where it has none.
+memory=$(main=$(main_pid); [ -z "$main" ] || read_proc "$main" limits | awk '/^Max address space/ && $4 ~ /^[0-9]+$/ { printf "%.0f\n", $4 / 1024 }')
+# limited COMMAND...: within that limit
+limited() (
+    [ -z "$memory" ] || ulimit -v "$memory" 2>/dev/null
+    "$@"
+)
 # ask PATH: sets $code and $took, and leaves in $work/said what kubectl says. Verbosity 6 tells of each request its URL, the answer's
 # code and the time, and nothing of what was sent.
 ask() {
     began=$(date +%s%N)
     code=0
-    runner_kubectl 20 "$file" --request-timeout 15s -v 6 get --raw "$1" >/dev/null 2>"$work/said" </dev/null || code=$?
+    limited runner_kubectl 20 "$file" --request-timeout 15s -v 6 get --raw "$1" >/dev/null 2>"$work/said" </dev/null || code=$?
     took=$((($(date +%s%N) - began) / 1000000))
 }
 status() {
@@ -48,17 +55,20 @@ echo "code=$code"
 # kubectl itself may be what fails: its file may be cut off, or of another architecture.
 if grep -qE '(GET |url=")https:' "$work/said"; then
     echo asked=yes
-elif [ "$code" != 0 ] && [ "$code" != 124 ] && ! runner_kubectl 20 /dev/null version --client >/dev/null 2>"$work/said" </dev/null; then
+elif [ "$code" != 0 ] && [ "$code" != 124 ] && ! runner_kubectl 20 /dev/null version --client >/dev/null 2>&1 </dev/null; then
     echo broken=yes
 fi
 answered=$(status)
 [ -z "$answered" ] || fact status "$answered"
-grep -av '^[IWE][0-9]' "$work/said" | tail -n 1 | sed 's/^/said=/'
+# where its runtime ends it, the reason comes first, and many lines follow
+{ grep -a '^fatal error: ' "$work/said" || grep -av '^[IWE][0-9]' "$work/said" | tail -n 1; } | sed -n '1s/^/said=/p'
 
 # --- the same again, without what may be the cause
 if [ "$code" = 0 ]; then
     ask /apis
     [ "$(status)" != 403 ] || echo undiscovered=yes
+elif [ -n "$memory" ] && limit=$memory && memory= && ask /version && [ "$code" = 0 ]; then
+    fact limit "$limit"
 elif [ -n "$kubectl_proxy" ]; then
     proxy=$kubectl_proxy
     kubectl_proxy=

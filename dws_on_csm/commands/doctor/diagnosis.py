@@ -21,6 +21,19 @@ def repair_fix(ctx: StepContext, step: str, host: str = "") -> str:
     return f"run `{commands_to_paste.repair(ctx.site, host or ctx.host, step)}`"
 
 
+def shows_unit(ctx: StepContext) -> str:
+    """The command that shows slurmctld's unit with all its drop-ins, for a fix."""
+    return f"`systemctl cat {shlex.quote(ctx.site.slurm.service)}` on {ctx.host} shows the unit's files"
+
+
+def drop_in(ctx: StepContext, name: str, *settings: str) -> str:
+    """The command that gives slurmctld's unit more settings, in a file of their own; the next start has them."""
+    unit = ctx.site.slurm.service.removesuffix(".service")
+    folder = shlex.quote(f"/etc/systemd/system/{unit}.service.d")
+    lines = shlex.quote("".join(f"{line}\\n" for line in ("[Service]", *settings)))
+    return f"`mkdir -p {folder} && printf {lines} >{folder}/{name}.conf && systemctl daemon-reload`"
+
+
 def copy_command(site: Site, source: str, target: str, path: str) -> str:
     """The command that copies a file from one controller to another; "" where ssh may not write it there, as in a pod."""
     hosts = {host.name: host for host in site.controllers if not host.pod and not host.sudo}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, drop_in, repair_fix, shows_unit
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
@@ -100,12 +100,24 @@ def _through_proxy(ctx: StepContext, proxy: str, direct: str, message: str) -> F
     without = ",".join(filter(None, (direct, server)))
     if discover.pod_of(ctx):
         return Finding("slurmctld-proxy", text, f"set NO_PROXY={without} in the pod's template")
-    unit = ctx.site.slurm.service.removesuffix(".service")
-    folder = shlex.quote(f"/etc/systemd/system/{unit}.service.d")
-    line = shlex.quote(f"[Service]\\nEnvironment=NO_PROXY={without}\\n")
-    fix = f"remove that setting where it comes from (`systemctl cat {shlex.quote(unit)}` on {host} shows the unit's files), or "
-    fix += f"except the server: `mkdir -p {folder} && printf {line} >{folder}/zz-no-proxy.conf && systemctl daemon-reload`; "
-    return Finding("slurmctld-proxy", text, f"{fix}then run `systemctl restart {shlex.quote(unit)}`")
+    fix = f"remove that setting where it comes from ({shows_unit(ctx)}), or except the server: "
+    fix += drop_in(ctx, "zz-no-proxy", f"Environment=NO_PROXY={without}")
+    return Finding("slurmctld-proxy", text, f"{fix}; {_restart(ctx)}")
+
+
+def _restart(ctx: StepContext) -> str:
+    return f"then run `systemctl restart {shlex.quote(ctx.site.slurm.service.removesuffix('.service'))}`"
+
+
+def _limited(ctx: StepContext, kibibytes: str, message: str) -> Finding:
+    """The limit of slurmctld's memory, which its children inherit, is too small for kubectl."""
+    host, size = ctx.host, f"{int(kibibytes) // 1024} MiB"
+    text = f"slurmctld on {host} runs with an address space of at most {size} (LimitAS of its unit), and so does the plugin's "
+    text += f"kubectl, which cannot start with so little, so {SBATCH_FAILS}; {message}. Without that limit it works"
+    if discover.pod_of(ctx):
+        return Finding("slurmctld-limit", text, "remove that limit (ulimit -v) from the container's entrypoint")
+    fix = f"remove LimitAS where it comes from ({shows_unit(ctx)}; DefaultLimitAS is in /etc/systemd/system.conf), or override it: "
+    return Finding("slurmctld-limit", text, f"{fix}{drop_in(ctx, 'zz-no-limit', 'LimitAS=infinity')}; {_restart(ctx)}")
 
 
 def _undiscovered(ctx: StepContext) -> Finding:
@@ -125,7 +137,9 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     host, seconds, fix = ctx.host, answer["milliseconds"] / 1000, repair_fix(ctx, "access")
     output = answer.get("said", "")
     message = f"kubectl says: {output}" if output else f"kubectl ended with exit code {answer['code']}"
-    if proxy := answer.get("proxy"):
+    if limit := answer.get("limit"):
+        yield _limited(ctx, limit, message)
+    elif proxy := answer.get("proxy"):
         yield _through_proxy(ctx, proxy, answer["direct"], message)
     elif script := answer.get("script"):
         text = f"{script} on {host} is a script, which slurmctld finds before the kubectl that it calls, and does not work, so "

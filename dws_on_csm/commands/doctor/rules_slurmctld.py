@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 
-from dws_on_csm.commands.doctor.diagnosis import repair_fix
+from dws_on_csm.commands.doctor.diagnosis import drop_in, repair_fix, shows_unit
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import activate, slurmctld, start
@@ -31,8 +31,14 @@ def _silent(ctx: StepContext) -> Finding:
         end = f"kill {outside}; timeout 60 tail --pid={outside} -f /dev/null; systemctl start {unit}"
         return Finding("slurmctld-not-running", text, f"run `{end}` on {host}; then {fix}")
     if not running:
-        why = f"run `{_journal(ctx)}` to see why it ended; then "
-        text = f"slurmctld does not run on {host}{_others(ctx)}"
+        ended = slurmctld.state(ctx).get("ended", "")
+        text = f"slurmctld does not run on {host}{f' (systemd says {ended})' if ended else ''}{_others(ctx)}"
+        why = f"run `{_journal(ctx)}` to see why it ended; "
+        if limits := [word.partition("=")[0] for word in ended.split() if not word.startswith("Result=")]:
+            settings = drop_in(ctx, "zz-no-limit", *(f"{limit}=infinity" for limit in limits))
+            why += f"its unit limits its memory ({', '.join(limits)}): if it had too little, remove that limit "
+            why += f"({shows_unit(ctx)}), or override it: {settings}; "
+        why += "then "
         return Finding("slurmctld-not-running", text, _after(ctx, why + fix))
     obstacles = set(_obstacles(ctx))
     unread = bool({"slurm-conf-unparsable", "slurm-files-closed"} & obstacles)

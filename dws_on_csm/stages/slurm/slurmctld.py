@@ -27,6 +27,8 @@ class Daemon(TypedDict):
                     they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
     outside         the process of a slurmctld that its unit does not know: somebody has started it by hand
+    ended           of one that does not run: how it ended, where not well, and its limits of memory, in systemd's words
+                    ("Result=oom-kill MemoryMax=67108864")
     added           when activations of ours added the burst buffer, since it was last removed by us ("2026-11-30 12:00:00")
     """
 
@@ -43,6 +45,7 @@ class Daemon(TypedDict):
     activated: str
     added: NotRequired[list[str]]
     outside: NotRequired[str]
+    ended: NotRequired[str]
 
 
 FACT: Fact[Daemon] = Fact("slurm", "daemon")
@@ -80,6 +83,7 @@ def parse(out: bytes) -> Daemon:
         "activated": single.get("activated", ""),
         "added": all_values(pairs, "added"),
         "outside": single.get("outside", ""),
+        "ended": single.get("ended", ""),
     }
 
 

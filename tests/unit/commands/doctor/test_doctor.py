@@ -206,6 +206,7 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
         ({"status": "403", "code": "1"}, ["discovery-refused"]),
         ({"undiscovered": "yes"}, ["discovery-refused"]),
         ({"status": None, "code": "1", "proxy": "http://p", "direct": ""}, ["slurmctld-proxy"]),
+        ({"status": None, "code": "2", "asked": None, "limit": "512000"}, ["slurmctld-limit"]),
         ({"status": None, "code": "1", "asked": None, "script": "/opt/bin/kubectl"}, ["kubectl-broken"]),
         ({"milliseconds": 3100}, ["api-slow"]),
         ({"status": None, "code": "1", "milliseconds": 15000}, ["api-unreachable"]),
@@ -268,6 +269,20 @@ def test_the_proxy_that_slurmctld_names_is_tried_and_left_out(tmp_path: Path) ->
     assert asked(tmp_path, _PROXIED, slurmctld={"https_proxy": "http://joe:secret@proxy"})["code"] == "0"
 
 
+_STARVED = """#!/bin/sh
+[ "$(ulimit -v)" != 512000 ] || { echo 'fatal error: failed to reserve memory' >&2; echo 'runtime stack:' >&2; exit 2; }
+"""
+
+
+def test_the_limit_of_slurmctld_s_memory_is_tried_and_left_out(tmp_path: Path) -> None:
+    """kubectl inherits it, and may need more; the reason that its runtime gives is shown, and not the end of its stack."""
+    limits = "read_proc() { printf 'Max address space  %s  unlimited  bytes\\n'; }\n"
+    found = asked(tmp_path, _STARVED, slurmctld={}, functions=limits % 524288000)
+    assert (found["code"], found["limit"]) == ("2", "512000")
+    assert found["said"] == "fatal error: failed to reserve memory"
+    assert "limit" not in asked(tmp_path, _STARVED, slurmctld={}, functions=limits % "unlimited")
+
+
 def test_a_script_before_kubectl_is_told_from_kubectl(tmp_path: Path) -> None:
     """What calls kubectl with options of its own may fail where kubectl itself works."""
     (tmp_path / "real").mkdir()
@@ -290,9 +305,11 @@ echo "I0101 12:00:00.0 1 x.go:1] \\"Response\\" verb=\\"GET\\" url=\\"https://x/
     assert (found["code"], found["status"], found["undiscovered"]) == ("0", "200", "yes")
 
 
-def asked(folder: Path, kubectl: str, slow: str = "2000", slurmctld: Mapping[str, str] | None = None) -> dict[str, str]:
+def asked(
+    folder: Path, kubectl: str, slow: str = "2000", slurmctld: Mapping[str, str] | None = None, functions: str = ""
+) -> dict[str, str]:
     """What the probe says on a host with this kubectl, without slurmctld: that of a lab would bring its own PATH. `slurmctld`: the
-    environment of one, which this test's shell plays."""
+    environment of one, which this test's shell plays. `functions`: shell that takes the place of the script's own."""
     for name, text in {"kubectl": kubectl, "pgrep": "#!/bin/sh\nexit 1\n", "kubeconfig": ""}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -307,7 +324,7 @@ def asked(folder: Path, kubectl: str, slow: str = "2000", slurmctld: Mapping[str
         "lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh", **settings
     )
     if slurmctld is not None:
-        script = script.replace("fact user", "main_pid() { echo $$; }\nfact user", 1)
+        script = script.replace("fact user", f"main_pid() {{ echo $$; }}\n{functions}fact user", 1)
     own = {"PATH": f"{folder}:{os.environ['PATH']}", **(slurmctld or {})}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
@@ -474,6 +491,24 @@ def test_why_slurmctld_does_not_respond(main: str, obstacle: dict[str, Any], nam
     assert (found.name, found.fix.startswith(restart) or restart in found.fix) == (name, True), found
     assert ("repair slurm" in found.fix) is not (main != "" and bool(obstacle))
     assert ("slurmctld on other responds" in found.text) is not (main != "" and bool(obstacle))
+
+
+@pytest.mark.parametrize(
+    ("ended", "limits"),
+    [
+        ("Result=oom-kill MemoryMax=67108864", ["MemoryMax"]),
+        ("LimitAS=20971520 MemoryMax=67108864 Result=exit-code", ["LimitAS", "MemoryMax"]),
+        ("Result=exit-code", []),
+        ("", []),
+    ],
+)
+def test_the_limits_of_a_slurmctld_that_has_ended(ended: str, limits: list[str]) -> None:
+    """What systemd says of its end is shown; where its unit limits its memory, the commands that lift that are, too."""
+    facts = {slurmctld.FACT.name: {HOST: slurmctld.parse(f"main=\nended={ended}\n".encode())}}
+    (found,) = rules.RULES["slurm.daemon"](StepContext(SITE, Facts(facts), HOST), SILENT, None)
+    assert (f"(systemd says {ended})" in found.text) == bool(ended)
+    lifted = "".join(f"{limit}=infinity\\n" for limit in limits)
+    assert (f"printf '[Service]\\n{lifted}' >/etc/systemd/system/slurmctld.service.d/" in found.fix) == bool(limits)
 
 
 def test_a_slurmctld_that_somebody_started_by_hand() -> None:
