@@ -97,6 +97,10 @@ webhooks:
   clientConfig: {service: {namespace: gatekeeper-system, name: gatekeeper-webhook-service, path: /v1/admit}}
   rules: [{apiGroups: [dataworkflowservices.github.io], apiVersions: ["*"], operations: [CREATE], resources: [workflows]}]
 YAML"""
+SERVICE = "service: {namespace: gatekeeper-system, name: gatekeeper-webhook-service, path: /v1/admit}"
+SILENT = (
+    "ip neigh replace 192.0.2.9 lladdr 02:00:00:00:00:01 nud permanent dev eth0; ip route replace 192.0.2.9 dev eth0"
+)
 TRIED = """kubectl create --dry-run=server -f - 2>/dev/null <<'YAML'
 {apiVersion: dataworkflowservices.github.io/v1alpha2, kind: Workflow, metadata: {name: tried, namespace: default},
  spec: {desiredState: Proposal, dwDirectives: [], wlmID: slurm, jobID: "1", userID: 1500, groupID: 1500}}
@@ -105,6 +109,11 @@ REJECTED, ADMITTED = (f"{word} {TRIED}\ndo sleep 0.5; done" for word in ("while"
 KUBECONFIG, KUBECTL = "/etc/slurm/slurm-dws.kubeconfig", "/usr/bin/kubectl"
 API = f"$(sed -n 's|.*https://\\([0-9.]*\\):.*|\\1|p' {KUBECONFIG})"
 DROP_IN, RESTARTED = "/etc/systemd/system/slurmctld.service.d", "systemctl restart slurmctld"
+LEASE = "kubectl -n dws-system get leases -o jsonpath='{.items[0].spec.renewTime}'"
+TOKENS_RENEWED = """for space in cert-manager dws-system; do kubectl -n $space delete pods --all; done
+for space in cert-manager dws-system; do kubectl -n $space wait --for=condition=Available deployment --all --timeout=90s; done"""
+LIMITED = f"mkdir -p {DROP_IN}; printf '[Service]\\nLimitAS=%s\\n'"
+UNLIMITED = f"rm -f {DROP_IN}/limit.conf {DROP_IN}/zz-no-limit.conf; systemctl daemon-reload"
 BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
@@ -315,7 +324,7 @@ systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}""",
         "the cluster shows its APIs to nobody",
         MASTER,
         "kubectl delete clusterrolebinding system:discovery",
-        ("discovery-refused",),
+        (f"{PRIMARY} discovery-refused", f"{BACKUP} discovery-refused"),
         typed=(1,),
         back="kubectl get clusterrolebinding system:discovery || "
         "kubectl create clusterrolebinding system:discovery --clusterrole=system:discovery --group=system:authenticated",
@@ -323,11 +332,12 @@ systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}""",
     Night(
         "the webhook of another program, which is gone, is asked about Workflows, and may be silent",
         MASTER,
-        f"{GATEKEEPER.replace('policy: Fail', 'policy: Ignore')}",
+        f"{SILENT}\n{GATEKEEPER.replace('Policy: Fail', 'Policy: Ignore').replace(SERVICE, 'url: https://192.0.2.9/')}",
         ("webhook-slow",),
         says="validatingwebhookconfiguration gatekeeper",
         typed=(0, 1),
-        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper",
+        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper; ip neigh flush to 192.0.2.9 nud permanent; "
+        "ip route del 192.0.2.9 2>/dev/null || true",
     ),
     Night(
         "the nodes were drained, and nobody returned them",
@@ -337,6 +347,74 @@ systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}""",
         says="maintenance",
         on=PRIMARY,
         back="scontrol update NodeName=ALL State=RESUME 2>/dev/null || true",
+    ),
+    Night(
+        "the key of the service accounts was replaced, and no pod was restarted",
+        MASTER,
+        # the finding is about a Lease that is a minute old: the time itself is what is awaited
+        f"""cd /etc/kubernetes/pki; openssl genrsa -out sa.key 2048; openssl rsa -in sa.key -pubout -out sa.pub
+systemctl restart kube-apiserver kube-controller-manager; until kubectl get --raw /readyz; do sleep 0.5; done
+until [ $(($(date +%s) - $(date -d "$({LEASE})" +%s))) -gt 75 ]; do sleep 1; done""",
+        ("dws-controller-idle",),
+        until="kubectl -n dws-system rollout status deployment/dws-controller-manager --timeout=100s",
+        back=TOKENS_RENEWED,
+    ),
+    Night(
+        "a LimitRange gives the pods of DWS less memory than they ask for, and one was lost",
+        MASTER,
+        """kubectl -n dws-system create -f - <<'YAML'
+{apiVersion: v1, kind: LimitRange, metadata: {name: small}, spec: {limits: [{type: Container, max: {memory: 16Mi}}]}}
+YAML
+kubectl -n dws-system delete --timeout=100s $(kubectl -n dws-system get pods -l control-plane=webhook -o name | head -n 1)
+kubectl -n dws-system wait deployment/dws-webhook --for=condition=ReplicaFailure --timeout=100s""",
+        ("rejected-by-rule",),
+        says="limitrange small",
+        typed=(0, 1),
+        until="kubectl -n dws-system rollout status deployment/dws-webhook --timeout=190s",
+        back="kubectl -n dws-system delete --ignore-not-found limitrange small",
+    ),
+    Night(
+        "somebody started the backup's slurmctld by hand, outside its unit",
+        BACKUP,
+        "systemctl stop slurmctld; slurmctld; until scontrol ping | grep '2.* is UP'; do sleep 0.5; done",
+        ("slurmctld-not-running",),
+        says="outside its unit",
+        typed=(0, 1),
+        on=BACKUP,
+        until=BOTH_HEARD,
+        back=f"systemctl is-active slurmctld || {{ pkill -x slurmctld; sleep 1; systemctl start slurmctld; }}; {BOTH_HEARD}",
+    ),
+    Night(
+        "the backup has the primary's name, as a clone of its disk",
+        BACKUP,
+        f"hostname {PRIMARY}; echo {PRIMARY} >/etc/hostname",
+        ("host-name-differs",),
+        says=f"gives itself the name of {PRIMARY}",
+        on=BACKUP,
+        back=f"hostname {BACKUP}; echo {BACKUP} >/etc/hostname",
+    ),
+    Night(
+        "slurmctld's unit leaves kubectl too little memory",
+        PRIMARY,
+        f"{LIMITED} 600M >{DROP_IN}/limit.conf; systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}",
+        ("slurmctld-limit",),
+        says="LimitAS",
+        typed=(1, 2),
+        on=PRIMARY,
+        until=BOTH_HEARD,
+        back=f"{UNLIMITED}; {RESTARTED}; {BOTH_HEARD}",
+    ),
+    Night(
+        "slurmctld's unit leaves slurmctld itself too little memory",
+        BACKUP,
+        f"""{LIMITED} 20M >{DROP_IN}/limit.conf; systemctl daemon-reload; {RESTARTED} || true
+while systemctl -q is-active slurmctld; do sleep 0.5; done""",
+        ("slurmctld-not-running",),
+        says="LimitAS",
+        typed=(2, 3),
+        on=BACKUP,
+        until=BOTH_HEARD,
+        back=f"{UNLIMITED}; systemctl is-active slurmctld || {RESTARTED}; {BOTH_HEARD}",
     ),
     Night(
         "the plugin has a syntax error",

@@ -10,8 +10,9 @@ from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
 from dws_on_csm.stages import controller_library
 
-_TAKE_JOBS = frozenset({"idle", "mix", "alloc", "comp"})
-"""States of `sinfo --format %t` in which a node has jobs, or will have; a mark behind them (`*`, `~`, `-`) says more."""
+_TAKE_JOBS = frozenset({"idle", "mix", "alloc", "comp", "unk"})
+"""States of `sinfo --format %t` in which a node has jobs, or will have; a mark behind them (`*`, `~`, `-`) says more. Of "unk", a
+slurmctld that has just started has not heard yet: one that stays silent becomes down after SlurmdTimeout."""
 
 Row = tuple[str, ...]
 """Partition, whether it is up, state, nodes, since when, and the reason."""
@@ -50,7 +51,7 @@ def judge(ctx: StepContext, rows: list[Row]) -> Sequence[Finding]:
     if silent:
         fix = f"make sure that slurmd and munge run on these nodes, and munge on {host}: "
         fix += f"`systemctl is-active slurmd munge` on {silent}; "
-        fix += f"then {resume}"
+        fix += f"then {resume}" if closed else "Slurm then uses them automatically"
     return (Finding("nodes-unavailable", text, fix),)
 
 

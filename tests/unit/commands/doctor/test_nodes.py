@@ -20,6 +20,8 @@ CHECK = "systemctl is-active slurmd munge"
     ("said", "typed"),
     [
         ("batch*|up|idle|nid[1-2]|Unknown|none\n", None),
+        ("batch*|up|unk|nid[1-2]|Unknown|none\n", None),
+        ("batch*|up|idle*|nid1|Unknown|none\n", [CHECK]),
         ("batch*|up|mix~|nid1|Unknown|none\nbatch*|up|down*|nid2|2026-11-30T10:00:00|Not responding\n", None),
         (
             "batch*|up|down*|nid[1-2]|2026-11-30T10:00:00|Not responding\n",
