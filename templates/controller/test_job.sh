@@ -1,6 +1,6 @@
 # Proves an installation with a job that has a bare #DW: its Workflow in each state, bbstat's response, completion, no Workflow left.
 # Goes after as.sh, temporary.sh and slurmctld.sh. Set before: $kubeconfig, $workflows, $namespace, $user, $job_folder, $options,
-# $allowed, $state_folder; $name and $RUN, which make the job's name; $submitted, $user_number, $bbstat: the job that a login host submitted,
+# $allowed, $state_folder, $controller (what to do about DWS's controller that does nothing); $name and $RUN, which make the job's name; $submitted, $user_number, $bbstat: the job that a login host submitted,
 # held, the number of its user, and what bbstat printed there, or "". With submitted=none it only clears away what this run has left.
 # Prints lines for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
 # However it ends, also killed, it leaves neither job nor Workflow nor process.
@@ -240,6 +240,11 @@ while :; do
         exit 5
     fi
     if [ "$(uptime_seconds)" -ge "$limit" ]; then
+        if [ "$(last 4)" != "$(last 5)" ]; then
+            at=$(last 5)
+            failed "job $job is $state: Slurm has asked for the state $(last 4) of Workflow bb$job, and DWS's controller leaves it" \
+                "in ${at:-no state}: that controller does nothing, or is busy. $controller"
+        fi
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state; its Workflow stays in $(last 4) ($(last 6))"
         fi

@@ -198,6 +198,36 @@ esac""",
 
 
 @pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            "ADDED|bb12|Proposal||",
+            "asked for the state Proposal of Workflow bb12, and DWS's controller leaves it in no state: ",
+        ),
+        ("MODIFIED|bb12|Setup|Proposal|Completed", "asked for the state Setup .* leaves it in Proposal: .* RESTART IT"),
+        ("MODIFIED|bb12|DataIn|DataIn|DriverWait", r"its Workflow stays in DataIn \(DriverWait\)$"),
+    ],
+)
+def test_a_controller_that_does_nothing_is_named(tmp_path: Path, script: str, event: str, said: str) -> None:
+    """A Workflow that DWS's controller has not taken to the state that Slurm wants is told from one whose drivers work."""
+    programs = {
+        "sbatch": "echo 12",
+        "scontrol": 'echo "JobName=x-x UserId=root(0) JobState=PENDING desiredState=x currentState=x"',
+        "kubectl": f"""case "$*" in
+    *--watch*) echo '{event}'; echo watch=true >&2; exec sleep 60 ;;
+    *--ignore-not-found*) echo there ;;
+esac""",
+    }
+    for name, body in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    quick = script.replace("allowed=x", "allowed=3 controller='RESTART IT'").replace("patient=60", "patient=0")
+    done = subprocess.run(["sh", "-c", quick], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and re.search(said, done.stdout, re.MULTILINE), done
+
+
+@pytest.mark.parametrize(
     ("reason", "says"),
     [
         ("Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions", "sinfo -R"),
