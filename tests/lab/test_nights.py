@@ -336,8 +336,8 @@ systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}""",
         ("webhook-slow",),
         says="validatingwebhookconfiguration gatekeeper",
         typed=(0, 1),
-        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper; ip neigh flush to 192.0.2.9 nud permanent; "
-        "ip route del 192.0.2.9 2>/dev/null || true",
+        back="kubectl delete --ignore-not-found validatingwebhookconfiguration gatekeeper; "
+        "ip neigh del 192.0.2.9 dev eth0 2>/dev/null; ip route del 192.0.2.9 2>/dev/null || true",
     ),
     Night(
         "the nodes were drained, and nobody returned them",
