@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test matrix fast unit nights faults sites mutants bench tools parts check lint format types completion clean
+.PHONY: help setup demo test matrix fast unit nights faults soak sites mutants bench tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ nights: $(READY) parts ## Break a site in every way of tests/lab/test_nights.py,
 
 faults: $(READY) parts ## Break a lab at every step of an install in every way of tests/faults (hours; ARGS="--count 12", docs/faults.md)
 	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(READY) parts ## Live through days of a site in an hour: acts and faults in random order, while users' jobs run (ARGS="--seed 1")
+	$(BIN)/python -m tests.soak $(ARGS)
 
 sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites have, and compare with their own programs
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/sites tests/ssh/test_login_shells.py tests/ssh/test_sudo_settings.py

@@ -1,0 +1,205 @@
+"""What an administrator does, and what happens to a site, in a day of `make soak`."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.trial import CONVERGES
+from tests.faults.world import World
+from tests.lab import product, undone
+from tests.lab.product import Answer, Running
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.undone import THEN, Undone
+from tests.soak.users import Users
+
+Fell = Iterator[str]
+"""A sentence for each thing that did not hold."""
+
+
+@dataclass
+class Day:
+    """A site with its users, in the hands of an administrator: the site file of each version of DWS, and the one in use."""
+
+    world: World
+    users: Users
+    sites: Mapping[str, Path]
+    choose: random.Random
+    version: str
+    codes: list[int] = field(default_factory=list)
+
+    @property
+    def site(self) -> Path:
+        """The site file of the version in use."""
+        return self.sites[self.version]
+
+    def run(self, command: str, *options: str) -> Answer:
+        """A command on this site, with --yes and --json, to its end."""
+        done = product.invoke(command, f"--hosts={self.site}", "--json", *options, deadline=CONVERGES)
+        self.codes.append(done.code)
+        return done
+
+    def installs(self) -> Fell:
+        """An install, which has to end well."""
+        yield from ended(self.run("install", "--yes"), "install")
+
+
+def ended(answer: Answer, command: str, *codes: int) -> Fell:
+    """What is wrong with how a command ended, where it may end with 0 and these exit codes."""
+    if answer.code not in (0, *codes):
+        yield f"{command} ended with {answer.code}: {answer.told[-2500:]}"
+    if "Traceback" in answer.err:
+        yield f"{command}: a traceback: {answer.err[-2500:]}"
+
+
+HARMLESS: Mapping[str, Sequence[Undone]] = {
+    "the clone is gone": (undone.NO_CLONE,),
+    "kustomize is gone": (undone.NO_KUSTOMIZE,),
+    "the registry lost the images": undone.NO_IMAGES,
+    "the backup lost the plugin": undone.NO_PLUGIN,
+    "the backup lost its kubeconfig": undone.NO_KUBECONFIG[1:],
+    "the backup lost its line": undone.DISABLED[1:],
+    "the kubeconfig's mode was changed": ((PRIMARY, f"{THEN} chmod 640 {undone.KUBECONFIG}"),),
+    "a pod of the webhook was scaled away": (
+        (MASTER, f"{THEN} kubectl -n dws-system scale deployment dws-webhook --replicas=2"),
+    ),
+    "the proof is gone": (undone.NO_PROOF,),
+}
+"""What differs, by itself or by somebody's hand, while jobs of users go on."""
+
+
+def _again(day: Day) -> Fell:
+    yield from day.installs()
+
+
+def _drift(day: Day) -> Fell:
+    name = day.choose.choice(sorted(HARMLESS))
+    day.world.undo(HARMLESS[name])
+    yield from (f"{name}: {sentence}" for sentence in day.installs())
+
+
+def _verify(day: Day) -> Fell:
+    yield from ended(day.run("verify"), "verify")
+
+
+def _doctor(day: Day) -> Fell:
+    yield from ended(day.run("doctor"), "doctor")
+
+
+def _rotate(day: Day) -> Fell:
+    yield from ended(day.run("certs.rotate", "--yes"), "certs.rotate")
+
+
+def _replace(day: Day) -> Fell:
+    day.version = day.choose.choice(sorted(set(day.sites) - {day.version}))
+    yield from (f"to {day.version}: {sentence}" for sentence in day.installs())
+
+
+def _undeploy(day: Day) -> Fell:
+    yield from ended(day.run("undeploy", "--yes"), "undeploy")
+    yield from day.installs()
+
+
+def _rollback(day: Day) -> Fell:
+    answer = day.run("rollback", "--yes")
+    yield from ended(answer, "rollback", 3)
+    if answer.code == 3 and not answer.failures() and not answer.summary.get("message"):
+        yield "rollback was refused without a word"
+    yield from day.installs()
+
+
+def _signal(number: int) -> Callable[[Day, Running], None]:
+    return lambda day, run: run.process.send_signal(number)
+
+
+def _cut(name: str) -> Callable[[Day, Running], None]:
+    def strike(day: Day, run: Running) -> None:
+        number = str(day.world.lab.host(name).number)
+        link = ["ip", "-n", day.world.lab.tag, "link", "set", number]
+        subprocess.run([*link, "down"], check=True, timeout=60)
+        try:
+            time.sleep(day.choose.uniform(3, 12))  # the cable is out for so long
+        finally:
+            subprocess.run([*link, "up"], check=True, timeout=60)
+
+    return strike
+
+
+def _server_killed(day: Day, run: Running) -> None:
+    day.world.on(MASTER, "systemctl kill --signal=KILL kube-apiserver; systemctl start kube-apiserver")
+
+
+STRIKES: Mapping[str, Callable[[Day, Running], None]] = {
+    "killed": _signal(signal.SIGKILL),
+    "interrupted": _signal(signal.SIGINT),
+    "terminated": _signal(signal.SIGTERM),
+    "the master's cable pulled": _cut(MASTER),
+    "the backup's cable pulled": _cut(BACKUP),
+    "the API server killed": _server_killed,
+}
+
+
+def _struck(day: Day) -> Fell:
+    """Something differs, and the install that corrects it is struck at any moment; the next one has to end well."""
+    name, strike = day.choose.choice(sorted(HARMLESS)), day.choose.choice(sorted(STRIKES))
+    after = day.choose.uniform(0.5, 8)
+    day.world.undo(HARMLESS[name])
+    with Running("install", f"--hosts={day.site}", "--yes", "--json") as run:
+        time.sleep(after)  # the moment itself
+        STRIKES[strike](day, run)
+        day.codes.append(run.end(CONVERGES).code)
+    day.world.settle()
+    yield from (f"{name}, {strike} after {after:.1f} s: {sentence}" for sentence in day.installs())
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that happens in a day.
+
+    often  how often, against the others
+    quiet  DWS is taken away for a moment: an administrator first waits until no job needs it
+    """
+
+    name: str
+    often: int
+    do: Callable[[Day], Fell]
+    quiet: bool = False
+
+
+ACTS = (
+    Act("install again", 2, _again),
+    Act("drift", 5, _drift),
+    Act("struck", 6, _struck),
+    Act("verify", 2, _verify),
+    Act("doctor", 1, _doctor),
+    Act("rotate", 2, _rotate),
+    Act("another version", 2, _replace, quiet=True),
+    Act("undeploy", 1, _undeploy, quiet=True),
+    Act("rollback", 1, _rollback, quiet=True),
+)
+
+
+def done(day: Day, act: Act) -> list[str]:
+    """Do it; what fell, also what nobody expected."""
+    try:
+        if act.quiet:
+            day.users.pause()
+        fell = list(act.do(day))
+    except (
+        RuntimeError,
+        OSError,
+        AssertionError,
+        ValueError,
+        LookupError,
+        ExceptionGroup,
+        subprocess.SubprocessError,
+    ) as error:
+        fell = [f"{type(error).__name__}: {error}"]
+    finally:
+        day.users.resume()
+    return fell
