@@ -126,6 +126,31 @@ def test_files_are_recorded_by_their_real_paths(host: Host) -> None:
     assert host.record == ["step stage.step", f"left {sum_} {host.etc}/file", f"left absent {host.etc}/file"]
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_no_more_than_eight_mebibytes_are_read(host: Host, more: int) -> None:
+    """A larger file is refused as a whole: its first part would be taken for all of it."""
+    path = host.own / "file"
+    os.truncate(path, 8 * 1024 * 1024 + more)
+    done = host.sh(f"read_file {path} | wc -c; read_file {path} sha256sum >/dev/null")
+    assert done.stdout.split() == ([b"0"] if more else [b"8388608"])
+    assert (b"is larger than 8 MiB: it is not read" in done.stderr, done.returncode != 0) == (bool(more), bool(more))
+
+
+@pytest.mark.parametrize(("size", "inside"), [(131072, True), (131073, False)])
+def test_a_large_file_comes_on_standard_input(size: int, inside: bool) -> None:
+    """The script that a host's shell has to hold stays small."""
+    _, feed = compile_actions([Put("/etc/file", b"x" * size)], "r", "==mark")
+    assert (b"x" * size in feed) != inside
+
+
+@pytest.mark.parametrize("path", ["/no-such-file", "/etc/no-such-file", "/no-such-folder/file"])
+def test_a_real_path_has_no_doubled_slash(path: str) -> None:
+    """Also in the root folder: records are compared as texts."""
+    script = f"{render.read('lib/safe_file.sh')}\nreal_path {path}\n"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == f"{path}\n"
+
+
 def test_a_secret_is_recorded_as_one(host: Host) -> None:
     """The record comes before the before-image: there is never an image of a key that is not marked as secret."""
     (host.own / "link").symlink_to(host.etc / "file")

@@ -223,6 +223,9 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
     said = run.leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
+    made.changing = False  # a run that only reads leaves nothing
+    assert run.leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end) == []  # type: ignore[arg-type]
+    assert len(pruned) == 1
 
 
 # --- what a rollback needs
