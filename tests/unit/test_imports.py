@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from dws_on_csm.config.load import ROOT
 from tests.unit import sources
 
@@ -14,6 +16,7 @@ def test_one_module_makes_connections() -> None:
     assert names == {"fabric_link.py", "repair.py"}
 
 
+@pytest.mark.slow
 def test_tests_use_what_modules_offer() -> None:
     """No test imports a private name, or takes or replaces one of a module: it holds however that is rewritten."""
     private = []

@@ -261,6 +261,7 @@ def kept(planted: str, tmp_path: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_no_secret_is_shown_or_kept(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What programs say with a secret in it has none any more: on the terminal, in --json, journal, report and tracebacks."""

@@ -405,6 +405,7 @@ def test_files_differ_in_lines_that_mean_something(one: str, other: str, differi
     assert slurm_conf.differing_lines(one, other) == differing
 
 
+@pytest.mark.slow
 def test_files_that_include_each_other_come_to_an_end() -> None:
     """Thirty small files, each of which includes the next one twice, are a billion lines: they are refused, and say why.
 

@@ -71,6 +71,7 @@ def test_a_node_has_no_configuration_of_its_own(tmp_path: Path) -> None:
     assert "--conf-server=ncn-w001,ncn-w002" in unit
 
 
+@pytest.mark.slow
 def test_the_templates_rendered_are_what_slurm_reads(tmp_path: Path) -> None:
     """The program replaces its placeholder by the nodes, and refuses one that it does not know; other files stay as they are."""
     lab = a_lab(tmp_path, "helm")

@@ -446,6 +446,7 @@ BEHIND += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "piece"), [*(("", one) for one in HOSTILE), *BEHIND])
 def test_the_time_grows_with_the_length_and_no_faster(before: str, piece: str) -> None:
     """The time for a user's #DW line is linear in its length, for any repeated text."""

@@ -484,6 +484,7 @@ def test_a_held_job_is_cancelled_also_where_the_script_cannot_begin(tmp_path: Pa
     assert ("Workflow bb12 is left" in done.stdout) is (fails == "runner")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "cancelled"), [("1500", ["9", "12"]), ("", ["12"])])
 def test_what_a_failed_run_left_is_cleared_away(tmp_path: Path, script: str, number: str, cancelled: list[str]) -> None:
     """By its name: its own, where the user's number is unknown. Where the Workflow stays, that is a failure."""

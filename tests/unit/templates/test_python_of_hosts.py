@@ -67,6 +67,7 @@ def test_every_program_is_listed() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_for_python_3_6(tmp_path: Path, name: str) -> None:
     """Its syntax and its library, as vermin knows them. SLES 15 has 3.6, also with SP6."""

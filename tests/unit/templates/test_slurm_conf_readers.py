@@ -110,6 +110,7 @@ def by_python(folder: Path) -> dict[str, str]:
     return {key: setting.value for key, setting in settings.items() if setting}
 
 
+@pytest.mark.slow
 def test_both_readers_read_the_same(tmp_path: Path) -> None:
     """A hundred slurm.confs with includes: quotes, comments, continuations, repeated keys, line ends, white space."""
     dice = random.Random(5)  # noqa: S311 - texts to try, no secrets

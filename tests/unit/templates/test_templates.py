@@ -92,6 +92,7 @@ APART = {
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
     "commands/doctor/divided._LOOK_UP": "asks the name service for names of slurm.conf, and prints addresses alone",
     "commands/doctor/probes.RUNNING_SCRIPT": STATE_ALONE,
+    "commands/doctor/divided._LOOK_UP": "asks the name service for addresses, of names that no option can be",
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
@@ -257,6 +258,7 @@ def run(host: Host, script: str, shell: str) -> subprocess.CompletedProcess[str]
     return host.run(f"set -u\n{script}", shell)
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize("name", READERS)
@@ -279,6 +281,7 @@ HALF = '/usr/bin/dd "$@" | head -c 7; echo "dd: error reading: Input/output erro
 """A dd that can read the beginning of a file alone, as on a disk or a file server that fails."""
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 @pytest.mark.parametrize("name", READERS)
@@ -293,6 +296,7 @@ def test_a_file_that_is_not_read_whole_fails_the_look(hostile_host: Host, name: 
     assert TEXT[:7] not in told(answer.stdout) and not re.search(r"[0-9a-f]{64}", answer.stdout)
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize("reads", ["text_of root", f"text_of {SLURM_USER}", "sum_of"])

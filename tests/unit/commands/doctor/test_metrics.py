@@ -90,6 +90,7 @@ def test_a_failed_write_leaves_the_former_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["dws.prom"]
 
 
+@pytest.mark.slow
 def test_a_place_that_node_exporter_would_not_read_is_refused_first(tmp_path: Path) -> None:
     """Before any host is contacted, with exit code 2."""
     for name, words in (("x.txt", "does not end with .prom"), ("no/x.prom", "is not a folder that you can write to")):

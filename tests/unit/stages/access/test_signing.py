@@ -77,6 +77,7 @@ def told(ctx: StepContext) -> tuple[tuple[Finding, ...], str]:
     return tuple(signing.CHECK.judge(ctx, have)), signing.CHECK.note(ctx, have)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", BUNDLES)
 def test_the_certificate_of_the_key_signs(tmp_path: Path, shape: str) -> None:
     """Whatever else is in ca.crt, and wherever it is; the certificate ends with its CA, and the preflight says so with the date."""

@@ -24,6 +24,8 @@ from dws_on_csm.stages.pod import discover, generated, templates
 from dws_on_csm.stages.pod.generated import Generated
 from tests.unit.site_files import write
 
+pytestmark = pytest.mark.slow
+
 # "how": what becomes of the next runs of the Job, one word each; at last it completes.
 KUBECTL = """#!{python} -IS
 import json, pathlib, sys

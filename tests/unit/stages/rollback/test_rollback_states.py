@@ -55,6 +55,7 @@ def installs(site: Simulated, *versions: str) -> None:
 # --- the scenarios that were seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(80))
 def test_a_rollback_over_a_version_change_that_is_cut_anywhere(site: Simulated, after: int) -> None:
     """Run again, it ends in the former state, and a third run changes nothing."""
@@ -220,6 +221,7 @@ def of_the_past(site: Simulated, dice: random.Random, was: dict[str, dict[str, A
     assert site.runs == runs, f"{run} was rolled back, and a second time changed something"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(80))
 def test_any_sequence_of_runs(site: Simulated, seed: int) -> None:
     """Installs, undeploys, rotations, revocations and rollbacks, each interrupted anywhere: a rollback ends in the former state,
