@@ -61,7 +61,7 @@ HARMLESS: Mapping[str, Sequence[Undone]] = {
     "the clone is gone": (undone.NO_CLONE,),
     "kustomize is gone": (undone.NO_KUSTOMIZE,),
     "the registry lost the images": undone.NO_IMAGES,
-    "the backup lost the plugin": undone.NO_PLUGIN,
+    "the backup lost the plugin": (undone.NO_PLUGIN,),
     "the backup lost its kubeconfig": undone.NO_KUBECONFIG[1:],
     "the backup lost its line": undone.DISABLED[1:],
     "the kubeconfig's mode was changed": ((PRIMARY, f"{THEN} chmod 640 {undone.KUBECONFIG}"),),
