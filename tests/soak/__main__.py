@@ -87,7 +87,7 @@ def lived(day: Day, seconds: float) -> list[str]:
             say("       - " + sentence.replace("\n", "\n         "))
         fell += sentences
         before = before or used(day)
-    return [*fell, *_grown(before, used(day))]
+    return [*fell, *grown(before, used(day))]
 
 
 def in_the_end(day: Day) -> Iterator[str]:
@@ -122,7 +122,8 @@ def used(day: Day) -> dict[str, list[int]]:
     return {host: [int(word) for word in text.split()] for host, text in found.items()}
 
 
-def _grown(before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]]) -> Iterator[str]:
+def grown(before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """What grew on a host, and how much of each there is."""
     names = ("processes", "open files", "MB of memory", "kB of records")
     for host, now in after.items():
         shown = ", ".join(
