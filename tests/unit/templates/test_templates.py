@@ -92,7 +92,6 @@ APART = {
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
     "commands/doctor/divided._LOOK_UP": "asks the name service for names of slurm.conf, and prints addresses alone",
     "commands/doctor/probes.RUNNING_SCRIPT": STATE_ALONE,
-    "commands/doctor/divided._LOOK_UP": "asks the name service for addresses, of names that no option can be",
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
