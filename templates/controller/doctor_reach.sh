@@ -9,6 +9,13 @@ echo there=yes
 choose_runner "$file" 2>/dev/null || exit 0
 as "$runner" test -w /tmp -a -x /tmp || fact closed "$(stat -c '%a %U' /tmp)"
 find_slurm
+# slurmctld's own view of it: its unit may have made it read-only (ProtectSystem=strict), for whoever runs in it
+seen=/proc/$main/root/tmp
+if [ -n "$main" ] && [ -d "$seen" ] && [ ! -w "$seen" ] && [ -w /tmp ]; then
+    # shellcheck disable=SC2046 # paths of units have no blanks
+    fact sealed "$(grep -lE '^ *(ProtectSystem|ReadOnlyPaths|ReadOnlyDirectories|InaccessiblePaths) *=' \
+        $(systemctl show -p FragmentPath -p DropInPaths --value "$unit" 2>/dev/null) /dev/null 2>/dev/null | paste -sd ' ' -)"
+fi
 if ! as "$runner" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
 ! as "$runner" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || fact token "$file"

@@ -42,7 +42,8 @@ def judge(ctx: StepContext, rows: list[Row]) -> Sequence[Finding]:
         return (Finding("nodes-unavailable", text, fix),)
     states = "; ".join(f"{nodes} {state} since {since}: {reason}" for _, _, state, nodes, since, reason in mine)
     text = f"no node of partition {name} takes jobs ({states}): no #DW job starts, and no test job can prove the result"
-    silent = ",".join(nodes for _, _, state, nodes, _, _ in mine if "*" in state)
+    # Slurm marks a node that it no longer asks with a *; a reason that it gave itself says the same of one that is down
+    silent = ",".join(nodes for _, _, state, nodes, _, why in mine if "*" in state or why == "Not responding")
     closed = ",".join(nodes for _, _, state, nodes, _, _ in mine if state.startswith(("down", "drain", "drng", "fail")))
     fix = f"run `scontrol show reservation` on {host}: nodes of a reservation take only its own jobs until it ends"
     resume = f"run `scontrol update NodeName={shlex.quote(closed)} State=RESUME` on {host}"
@@ -50,8 +51,8 @@ def judge(ctx: StepContext, rows: list[Row]) -> Sequence[Finding]:
         fix = f"if nobody works on them, {resume}"
     if silent:
         fix = f"make sure that slurmd and munge run on these nodes, and munge on {host}: "
-        fix += f"`systemctl is-active slurmd munge` on {silent}; "
-        fix += f"then {resume}" if closed else "Slurm then uses them automatically"
+        fix += f"run `systemctl enable --now munge slurmd` on {silent}"
+        fix += f"; then {resume}" if closed else ". Slurm then uses them again"
     return (Finding("nodes-unavailable", text, fix),)
 
 

@@ -50,6 +50,8 @@ def judge_reach(ctx: StepContext, answer: Value) -> Sequence[Finding]:
         text = f"{answer['user']} cannot write /tmp on {host} (mode and owner: {closed}), where the plugin's kubectl has its "
         text += f"cache, so {SBATCH_FAILS}"
         findings.append(Finding("tmp-closed", text, f"run `chmod 1777 /tmp` on {host}"))
+    if "sealed" in answer:
+        findings.append(_sealed(ctx, answer["sealed"]))
     if "code" in answer and controller.state(ctx)["kubectl"]:
         findings += kubectl_findings(ctx, answer)
     return findings
@@ -118,6 +120,18 @@ def _limited(ctx: StepContext, kibibytes: str, message: str) -> Finding:
         return Finding("slurmctld-limit", text, "remove that limit (ulimit -v) from the container's entrypoint")
     fix = f"remove LimitAS where it comes from ({shows_unit(ctx)}; DefaultLimitAS is in /etc/systemd/system.conf), or override it: "
     return Finding("slurmctld-limit", text, f"{fix}{drop_in(ctx, 'zz-no-limit', 'LimitAS=infinity')}; {_restart(ctx)}")
+
+
+def _sealed(ctx: StepContext, files: str) -> Finding:
+    """slurmctld's unit shows it a /tmp that nobody can write, while the host's own /tmp is as it should be."""
+    host, unit = ctx.host, ctx.site.slurm.service.removesuffix(".service")
+    text = (
+        f"slurmctld on {host} sees /tmp as read-only, though the host's own /tmp can be written: its unit makes it so "
+    )
+    text += f"({files or 'systemctl cat shows its files'}: ProtectSystem=strict or the like). The plugin's kubectl has its cache "
+    text += f"there, so {SBATCH_FAILS}"
+    fix = f"run {drop_in(ctx, 'zz-tmp', 'ReadWritePaths=/tmp')} on {host}, or remove "
+    return Finding("tmp-closed", text, f"{fix}that setting; then run `systemctl restart {shlex.quote(unit)}` there")
 
 
 def _undiscovered(ctx: StepContext) -> Finding:

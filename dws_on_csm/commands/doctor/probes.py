@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from dws_on_csm.commands.doctor import (
     cert_manager,
+    crashes,
     divided,
     dws_controller,
     nodes,
@@ -88,6 +89,7 @@ PROBES = Stage(
         Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), lambda ctx, have: ()),
         Check("at-work", "master", lambda ctx: ShellLook(RUNNING_SCRIPT, parse_running), lambda ctx, have: ()),
         cert_manager.CHECK,
+        crashes.CHECK,
         dws_controller.CHECK,
         orphans.CHECK,
         orphans.JOBS,

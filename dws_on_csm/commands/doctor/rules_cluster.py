@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dws_on_csm.commands.doctor import crashes
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
@@ -80,6 +81,7 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
             f"{name} {_ready_pods(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK)
         )
         text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
+        text += crashes.last_words(ctx)
         fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
         if readiness.accepted_available(ctx, have, want) in ctx.site.accept:
             yield Finding("workers-few", text, "make another worker Ready; the pod then starts there automatically")

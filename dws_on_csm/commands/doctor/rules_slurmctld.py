@@ -33,6 +33,7 @@ def _silent(ctx: StepContext) -> Finding:
     if not running:
         ended = slurmctld.state(ctx).get("ended", "")
         text = f"slurmctld does not run on {host}{f' (systemd says {ended})' if ended else ''}{_others(ctx)}"
+        text += _last_words(ctx)
         why = f"run `{_journal(ctx)}` to see why it ended; "
         if limits := [word.partition("=")[0] for word in ended.split() if not word.startswith("Result=")]:
             settings = drop_in(ctx, "zz-no-limit", *(f"{limit}=infinity" for limit in limits))
@@ -49,7 +50,9 @@ def _silent(ctx: StepContext) -> Finding:
     text = f"slurmctld runs on {host} (process {running}), but does not respond to `scontrol ping`: it is busy, or it hangs"
     check = f"wait a minute and run doctor again; `{_journal(ctx)}` and slurmctld's log show what it does. "
     return Finding(
-        "slurmctld-not-answering", text + _others(ctx), f"{check}If the log has no new lines, it hangs: {fix}"
+        "slurmctld-not-answering",
+        text + _others(ctx) + _last_words(ctx),
+        f"{check}If the log has no new lines, it hangs: {fix}",
     )
 
 
@@ -58,6 +61,12 @@ def _journal(ctx: StepContext) -> str:
     if pod := discover.pod_of(ctx):
         return f"kubectl -n {pod.namespace} logs -l {pod.selector} -c {pod.container} --tail 50"
     return f"ssh {ctx.host} journalctl -n 50 -u {ctx.site.slurm.service}"
+
+
+def _last_words(ctx: StepContext) -> str:
+    """What slurmctld itself, or systemd of it, said last, for the end of a text."""
+    said = slurmctld.state(ctx).get("said", [])
+    return f". Its last errors: {' / '.join(said)}" if said else ""
 
 
 def _obstacles(ctx: StepContext) -> list[str]:

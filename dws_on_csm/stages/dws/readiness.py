@@ -40,7 +40,7 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
     lacking = [item for name, item in deployments.items() if item and not complete(ready[name])]
-    others = [*(pod["why"] for pod in pods), *filter(None, [uncounted])]
+    others = [*(pod["why"] for pod in sorted(pods, key=lambda pod: pod["unscheduled"])), *filter(None, [uncounted])]
     not_created = [why for item in lacking for why in _not_created(item)]
     reasons = [*others, *not_created] or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
@@ -171,8 +171,11 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
         if "waiting" in s["state"]
     ]
     reasons = [
-        f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip()[:200] for name, state in states
+        _shortened(f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip())
+        for name, state in states
     ]
+    if reasons and (node := pod.get("spec", {}).get("nodeName")):
+        reasons[-1] += f" (on {node})"
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         reasons = [f"not scheduled: {scheduled.get('message', '')}"]
@@ -185,6 +188,11 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
         "stuck": "yes" if stuck else "",
         "unscheduled": "yes" if scheduled.get("status") == "False" else "",
     }
+
+
+def _shortened(text: str) -> str:
+    """A message of the kubelet with its beginning and its end: the cause is the last part ("...: x509: unknown authority")."""
+    return text if len(text) <= 400 else f"{text[:120]} ... {text[-270:]}"
 
 
 def _pods_status(have: Value) -> str:

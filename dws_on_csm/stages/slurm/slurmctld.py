@@ -29,6 +29,7 @@ class Daemon(TypedDict):
     outside         the process of a slurmctld that its unit does not know: somebody has started it by hand
     ended           of one that does not run: how it ended, where not well, and its limits of memory, in systemd's words
                     ("Result=oom-kill MemoryMax=67108864")
+    said            its last errors, where it does not run or respond
     added           when activations of ours added the burst buffer, since it was last removed by us ("2026-11-30 12:00:00")
     """
 
@@ -46,6 +47,7 @@ class Daemon(TypedDict):
     added: NotRequired[list[str]]
     outside: NotRequired[str]
     ended: NotRequired[str]
+    said: NotRequired[list[str]]
 
 
 FACT: Fact[Daemon] = Fact("slurm", "daemon")
@@ -84,6 +86,7 @@ def parse(out: bytes) -> Daemon:
         "added": all_values(pairs, "added"),
         "outside": single.get("outside", ""),
         "ended": single.get("ended", ""),
+        "said": all_values(pairs, "said"),
     }
 
 

@@ -330,6 +330,15 @@ def asked(
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
+def test_a_unit_that_makes_tmp_read_only_for_slurmctld() -> None:
+    """In a shell /tmp can be written: the finding names the file of the unit, and the fix lets slurmctld write there."""
+    seen = place(preflight_controller={"kubectl": "/usr/bin/kubectl"})
+    drop_in = "/etc/systemd/system/slurmctld.service.d/hardening.conf"
+    (found,) = judge_reach(seen, {**REACH, "sealed": drop_in})
+    assert (found.name, drop_in in found.text) == ("tmp-closed", True)
+    assert r"printf '[Service]\nReadWritePaths=/tmp\n' >" in found.fix and "`systemctl restart slurmctld`" in found.fix
+
+
 def test_without_kubectl_nothing_is_reported_of_the_api() -> None:
     """A missing kubectl has a finding of its own, and says nothing about the server."""
     found = {**REACH, "code": "127", "status": None}
@@ -517,6 +526,31 @@ def test_a_slurmctld_that_somebody_started_by_hand() -> None:
     (found,) = rules.RULES["slurm.daemon"](StepContext(SITE, Facts(facts), HOST), SILENT, None)
     assert found.name == "slurmctld-not-running" and "process 77" in found.text
     assert found.fix.startswith("run `kill 77; ") and "systemctl start slurmctld`" in found.fix
+
+
+@pytest.mark.parametrize("main", ["", "9"])
+def test_what_a_silent_slurmctld_said_last_is_in_the_finding(main: str) -> None:
+    """Its own errors name causes that no check of ours knows: a script that is missing, a name that does not resolve."""
+    said = b"said=[2026] fatal: no prep plugin\nsaid=[2026] error: getaddrinfo() failed\n"
+    daemon = {**slurmctld.parse(said), "main": main}
+    facts: dict[str, Any] = {slurmctld.FACT.name: {HOST: daemon}, start.START.name: {HOST: PARSES}}
+    (found,) = rules.RULES["slurm.daemon"](StepContext(SITE, Facts(facts), HOST), SILENT, None)
+    assert "Its last errors: [2026] fatal: no prep plugin / [2026] error: getaddrinfo() failed" in found.text
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_the_last_errors_of_slurmctlds_log_are_read_where_it_does_not_respond(tmp_path: Path, up: bool) -> None:
+    """The last three, of errors alone; nothing where it responds."""
+    log = tmp_path / "slurmctld.log"
+    lines = ["error: old", "debug: one", "error: two", "fatal: three", "error: four", "info: five"]
+    log.write_text("".join(f"[2026-12-01T04:00:00.000] {line}\n" for line in lines))
+    library = render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(tmp_path), unit="none", state=str(tmp_path))
+    played = f"named_pings() {{ echo $(uname -n) {'UP' if up else 'DOWN'}; }}\nlog_file() {{ echo {log}; }}\n"
+    played += 'systemd() { false; }\nmain_pid() { :; }\nslurm() { "$@"; }\n'
+    script = library + played + render.read("controller/daemon.sh")
+    done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=60, check=False)
+    said = slurmctld.parse(done.stdout.encode())["said"]
+    assert [line.partition("] ")[2] for line in said] == ([] if up else lines[2:5]), done
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dws_on_csm.model.step import Facts, StepContext
 SITE = load(DEFAULT)
 PLACE = StepContext(SITE, Facts({}), SITE.controllers[0].name)
 RESUME = "scontrol update NodeName={} State=RESUME"
-CHECK = "systemctl is-active slurmd munge"
+CHECK = "systemctl enable --now munge slurmd"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,8 @@ CHECK = "systemctl is-active slurmd munge"
         ),
         ("batch*|up|idle*|nid1|Unknown|none\nbatch*|up|drain|nid2|x|disk\n", [CHECK, RESUME.format("nid2")]),
         ("batch*|up|drain|nid1|x|disk | memory\nbatch*|up|down|nid2|x|fan\n", [RESUME.format("nid1,nid2")]),
+        ("batch*|up|down|nid[1-2]|2026-11-30T10:00:00|Not responding\n", [CHECK, RESUME.format("'nid[1-2]'")]),
+        ("batch*|up|idle*|nid[1-2]|2026-11-30T10:00:00|Not responding\n", [CHECK]),
         ("batch*|up|maint|nid[1-2]|Unknown|none\n", ["scontrol show reservation"]),
         ("batch*|down|idle|nid1|Unknown|none\n", ["scontrol update PartitionName=batch State=UP"]),
         ("other|up|down|nid1|x|y\n", None),

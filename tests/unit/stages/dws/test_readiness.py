@@ -172,3 +172,20 @@ def test_a_pod_that_no_scheduler_has_looked_at(created: str, conditions: list[di
 
 
 NOT_LOOKED_AT = "kube-scheduler has not looked at it yet: it is busy, or does not run"
+
+
+def test_a_pod_that_cannot_pull_says_why_and_where_first() -> None:
+    """The cause is at the end of the kubelet's long message, and before pods that only wait for a place."""
+    why = "failed to pull and unpack image: " * 20 + "x509: certificate signed by unknown authority"
+    pulls = {
+        "metadata": {"name": "w1"},
+        "spec": {"nodeName": "ncn-w002"},
+        "status": {
+            "containerStatuses": [{"name": "webhook", "state": {"waiting": {"reason": "ErrImagePull", "message": why}}}]
+        },
+    }
+    (state,) = readiness.waiting([pulls])
+    assert state["why"].startswith("webhook: ErrImagePull failed to pull")
+    assert (
+        state["why"].endswith("x509: certificate signed by unknown authority (on ncn-w002)") and len(state["why"]) < 450
+    )
