@@ -396,7 +396,7 @@ kubectl -n dws-system wait deployment/dws-webhook --for=condition=ReplicaFailure
     Night(
         "slurmctld's unit leaves kubectl too little memory",
         PRIMARY,
-        f"{LIMITED} 600M >{DROP_IN}/limit.conf; systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}",
+        f"{LIMITED} 500M >{DROP_IN}/limit.conf; systemctl daemon-reload; {RESTARTED}; {BOTH_HEARD}",
         ("slurmctld-limit",),
         says="LimitAS",
         typed=(1, 2),
