@@ -90,7 +90,8 @@ _REASONS: Mapping[str, str] = {
     "the run would fail half-way": """
         file-system-read-only bundle-damaged bundle-format bundle-image bundle-kustomize bundle-unreadable bundle-version
         cert-manager-missing cluster-unclear cluster-unreachable
-        api-certificate-expired master-kubeconfig-expired crds-stuck file-is-folder git-missing dry-run-refused
+        api-certificate-expired master-kubeconfig-expired master-kubeconfig-refused
+        crds-stuck file-is-folder git-missing dry-run-refused
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted
         not-installed not-root objects-missing podman-broken controller-manager-away scheduler-away pods-not-ready

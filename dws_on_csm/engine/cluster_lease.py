@@ -103,6 +103,10 @@ class Lease(Renewable, ClusterLease):
             except ClusterError as error:
                 if error.status not in SILENT:
                     fix = f"allow the administrator's kubeconfig there to write {PATH}, or correct what refuses it"
+                    if error.status >= 500:
+                        fix = "correct what the API server names. `database space exceeded` is etcd's: it refuses every change, "
+                        fix += "for jobs too, until `etcdctl compact`, `etcdctl defrag` and `etcdctl alarm disarm` on a master "
+                        fix += "have made room"
                     raise Unreachable(self._master, f"the cluster's Lease cannot be taken: {error}", fix) from error
                 self._retry = asked + RETRY_SECONDS
 

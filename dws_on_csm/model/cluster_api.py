@@ -57,8 +57,11 @@ class ClusterError(RemoteError):
 SILENT_FIX = (
     "run `kubectl get --raw /readyz` on the master. If it does not say ok, start the API server: `crictl ps -a --name "
     "kube-apiserver` and `journalctl -u kubelet` show why it does not run. One that runs and hangs ends by `crictl stop "
-    "$(crictl ps -q --name kube-apiserver)`; the kubelet starts it again. If it says `etcd failed`, the same of etcd. If it says "
-    "ok, correct master.kubeconfig and master.context in the site file"
+    "$(crictl ps -q --name kube-apiserver)`; the kubelet starts it again. If it says `etcd failed`, the same of etcd. If it names "
+    "a certificate (x509), `openssl x509 -noout -text -in /etc/kubernetes/pki/apiserver.crt` shows its names and its end: `kubeadm "
+    "certs renew apiserver` renews it; for other names move it and its key away, and run `kubeadm init phase certs apiserver "
+    "--apiserver-cert-extra-sans NAMES`; then restart the API server. "
+    "If it says ok, correct master.kubeconfig and master.context in the site file"
 )
 """What to do about an API server that does not respond: the same words, whichever command noticed it."""
 

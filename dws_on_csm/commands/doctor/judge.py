@@ -126,7 +126,7 @@ def _judge_item(run: Run, key: str, item: Item, host: str, without_root: bool) -
     except LookFailed as failed:
         yield Unseen(host, key, str(failed))
         if not without_root:
-            yield from _of_failure(key, host, str(failed))
+            yield from of_failure(run, key, host, str(failed))
         return
     except NotYetKnown as unknown:
         yield Unseen(host, key, _lacking(unknown))
@@ -166,10 +166,21 @@ def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
     return [] if have == want else list(rules.RULES.get(key, rules.other(key))(ctx, have, want))
 
 
-def _of_failure(key: str, host: str, why: str) -> Iterator[HostFinding]:
-    """The finding where the check of the API server failed."""
-    if key == "doctor.cluster":
+def of_failure(run: Run, key: str, host: str, why: str) -> Iterator[HostFinding]:
+    """The finding where the check of the API server failed: it does not respond, or it refuses the administrator's kubeconfig."""
+    if key != "doctor.cluster":
+        return
+    failed = run.board.failed.get((key, host))
+    if failed is None or failed.cluster:
         yield HostFinding(host, Finding("cluster-unreachable", why, SILENT_FIX))
+        return
+    file = run.site.master.kubeconfig
+    text = f"the API server responds, and refuses what {file} on {host} asks for, which is an administrator's: {why}"
+    group = "kubeadm:cluster-admins"
+    fix = f"run `kubectl --kubeconfig {file} auth whoami` on {host}. If it names the group {group}, whose binding an upgrade of "
+    fix += "Kubernetes may leave out, run `kubectl --kubeconfig /etc/kubernetes/super-admin.conf create clusterrolebinding "
+    fix += f"{group} --clusterrole=cluster-admin --group={group}`; otherwise set master.kubeconfig (or master.context) to an "
+    yield HostFinding(host, Finding("master-kubeconfig-refused", text, f"{fix}administrator's"))
 
 
 # --- clocks

@@ -47,6 +47,9 @@ class Kustomize(TypedDict):
 CLONE: Fact[Clone] = Fact("workarea", "clone")
 KUSTOMIZE: Fact[Kustomize] = Fact("workarea", "kustomize")
 
+DAMAGED = "damaged"
+"""A clone that git itself cannot read, as after a full disk or a loss of power: it is cloned again."""
+
 _CLONE = """
 cd {clone} 2>/dev/null || exit 0
 open=$(first_writable {clone}) || exit 1
@@ -54,7 +57,10 @@ open=$(first_writable {clone}) || exit 1
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
 printf 'head=%s\\ntag=%s\\n' "$head" "$tag"
-modified=$(git status --porcelain --untracked-files=no) || exit 1
+modified=$(git status --porcelain --untracked-files=no) || {{
+    printf 'damaged=%s\\n' "$(git status --porcelain --untracked-files=no 2>&1 | grep -v '^$' | tail -n 1)"
+    exit 0
+}}
 [ -z "$modified" ] || printf '%s\\n' "$modified" | sed 's/^...//; s/^/modified=/'
 """
 
@@ -71,6 +77,8 @@ def _parse_clone(out: bytes) -> Clone:
     clone = first_values(output)
     if "open" in clone:
         return {"at": "writable by others", "modified": [], "commit": "", "open": clone["open"]}
+    if "damaged" in clone:
+        return {"at": f"{DAMAGED}: git says {clone['damaged']}", "modified": [], "commit": ""}
     at = "its tag" if clone["tag"] and clone["head"] == clone["tag"] else clone["head"] or "no commit"
     return {"at": at, "modified": all_values(output, "modified"), "commit": clone["tag"]}
 
@@ -98,7 +106,8 @@ def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
                 f"see the change with `git -C {folder} diff`, save it elsewhere, then run `git -C {folder} checkout .`",
             )
         )
-    template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
+    new = have["at"] == "absent" or have["at"].startswith(DAMAGED)
+    template = "master/clone.sh" if new else "master/fetch.sh"
     return clone_actions(ctx, "dws", folder, have["commit"], have.get("open", ""), template)
 
 

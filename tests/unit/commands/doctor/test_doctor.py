@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
+from dws_on_csm.commands.doctor import judge, rules, rules_access, rules_cluster
 from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, unseen_rows, why_unwritable
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
@@ -381,6 +381,22 @@ def test_a_host_that_starts_no_script_is_a_finding() -> None:
     (found,) = unusable(failed, ["c4"])
     assert (found.host, found.finding.name) == ("c1", "host-unreachable")
     assert found.finding.text == "nothing could be checked on c1: the login ended"
+
+
+@pytest.mark.parametrize(
+    ("failed", "name", "fix"),
+    [
+        (Failed("no answer", SILENT_FIX, cluster=True), "cluster-unreachable", SILENT_FIX),
+        (Failed("nodes is forbidden"), "master-kubeconfig-refused", "create clusterrolebinding kubeadm:cluster-admins"),
+    ],
+)
+def test_an_api_server_that_refuses_the_administrator_responds(failed: Failed, name: str, fix: str) -> None:
+    """Nothing has to be started then: the kubeconfig lacks rights."""
+    run: Any = SimpleNamespace(board=SimpleNamespace(failed={("doctor.cluster", MASTER): failed}), site=SITE)
+    (found,) = judge.of_failure(run, "doctor.cluster", MASTER, failed.text)
+    assert (found.host, found.finding.name, failed.text in found.finding.text) == (MASTER, name, True)
+    assert fix in found.finding.fix
+    assert list(judge.of_failure(run, "deploy.open", MASTER, failed.text)) == []
 
 
 def test_a_plugin_that_does_not_load() -> None:
