@@ -50,8 +50,8 @@ esac
 # What it said last, where this host's does not run or respond: "said=LINE". SlurmUser writes the log, so root does not read it.
 last_words() {
     log=$(log_file)
-    [ -z "$log" ] || slurm timeout 10 tail -c 50000 -- "$log" 2>/dev/null </dev/null | grep -aE '(error|fatal): |Terminate signal' | tail -n 3
+    [ -z "$log" ] || slurm timeout 10 tail -c 50000 -- "$log" 2>/dev/null </dev/null | grep -aE '(error|fatal): |Terminate signal' | tail -n 5
     ! systemd || timeout -k 1 10 journalctl -q -n 30 -o cat -u "$unit" 2>/dev/null </dev/null |
-        grep -aE 'Failed at step|Failed to (start|load|set up)|timed out|oom-kill|start request repeated' | tail -n 2
+        grep -aE 'Failed at step|Failed to (start|load|set up)|timed out|oom-kill|start request repeated' | tail -n 1
 }
-case $(printf '%s\n' "$pings" | mark_local) in *here\ UP*) ;; *) last_words | cut -c 1-300 | sed 's/^/said=/' ;; esac
+printf '%s\n' "$pings" | mark_local | grep -qx 'here UP' || last_words | cut -c 1-300 | sed 's/^/said=/'
