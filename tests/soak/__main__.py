@@ -36,6 +36,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seed", type=int, help="the same seed chooses the same acts (default: a new one, printed)")
     parser.add_argument("--minutes", type=float, default=50, help="begin no act after so many minutes (default: 50)")
+    parser.add_argument(
+        "--act", action="append", choices=[act.name for act in ACTS], help="only this act (several times for several)"
+    )
     parser.add_argument("--lab", default=os.environ.get("LAB_NAME", "soak"), help="the lab's name (default: soak)")
     return parser.parse_args(words)
 
@@ -59,7 +62,7 @@ def main(words: Sequence[str]) -> int:
         scene.installed(lab, world.site)
         with Users(world, seed) as users:
             day = Day(world, users, sites, random.Random(seed), VERSIONS[0])  # noqa: S311 - a choice of tests
-            fell = [*lived(day, 60 * options.minutes), *in_the_end(day)]
+            fell = [*lived(day, options.act or [act.name for act in ACTS], 60 * options.minutes), *in_the_end(day)]
     say(
         f"\n{len(users.states)} jobs were submitted, {len(users.refused)} refused; {len(fell)} things fell; again: --seed {seed}"
     )
@@ -68,13 +71,14 @@ def main(words: Sequence[str]) -> int:
     return 1 if fell else 0
 
 
-def lived(day: Day, seconds: float) -> list[str]:
-    """Acts one after the other, until the time is over; what fell."""
+def lived(day: Day, names: Sequence[str], seconds: float) -> list[str]:
+    """Acts with these names one after the other, until the time is over; what fell."""
     ends, fell, number = time.monotonic() + seconds, [], 0
+    acts = [act for act in ACTS if act.name in names]
     before: Mapping[str, Sequence[int]] = {}
     while time.monotonic() < ends:
         number += 1
-        act = day.choose.choices(ACTS, [one.often for one in ACTS])[0]
+        act = day.choose.choices(acts, [one.often for one in acts])[0]
         began, asked = time.monotonic(), len(day.codes)
         sentences = done(day, act)
         day.users.look()
