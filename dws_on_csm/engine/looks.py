@@ -220,7 +220,8 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
             except ClusterError as error:
                 if not error.status:
                     raise
-                board.fail(key, host, f"the check {key} was refused by the API server: {error}")
+                broken = error.status >= 500  # as where etcd does not respond to it
+                board.fail(key, host, f"the check {key} was refused by the API server: {error}", cluster=broken)
             except MALFORMED as error:
                 board.fail(key, host, unreadable(host, key, error))
 

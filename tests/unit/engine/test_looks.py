@@ -288,3 +288,17 @@ def test_what_to_do_about_a_host_is_kept_with_what_failed_there() -> None:
     plan.judge(run, "preflight.login", check, "one")
     (failure,) = [failure for event in seen if isinstance(event, Done) for failure in event.failures]
     assert (failure.meaning, failure.fix) == ("one: me is not in the sudoers file", "add this line")
+
+
+@pytest.mark.parametrize(("status", "broken"), [(403, False), (404, False), (500, True), (503, True)])
+def test_an_api_server_that_fails_is_told_from_one_that_refuses(status: int, broken: bool) -> None:
+    """An error of its own, as without etcd, says nothing about the rights of who asked."""
+
+    def read(cluster: object) -> object:
+        raise ClusterError(status, "etcdserver: request timed out")
+
+    board = Board(load(DEFAULT))
+    item = Check("nodes", "master", lambda ctx: ApiLook(read), lambda ctx, have: ())
+    engine_looks.read_api(board, "m", {"a.nodes": item}, lambda: SimpleNamespace())
+    failed = board.failed["a.nodes", "m"]
+    assert (failed.cluster, "etcdserver: request timed out" in failed.text) == (broken, True)
