@@ -82,7 +82,8 @@ _REASONS: Mapping[str, str] = {
         kubeconfig-missing kubeconfig-namespace
         kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-broken kubectl-missing
         plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
-        dws-missing dws-not-available dws-controller-idle webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy
+        dws-missing dws-not-available dws-controller-idle webhook-pod-unreachable
+        webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy
         slurmctld-limit tmp-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",
@@ -94,10 +95,10 @@ _REASONS: Mapping[str, str] = {
         crds-stuck file-is-folder git-missing dry-run-refused
         image-elsewhere image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing namespace-terminating needs-not-right nobody-signs not-as-wanted
-        not-installed not-root objects-missing podman-broken controller-manager-away scheduler-away pods-not-ready
+        not-installed not-root objects-missing podman-broken controller-manager-away scheduler-away update-blocked pods-not-ready
         policy-of-creations registry-credential registry-secret
         registry-token registry-unreachable registry-unreadable sudo-refused source-failed source-missing source-unreadable
-        tools-missing undeploy-unfinished workarea-missing
+        tools-missing undeploy-unfinished workarea-missing workarea-noexec cluster-stores-nothing
     """,
 }
 """Reason -> the findings that cannot be accepted for it."""

@@ -108,6 +108,19 @@ TABLE = (
         "kube-scheduler chooses the worker of each new pod",
     ),
     _row(
+        "webhook-pod-unreachable",
+        "webhook-not-answering webhook-slow",
+        "here",
+        "the API server chooses one of the webhook's pods for each new Workflow",
+    ),
+    _row(
+        "cluster-stores-nothing",
+        "pods-not-ready webhook-not-answering dws-controller-idle cert-manager-refuses webhook-certificate",
+        "here",
+        "nothing takes effect that cannot be stored",
+    ),
+    _row("workarea-noexec", "kustomize-missing", "here", "a program there cannot be started, as if it were missing"),
+    _row(
         "rejected-by-rule",
         "pods-not-ready webhook-not-answering webhook-certificate",
         "here",

@@ -15,6 +15,8 @@ from dws_on_csm.commands.doctor import (
     plugin_access,
     slurm_confs,
     storage,
+    stored,
+    webhook_pods,
 )
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.config.site import Site
@@ -91,6 +93,8 @@ PROBES = Stage(
         cert_manager.CHECK,
         crashes.CHECK,
         dws_controller.CHECK,
+        webhook_pods.CHECK,
+        stored.CHECK,
         orphans.CHECK,
         orphans.JOBS,
         plugin_access.CHECK,
@@ -104,13 +108,15 @@ PROBES = Stage(
 )
 
 
+OF_OUR_DWS = (cert_manager.CHECK, crashes.CHECK, dws_controller.CHECK, webhook_pods.CHECK)
+"""What is not asked where somebody else deploys DWS."""
+
+
 def stages(site: Site) -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
     first, *others = procedure(site)
     asked = tuple(item for item in first.steps if item.name not in ("jobs", "workflows", "api"))
-    own = tuple(
-        item for item in PROBES.steps if not (site.external and item in (cert_manager.CHECK, dws_controller.CHECK))
-    )
+    own = tuple(item for item in PROBES.steps if not (site.external and item in OF_OUR_DWS))
     return (
         replace(PROBES, steps=own),
         replace(first, steps=asked),

@@ -70,6 +70,9 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if installed.there(ctx):
         if uncounted := ctx.facts.one(readiness.FACT)["uncounted"]:
             yield _away(uncounted)
+        if blocked := ctx.facts.one(readiness.FACT)["blocked"]:
+            yield _blocked(blocked)
+            return
         if unplaced := ctx.facts.one(readiness.FACT)["unplaced"]:
             text = f"kube-scheduler does not run, or does not respond, so no new pod starts: {unplaced}"
             yield Finding(
@@ -87,6 +90,16 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
             yield Finding("workers-few", text, "make another worker Ready; the pod then starts there automatically")
         else:
             yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
+
+
+def _blocked(name: str) -> Finding:
+    """A restart of the pods by hand, for example, on as many workers as there are pods."""
+    text = f"the update of Deployment {name} cannot end: its new pod needs a worker without another pod of it, and there is none. "
+    text += "The former pods still serve"
+    fix = f"run `kubectl -n {names.NAMESPACE} rollout undo deployment/{name}` on the master: it keeps the former pods. To restart "
+    return Finding(
+        "update-blocked", text, f"{fix}them, delete one after the other, each when the one before is ready again"
+    )
 
 
 def _away(why: str) -> Finding:

@@ -25,7 +25,7 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
     how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None;
     "uncounted": which Deployment counts pods that are gone, in words, or ""; "unplaced": which pods the scheduler has not even
-    looked at, in words, or ""."""
+    looked at, in words, or ""; "blocked": the Deployment whose update waits for a worker while all its former pods serve, or ""."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     ready: dict[str, Any] = {
         name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
@@ -54,6 +54,7 @@ def _read(cluster: Cluster) -> dict[str, Any]:
         "refusal": refusal,
         "uncounted": uncounted,
         "unplaced": _unplaced(cluster, every) if pods else "",
+        "blocked": next((item["metadata"]["name"] for item in lacking if unscheduled and _former_serve(item)), ""),
     }
 
 
@@ -82,6 +83,12 @@ def _unseen(pod: Mapping[str, Any]) -> bool:
         and "PodScheduled" not in conditions
         and "deletionTimestamp" not in pod["metadata"]
     )
+
+
+def _former_serve(deployment: Mapping[str, Any]) -> bool:
+    """Whether an update has begun, and as many pods as are wanted are ready without it."""
+    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
+    return bool(status.get("replicas", 0) > wanted and status.get("readyReplicas", 0) >= wanted > 1)
 
 
 def _pods_of(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -224,7 +231,7 @@ def _read_available(ctx: StepContext, state: Value) -> Value:
     return {
         key: value
         for key, value in state.items()
-        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted", "unplaced")
+        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted", "unplaced", "blocked")
     }
 
 

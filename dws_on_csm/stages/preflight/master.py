@@ -31,6 +31,10 @@ for tool in {tools}; do command -v "$tool" >/dev/null || echo "lacks $tool"; don
 python3 -c 'import yaml' 2>/dev/null || echo "lacks python3-yaml"
 folder={workarea}
 while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+at=$(df -P "$folder" | awk 'NR == 2 {{ sub(/^.*% +/, ""); print }}') awk '
+    {{ gsub(/\\\\040/, " ", $5) }}
+    $5 == ENVIRON["at"] {{ sealed = $6 ~ /(^|,)noexec(,|$)/ }}
+    END {{ if (sealed) print "noexec", ENVIRON["at"] }}' /proc/self/mountinfo
 for one in "$folder" /var/lib/containers /var/lib; do
     [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
 done
@@ -67,6 +71,7 @@ class MasterState(TypedDict):
     lacks       those of TOOLS, and "python3-yaml", that it lacks
     space       (free kilobytes, folder) of each file system that an install fills
     expired     (file, when it ended) of each certificate that has ended
+    noexec      where the file system of the workarea is mounted, if no program can be started from it; else ""
     unreadable, writable  files that root cannot read; that others can write
     """
 
@@ -75,6 +80,7 @@ class MasterState(TypedDict):
     lacks: list[str]
     space: list[tuple[int, str]]
     expired: list[tuple[str, str]]
+    noexec: str
     unreadable: list[str]
     writable: list[str]
 
@@ -95,6 +101,7 @@ def _parse(out: bytes, asked_at: float) -> MasterState:
         "lacks": rests("lacks"),
         "space": [(int(free), folder) for free, folder in pairs("room")],
         "expired": pairs("expired"),
+        "noexec": next(iter(rests("noexec")), ""),
         "unreadable": rests("lacks-file"),
         "writable": rests("open-file"),
     }
@@ -108,6 +115,7 @@ def _judge(ctx: StepContext, have: MasterState) -> Sequence[Finding]:
     return [
         *tools_missing(ctx.host, [tool for tool in have["lacks"] if tool not in spared]),
         *(_expired(ctx.host, *certificate) for certificate in have["expired"]),
+        *([_noexec(ctx, have["noexec"])] if have["noexec"] and not ctx.site.external else ()),
         *map(_unreadable, have["unreadable"]),
         *map(_open, have["writable"]),
         *(_full(ctx.host, required, *space) for space in dict.fromkeys(have["space"]) if space[0] < required),
@@ -133,6 +141,12 @@ def _expired(host: str, path: str, until: str) -> Finding:
     name = shlex.quote(path.rpartition("/")[2])
     fix = f"run `kubeadm certs renew {name}` on {host}; `kubectl --kubeconfig {shlex.quote(path)} get nodes` there then works"
     return Finding("master-kubeconfig-expired", text, fix)
+
+
+def _noexec(ctx: StepContext, mount: str) -> Finding:
+    text = f"{mount} on {ctx.host}, which has master.workarea, is mounted with noexec: kustomize, which DWS's Makefile puts there "
+    fix = f"run `mount -o remount,exec {shlex.quote(mount)}` on {ctx.host}, and correct /etc/fstab; or set master.workarea to a "
+    return Finding("workarea-noexec", f"{text}and calls, cannot be started", f"{fix}folder of another file system")
 
 
 def _unreadable(path: str) -> Finding:

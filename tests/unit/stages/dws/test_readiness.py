@@ -189,3 +189,46 @@ def test_a_pod_that_cannot_pull_says_why_and_where_first() -> None:
     assert (
         state["why"].endswith("x509: certificate signed by unknown authority (on ncn-w002)") and len(state["why"]) < 450
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "conditions", "blocked"),
+    [
+        ({"replicas": 4, "updatedReplicas": 1, "readyReplicas": 3, "availableReplicas": 3}, ["no room"], "dws-webhook"),
+        ({"replicas": 4, "updatedReplicas": 1, "readyReplicas": 2, "availableReplicas": 2}, ["no room"], ""),
+        (
+            {"replicas": 4, "updatedReplicas": 1, "readyReplicas": 3, "availableReplicas": 3},
+            [],
+            "",
+        ),  # it may just have begun
+        ({"replicas": 3, "updatedReplicas": 3, "readyReplicas": 2, "availableReplicas": 2}, ["no room"], ""),
+    ],
+)
+def test_an_update_that_finds_no_worker(status: dict[str, int], conditions: list[str], blocked: str) -> None:
+    """Each worker has a former pod, which serves and would go only when a new one is ready."""
+    webhook = a_deployment(3, **status)
+    webhook["metadata"]["name"] = names.WEBHOOK
+    pods = {
+        "items": [
+            {
+                "metadata": {"name": "new", "creationTimestamp": "2026-01-31T12:00:00Z"},
+                "spec": {} if conditions else {"nodeName": "w1"},
+                "status": {
+                    "conditions": [{"type": "PodScheduled", "status": "False", "message": text} for text in conditions]
+                },
+            },
+            *(
+                {
+                    "metadata": {"name": f"w{number}"},
+                    "spec": {"nodeName": f"w{number}"},
+                    "status": {"conditions": READY},
+                }
+                for number in range(3)
+            ),
+        ]
+    }
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook, pods=pods))  # type: ignore[arg-type, union-attr]
+    assert found["blocked"] == blocked
+
+
+READY = [{"type": "Ready", "status": "True"}]

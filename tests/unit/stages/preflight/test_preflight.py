@@ -83,3 +83,24 @@ def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -
         have = look.parse(hostile_host.run(look.script).stdout.encode())
         told = [one.name for one in check.judge(place, have)]
         assert [name for name in told if name == "master-file-open"] == expected
+
+
+@needs_root
+@pytest.mark.parametrize("options", ["noexec", "noexec,nosuid", "nosuid"])
+def test_a_workarea_from_which_nothing_can_be_started(tmp_path: Path, options: str) -> None:
+    """Hardened hosts mount some file systems so; also one whose name has a blank, and for a folder that is still to be made."""
+    mount = tmp_path / "a disk"
+    mount.mkdir()
+    site = load(DEFAULT)
+    site = replace(site, master=replace(site.master, workarea=str(mount / "to/be/made")))
+    check, place = PREFLIGHT.steps[0], StepContext(site, Facts(), "ncn-m001")
+    assert isinstance(check, Check)
+    look = check.look(place)
+    assert isinstance(look, ShellLook)
+    script = f"mount -t tmpfs -o {options} tmpfs '{mount}'\n{look.script}"
+    apart = ["unshare", "--mount", "--propagation=private", "sh", "-s"]
+    done = subprocess.run(apart, input=script.encode(), capture_output=True, timeout=60, check=True)
+    told = [one for one in check.judge(place, look.parse(done.stdout)) if one.name == "workarea-noexec"]
+    assert len(told) == ("noexec" in options)
+    for one in told:
+        assert f"`mount -o remount,exec '{mount}'`" in one.fix

@@ -1,0 +1,51 @@
+"""Whether the cluster still stores what is changed: an API server that only reads looks well, and nothing happens any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Check, Fact, Finding, StepContext
+from dws_on_csm.stages.dws import cluster_time
+from dws_on_csm.stages.facts import CLUSTER
+
+
+class Stored(TypedDict):
+    """When a kubelet has stored a sign of life last, and how many seconds ago that is by this machine's clock; "" and 0 where no
+    kubelet has a Lease."""
+
+    last: str
+    ago: float
+
+
+FACT: Fact[Stored] = Fact("doctor", "stored")
+
+STALE_SECONDS = 300
+"""Each kubelet renews its Lease every ten seconds. This machine's clock may be wrong by some: that is a finding of its own."""
+
+
+def _read(cluster: Cluster) -> Stored:
+    last = cluster_time.newest(cluster)
+    if last is None:
+        return {"last": "", "ago": 0.0}
+    return {"last": f"{last:%Y-%m-%d %H:%M} UTC", "ago": (datetime.now(UTC) - last).total_seconds()}
+
+
+def _judge(ctx: StepContext, have: Stored) -> Sequence[Finding]:
+    """Workers that are Ready, and of which none has renewed its Lease: that could not be stored, or they would not be Ready."""
+    cluster = ctx.facts.known(CLUSTER).get(ctx.host)
+    if have["ago"] < STALE_SECONDS or not cluster or not cluster["workers"]:
+        return ()
+    text = f"the cluster has stored nothing since {have['last']}: no kubelet has renewed its Lease, though workers are Ready. "
+    text += "The API server answers what it knows, and no change takes effect"
+    tried = "kubectl -n default create configmap tried && kubectl -n default delete configmap tried"
+    fix = f"run `{tried}` on {ctx.host}: the API server's words say why. Where they are `database space exceeded`, etcd is full: "
+    fix += "on a master run `etcdctl endpoint status --cluster -w table`, `etcdctl compact REVISION` with the revision that this "
+    fix += "shows, `etcdctl defrag --cluster` and `etcdctl alarm disarm`, each with the cluster's --cacert, --cert and --key. "
+    fix += "Where they are `timed out` or `no leader`, etcd runs on too few masters"
+    return (Finding("cluster-stores-nothing", text, fix),)
+
+
+CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(_read), _judge)
