@@ -103,7 +103,9 @@ remove() ( # PATH secret|plain
     path=$folder/$name
     [ -e "./$name" ] || exit 0
     [ "$2" = plain ] || record "secret $path" || exit 1
-    keep_current && record "left absent $path" && sync_record && rm -f -- "./$name" && sync -- .
+    keep_current && record "left absent $path" && sync_record || exit 1
+    if ! rm -f -- "./$name"; then say_why_it_stays; exit 1; fi
+    sync -- .
 )
 brought=
 forget() { for name in $brought; do rm -f -- "$STATE/parts/$name"; done; }

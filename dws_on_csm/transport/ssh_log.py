@@ -100,7 +100,8 @@ def of_sshd(user: str, host: str) -> str:
     return (
         f"if the key is in authorized_keys already, sshd's own log on {host} says why it is refused (`journalctl -n 50 -u ssh -u "
         f"sshd` there). Most often others can write one of these: `ls -ld {files}` shows it, `chmod go-w {files}` helps. Or "
-        f"AllowUsers, DenyUsers or PermitRootLogin exclude {user or 'the user'}: `sshd -T | grep -iE 'allow|deny|root'` shows them"
+        f"AllowUsers, DenyUsers or PermitRootLogin exclude {user or 'the user'}: `sshd -T | grep -E "
+        "'^(allow|deny)(users|groups)|^permitroot'` shows them"
     )
 
 

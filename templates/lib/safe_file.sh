@@ -178,10 +178,20 @@ close_stage() {
 install_new() {
     if ! sync -- ./new || ! mv -fT -- ./new "../$name"; then
         close_stage
+        say_why_it_stays
         return 1
     fi
     close_stage
     sync -- . || printf '%s\n' "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
+}
+
+# say_why_it_stays: say what keeps root from replacing or removing ./$name, where that is known
+say_why_it_stays() {
+    if [ -n "$(at=$folder/$name awk '{ gsub(/\\040/, " ", $5) } $5 == ENVIRON["at"]' /proc/self/mountinfo)" ]; then
+        refuse "$folder/$name is a mount of its own, so nothing can replace it:" "run \`umount $folder/$name\` on $(uname -n)" || :
+    elif timeout -k 1 5 lsattr -d -- "./$name" 2>/dev/null </dev/null | cut -d ' ' -f 1 | grep -q '[ai]'; then
+        refuse "$folder/$name has an attribute that forbids changes:" "run \`chattr -ai $folder/$name\` on $(uname -n)" || :
+    fi
 }
 
 # set_label: give ./new the SELinux label that the policy has for its place

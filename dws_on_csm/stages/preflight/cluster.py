@@ -27,7 +27,7 @@ def read(cluster: Cluster) -> ClusterState:
     }
 
 
-_CORDONED = "cordoned"
+_CORDONED, _NOT_READY = "cordoned", "not Ready"
 
 
 def _away(node: Mapping[str, Any]) -> str:
@@ -39,7 +39,7 @@ def _away(node: Mapping[str, Any]) -> str:
     if ready["status"] != "True":
         since = f" since {ready['lastTransitionTime']}" if ready.get("lastTransitionTime") else ""
         message = f": {ready['message']}" if ready.get("message") else ""
-        return f"not Ready{since}{message}"[:200]
+        return f"{_NOT_READY}{since}{message}"[:200]
     if spec.get("unschedulable", False):
         return _CORDONED
     taints = [taint["key"] for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
@@ -82,8 +82,10 @@ def _few_workers(have: ClusterState) -> Finding:
     text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
     text += f". These take none: {first_few([f'{name} ({why})' for name, why in away.items()])}" if away else ""
     cordoned = [name for name, why in away.items() if why == _CORDONED]
-    others = [name for name, why in away.items() if why != _CORDONED]
+    silent = [name for name, why in away.items() if why.startswith(_NOT_READY)]
+    others = [name for name in away if name not in (*cordoned, *silent)]
     fixes = [f"run `{shlex.join(['kubectl', 'uncordon', *cordoned])}` on the master"] if cordoned else []
+    fixes += [f"run `systemctl start kubelet` on {', '.join(silent)}, or boot what does not respond"] if silent else []
     fixes += [f"see `{shlex.join(['kubectl', 'describe', 'node', *others])}` on the master"] if others else []
     goal = "get 3 workers Ready, uncordoned and without a NoSchedule taint"
     return Finding("workers-few", text, f"{'; '.join(fixes)}: {goal}" if fixes else goal)

@@ -105,6 +105,20 @@ def test_a_folder_that_is_lacking_is_made(host: Host) -> None:
     assert host.image(path).with_name("file.absent").exists()
 
 
+@pytest.mark.parametrize("action", ["put", "remove"])
+def test_a_file_that_is_a_mount_of_its_own_is_named(host: Host, action: str) -> None:
+    """With the command that ends the mount: neither mv nor rm says more than that it is busy."""
+    path, other = host.etc / "file", host.top / "other"
+    other.write_text("mounted\n")
+    given: Action = Put(str(path), b"new\n", 0o644, OWNER) if action == "put" else Remove(str(path))
+    script, data = compile_actions([given], "r", "==mark", "stage.step")
+    apart = ["unshare", "--mount", "--propagation=private", *host.shell, f"mount --bind {other} {path}\n{script}"]
+    done = subprocess.run(apart, input=data, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert f"{path} is a mount of its own" in done.stderr.decode() and f"`umount {path}`" in done.stderr.decode()
+    assert (path.read_text(), [one.name for one in path.parent.iterdir()]) == ("old\n", ["file"])
+
+
 def test_a_folder_with_the_set_group_bit_is_no_obstacle(host: Host) -> None:
     """Folders made in it inherit the bit."""
     host.etc.chmod(0o2775)

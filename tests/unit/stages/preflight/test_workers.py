@@ -31,7 +31,7 @@ def few(*nodes: dict[str, Any]) -> Finding | None:
 @pytest.mark.parametrize(
     ("worker", "why", "command"),
     [
-        (node("w3", DOWN), "w3 (not Ready since 2026-01-01T00:00:00Z: no kubelet)", "`kubectl describe node w3`"),
+        (node("w3", DOWN), "w3 (not Ready since 2026-01-01T00:00:00Z: no kubelet)", "`systemctl start kubelet` on w3"),
         (node("w3", READY, unschedulable=True), "w3 (cordoned)", "`kubectl uncordon w3`"),
         (node("w3", READY, taints=[TAINT]), "w3 (taint x/y)", "`kubectl describe node w3`"),
     ],
