@@ -94,6 +94,18 @@ def _way_fix(host: str, server: str) -> str:
     return fix
 
 
+def _tls_fix(host: str, server: str, output: str) -> str:
+    """What to do where the connection comes about, and its TLS does not, by the words of Go's TLS; "" where that is not so."""
+    if "TLS handshake timeout" in output:
+        name = shlex.quote(urlsplit(server).hostname or server)
+        fix = f"run `ping -c 3 -M do -s 1400 {name}` and `ping -c 3 {name}` on {host}: if only the second is answered, large "
+        return f"{fix}packets are lost, so correct the MTU of an interface on the way"
+    if "x509: certificate is valid for" in output:
+        fix = "set access.server in the site file to a name or an address that the API server's certificate has; or add this one "
+        return f"{fix}to certSANs of kubeadm's configuration, and renew the certificate (`kubeadm init phase certs apiserver`)"
+    return ""
+
+
 def _through_proxy(ctx: StepContext, proxy: str, direct: str, message: str) -> Finding:
     """slurmctld's environment sends the plugin's kubectl to a proxy that does not lead to the API server."""
     host, server = ctx.host, urlsplit(_server(ctx)).hostname or "the API server's address"
@@ -174,6 +186,9 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     elif "status" not in answer:
         server = _server(ctx)
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
+        if special := _tls_fix(host, server, output):
+            yield Finding("api-unreachable", text, f"{special}; then {fix}")
+            return
         if others := _reach_it(ctx, server):
             text += f". {', '.join(others)} reaches that server with the same address: the cause is on {host}, or between the two"
             yield Finding("api-unreachable", text, _way_fix(host, server))

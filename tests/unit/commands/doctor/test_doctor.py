@@ -219,6 +219,25 @@ def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[s
     assert told(judge_reach(place(preflight_controller=KUBECTL), found)) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        ("Unable to connect to the server: net/http: TLS handshake timeout", "ping -c 3 -M do -s 1400 10.0.0.1"),
+        (
+            "tls: failed to verify certificate: x509: certificate is valid for 10.0.0.2, not 10.0.0.1",
+            "set access.server",
+        ),
+        ("dial tcp 10.0.0.1:6443: connect: no route to host", "kubectl get --raw /readyz"),
+    ],
+)
+def test_a_connection_whose_tls_fails_has_a_fix_of_its_own(said: str, fix: str) -> None:
+    """Of packets that are too large on the way, and of an address that the API server's certificate lacks."""
+    found = {key: value for key, value in REACH.items() if key not in ("status",)} | {"code": "1", "said": said}
+    file = {"server": "https://10.0.0.1:6443"}
+    (one,) = judge_reach(place(preflight_controller=KUBECTL, access_kubeconfig=file), found)
+    assert one.name == "api-unreachable" and said in one.text and fix in one.fix
+
+
 def test_a_time_that_is_none_is_a_look_that_failed() -> None:
     """A host's output is parsed into numbers before it is judged: text that is no number is a failed check."""
     assert parse_reach(b"user=slurm\nmilliseconds=90\ncode=0\n")["milliseconds"] == 90
