@@ -114,6 +114,7 @@ TOKENS_RENEWED = """for space in cert-manager dws-system; do kubectl -n $space d
 for space in cert-manager dws-system; do kubectl -n $space wait --for=condition=Available deployment --all --timeout=90s; done"""
 LIMITED = f"mkdir -p {DROP_IN}; printf '[Service]\\nLimitAS=%s\\n'"
 UNLIMITED = f"rm -f {DROP_IN}/limit.conf {DROP_IN}/zz-no-limit.conf; systemctl daemon-reload"
+POD = "$(kubectl -n dws-system get pods --selector control-plane=webhook -o jsonpath='{.items[0].status.podIP}')"
 BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
@@ -415,6 +416,25 @@ while systemctl -q is-active slurmctld; do sleep 0.5; done""",
         on=BACKUP,
         until=BOTH_HEARD,
         back=f"{UNLIMITED}; systemctl is-active slurmctld || {RESTARTED}; {BOTH_HEARD}",
+    ),
+    Night(
+        "somebody restarted the pods of the webhook, on as many workers as there are pods",
+        MASTER,
+        """kubectl -n dws-system rollout restart deployment/dws-webhook
+until kubectl -n dws-system get pods --selector control-plane=webhook --field-selector status.phase=Pending -o name | grep pod/
+do sleep 0.5; done; sleep 5""",  # the scheduler says why within a moment
+        ("update-blocked",),
+        says="The former pods still serve",
+        until="kubectl -n dws-system rollout status deployment/dws-webhook --timeout=100s",
+    ),
+    Night(
+        "the master lost its route to a pod of the webhook",
+        MASTER,
+        f"ip route add blackhole {POD}",
+        ("webhook-pod-unreachable",),
+        says="does not reach 1 of 3 pods",
+        typed=(),
+        back="for one in $(ip route show type blackhole | sed 's/^blackhole //'); do ip route del blackhole $one; done",
     ),
     Night(
         "the plugin has a syntax error",
