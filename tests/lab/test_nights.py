@@ -421,8 +421,9 @@ while systemctl -q is-active slurmctld; do sleep 0.5; done""",
         "somebody restarted the pods of the webhook, on as many workers as there are pods",
         MASTER,
         """kubectl -n dws-system rollout restart deployment/dws-webhook
-until kubectl -n dws-system get pods --selector control-plane=webhook --field-selector status.phase=Pending -o name | grep pod/
-do sleep 0.5; done; sleep 5""",  # the scheduler says why within a moment
+until kubectl -n dws-system get pods -o json |
+    jq -e 'any(.items[].status.conditions[]?; .type == "PodScheduled" and .status == "False")'
+do sleep 0.5; done""",
         ("update-blocked",),
         says="The former pods still serve",
         until="kubectl -n dws-system rollout status deployment/dws-webhook --timeout=100s",
