@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,15 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)  # no event comes from other processes
+
+
+def pressed(process: subprocess.Popen[str]) -> bool:
+    """Press Ctrl-C as somebody who waits does; whether the process has ended since. Two that it sees at once are one for it, and
+    nothing shows that it has seen one while it ends."""
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    return process.poll() is not None
 
 
 def summary(out: str) -> dict[str, object]:
@@ -207,9 +217,7 @@ def test_a_run_that_has_ended_keeps_its_end(start: Start, tmp_path: Path) -> Non
     folder = "/var/lib/dws-on-csm"
     process = start(f"mkfifo {folder}/runs.log; touch /var/lib/changed {tmp_path / 'at'}")  # a writer of a fifo waits
     until(lambda: (tmp_path / "at").exists() and journal(tmp_path)[-1]["event"] == "summary")
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)  # two at once are one
-    process.send_signal(signal.SIGINT)
+    until(lambda: pressed(process))
     _, out, err = ended(process)
     end = summary(out)
     assert process.returncode == end["exit"] == 0, (out, err)
