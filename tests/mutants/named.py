@@ -120,7 +120,7 @@ TESTS = {
     "templates/master/lock_leave.sh": "test_site_lock test_lock_scripts",
     "templates/master/lock_renew.sh": "test_site_lock test_lock_scripts",
     "templates/master/lock_take.sh": "test_site_lock test_lock_scripts",
-    "templates/host/restore_file.sh": "test_rollback_secrets test_hostile test_full_disk",
+    "templates/host/restore_file.sh": "test_rollback_secrets test_hostile test_host_script test_full_disk",
     "templates/lib/safe_file.sh": "test_host_script test_hostile",
     "templates/controller/test_job.sh": "test_verify_job",
     "templates/lib/durable.sh": "test_full_disk test_run_log",
