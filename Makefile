@@ -35,7 +35,7 @@ matrix: $(READY) tools parts ## Run all tests on the lab, also the long ones, an
 	$(PYTEST) tests/lab
 
 fast: $(READY) tools ## Run the tests that take a minute together
-	$(PYTEST) -m 'not lab and not slow'
+	$(PYTEST) --numprocesses=2 -m 'not lab and not slow'
 
 unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 	$(PYTEST) -m 'not lab'

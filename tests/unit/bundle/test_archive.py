@@ -56,6 +56,7 @@ def test_the_same_parts_make_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert bundles.written(tmp_path / "again.bundle", again).read_bytes() == made.read_bytes()
 
 
+@pytest.mark.slow
 def test_any_other_byte_is_refused(made: Path, tmp_path: Path) -> None:
     """One flipped bit anywhere: in content, checksums, names, padding or at the end.
 

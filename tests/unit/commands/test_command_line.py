@@ -21,6 +21,8 @@ from dws_on_csm.model import exit_codes
 from tasks import namespace
 from tests.unit.commands import ready_program
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 SITE = "master: {host: m.invalid}\ncontrollers: [{host: c.invalid}]\ntest_job: {user: joe}\n"
 
@@ -143,7 +145,6 @@ def answered(ready: subprocess.Popen[str], tmp_path: Path) -> Answers:
     return answer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
 def test_a_wrong_command_line_ends_with_2(line: str, message: str, answered: Answers) -> None:
     """Every wrong command, option, value and site file has exit code 2, no traceback, and a message that says what is wrong."""
@@ -152,7 +153,6 @@ def test_a_wrong_command_line_ends_with_2(line: str, message: str, answered: Ans
     assert message in ended.stderr and "Traceback" not in ended.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("line", ["invoke bogus", "fab bogus"])
 def test_a_fork_answers_as_a_process_of_its_own(line: str, answered: Answers, tmp_path: Path) -> None:
     """So what holds for forks holds for users."""
@@ -160,7 +160,6 @@ def test_a_fork_answers_as_a_process_of_its_own(line: str, answered: Answers, tm
     assert (its.returncode, its.stdout, its.stderr) == (mine.returncode, mine.stdout, mine.stderr)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("program", ["invoke", "python -m invoke"], ids=["setup's", "invoke's own"])
 @pytest.mark.parametrize(
     "place", ["{} --version", "{} -V", "{} install --version", "{} rollback RUN -V", "fab look -V"]
@@ -286,7 +285,6 @@ def test_the_page_lists_every_exit_code() -> None:
     assert [line[:5] for line in text.splitlines() if line[2:3].isdigit()] == [f"| {code} |" for code in codes]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
     """As from a daemon: nothing else gets the stream's number, and the command ends as ever."""

@@ -200,6 +200,7 @@ def test_the_example_is_valid_with_and_without_its_commented_lines() -> None:
         assert list(JUDGE.iter_errors(yaml.safe_load(text))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [key for key in OFF if key not in ("computes", "computes[0].hosts")])
 def test_a_commented_line_of_the_example_says_what_holds_without_it(tmp_path: Path, key: str) -> None:
     """Uncommenting a line changes nothing, except for the nodes, which are an example."""

@@ -96,6 +96,7 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
+@pytest.mark.slow
 def test_nothing_else_writes_for_people() -> None:
     """Whatever is shown goes through dws_on_csm/display/console.py, which escapes it."""
     tasks = ROOT / "tasks.py"
@@ -214,6 +215,7 @@ class _Api:
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evil", EVIL, ids=ascii)
 @pytest.mark.parametrize("what", told(""))
 def test_nothing_drives_the_terminal(what: str, evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +285,7 @@ def sentences() -> Iterator[str]:
             yield from sources.texts(tree, "some-name")
 
 
+@pytest.mark.slow
 def test_no_sentence_of_ours_loses_a_word() -> None:
     """What this program says of passwords, keys and Secrets arrives whole."""
     every = set(sentences())

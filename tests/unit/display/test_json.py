@@ -76,6 +76,7 @@ def written(name: str) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_lines(name: str) -> None:
     """Standard output has a JSON object a line and nothing else: a step each, then the summary."""

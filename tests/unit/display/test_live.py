@@ -35,6 +35,7 @@ def shown(name: str, at: float, height: int = 24, width: int = 100) -> list[str]
     return [text(row) for row in screen.frame(progress, width, height, START + at)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_fits(name: str) -> None:
     """However low the screen is, the rows fit in at every moment of a run."""
@@ -208,6 +209,7 @@ def calls(hosts: int) -> int:
     return counted
 
 
+@pytest.mark.slow
 def test_cheap() -> None:
     """A frame costs a few dozen calls a host, and nothing that grows faster: seconds would depend on the machine."""
     assert calls(1000) < min(40 * 1000, 12 * calls(100))

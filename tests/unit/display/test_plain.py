@@ -14,6 +14,8 @@ from dws_on_csm.display import plain, select
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Stopping, Summary
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
+pytestmark = pytest.mark.slow
+
 
 def told(happened: list[Event]) -> list[str]:
     """The lines that these events make; a second goes by with each event."""

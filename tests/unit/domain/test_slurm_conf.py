@@ -256,6 +256,7 @@ def test_of_several_lines_the_effective_one_stays() -> None:
     assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed
 
 
+@pytest.mark.slow
 def test_no_text_whatever_loses_another_setting() -> None:
     """Three thousand texts of difficult parts: the key is set once, and everything else keeps its meaning."""
     dice = random.Random(1)  # noqa: S311 - texts to try, no secrets
@@ -443,6 +444,7 @@ def test_a_too_long_slurm_conf_is_not_read() -> None:
     assert slurm_conf.decoded(b"\n" * slurm_conf.LINES) == "\n" * slurm_conf.LINES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["a\\\n", "\\", "#", "\n", " ", "a", "a=", '"', "\\\\\n", "\\#", "Include a\\\n"])
 def test_the_time_grows_with_the_length_and_no_faster(piece: str) -> None:
     """The time for each character does not grow with the length of a text, whatever it repeats."""

@@ -29,6 +29,8 @@ from dws_on_csm.runner.run import work
 from tests.unit.conftest import Answer, LocalHost
 from tests.unit.held_lock import end, holder
 
+pytestmark = pytest.mark.slow
+
 SHELLS = (("dash",), ("bash", "--posix"))
 OLD, NEW = identifier(time.time() - 90000), identifier(time.time() - 80000)
 

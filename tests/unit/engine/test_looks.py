@@ -41,6 +41,7 @@ def hurried() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 def test_one_host_is_noted_while_another_goes_through_all(hurried: None) -> None:
     """A fact stored meanwhile neither breaks the iteration nor is lost."""
     board = Board(load(DEFAULT))
@@ -174,6 +175,7 @@ def test_a_look_that_follows_from_another_one_follows_from_its_new_answer(
     assert board.have("a.why", "m") == found
 
 
+@pytest.mark.slow
 def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> None:
     """A node's slurm.conf comes compressed: one that unpacks to more than the limit is refused there."""
     bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))

@@ -12,6 +12,8 @@ import pytest
 from dws_on_csm.kube.proxy import PROGRAM
 from tests.unit.held_lock import holder
 
+pytestmark = pytest.mark.slow
+
 # As on a busy machine: the folder goes only a while after the program has ended.
 SLOW = """
 import shutil, time

@@ -25,6 +25,8 @@ from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.run import work
 from tests.unit.conftest import LocalHost
 
+pytestmark = pytest.mark.slow
+
 
 def taking(name: str = "x") -> Step:
     """A step that removes what the file `list` names; each entry is words=thing."""

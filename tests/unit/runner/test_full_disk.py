@@ -38,7 +38,7 @@ from dws_on_csm.transport import known_hosts
 from tests.unit.conftest import LocalHost, redirect
 from tests.unit.small_disk import PAGE, Disk, small_disk
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")]
 LARGE = b"y" * (4 * PAGE + 100)
 FREE = (0, 1, 2, 3)
 """Pages: none, room for the beginning of the file, and for nearly all of it."""

@@ -20,6 +20,8 @@ from dws_on_csm.runner.connections import roles
 from dws_on_csm.stages import verify
 from tests.unit.site_files import write
 
+pytestmark = pytest.mark.slow
+
 # The watcher says that it is there; asked to end it still writes to its HOME, as kubectl to its cache.
 PROGRAMS = {
     "chown": "true",
@@ -484,7 +486,6 @@ def test_a_held_job_is_cancelled_also_where_the_script_cannot_begin(tmp_path: Pa
     assert ("Workflow bb12 is left" in done.stdout) is (fails == "runner")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "cancelled"), [("1500", ["9", "12"]), ("", ["12"])])
 def test_what_a_failed_run_left_is_cleared_away(tmp_path: Path, script: str, number: str, cancelled: list[str]) -> None:
     """By its name: its own, where the user's number is unknown. Where the Workflow stays, that is a failure."""

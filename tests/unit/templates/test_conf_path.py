@@ -14,6 +14,8 @@ import pytest
 from dws_on_csm.model import render
 from tests.unit.hostile import needs_root
 
+pytestmark = pytest.mark.slow
+
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 
 

@@ -17,7 +17,7 @@ from dws_on_csm.model.actions import OWN_STATE, STATE, RunScript
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
-pytestmark = needs_root
+pytestmark = [pytest.mark.slow, needs_root]
 
 ME = pwd.getpwnam(SLURM_USER)
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash --posix"])

@@ -255,6 +255,7 @@ echo call >>{0}
 """
 
 
+@pytest.mark.slow
 def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
     """A slow host is asked again; the fastest call counts."""
     found = asked(tmp_path, _ONCE_SLOW.format(tmp_path / "calls"))

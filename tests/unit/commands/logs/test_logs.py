@@ -30,6 +30,8 @@ from dws_on_csm.commands.logs.pod_log import clock_ahead
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 
+pytestmark = pytest.mark.slow
+
 UTC = UTC
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 YAML = ["[2026-01-31T12:00:00.250] lua: apiVersion: v1alpha2", "kind: Workflow", "metadata:", "  name: bb12", ""]

@@ -15,6 +15,8 @@ from dws_on_csm.commands.logs.merge import MAX_CHARACTERS, MAX_ENTRIES, WINDOW, 
 from dws_on_csm.commands.logs.sources import Sources
 from dws_on_csm.model.cluster_api import ClusterError
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Say:

@@ -79,6 +79,7 @@ def test_a_former_name_goes_when_each_controller_has_the_new_one(site: Site) -> 
     assert "User b" in former.status_text(want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 def test_a_certificate_is_nobodys_without_its_key(site: Site, shell: str) -> None:
     """Another Slurm's certificate is public: beside a key of somebody else, or none, its name is not believed, and an install

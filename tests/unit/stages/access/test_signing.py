@@ -23,6 +23,8 @@ from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from tests.unit.authority import Authority, _made, _name, authority, found, pem, private
 from tests.unit.domain.test_certificates import signed
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = authority("old", 40), authority("kubernetes", 100)
 _OLD_KEY = serialization.load_pem_private_key(OLD.key, None)
 AGAIN = Authority(OLD.key, _made("old", _OLD_KEY.public_key(), _name("old"), _OLD_KEY, 400, 1))
@@ -77,7 +79,6 @@ def told(ctx: StepContext) -> tuple[tuple[Finding, ...], str]:
     return tuple(signing.CHECK.judge(ctx, have)), signing.CHECK.note(ctx, have)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", BUNDLES)
 def test_the_certificate_of_the_key_signs(tmp_path: Path, shape: str) -> None:
     """Whatever else is in ca.crt, and wherever it is; the certificate ends with its CA, and the preflight says so with the date."""

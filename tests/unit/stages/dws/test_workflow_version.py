@@ -21,6 +21,8 @@ from dws_on_csm.stages.slurm import plugin
 from lab import upstream_fakes
 from tests.unit import steps
 
+pytestmark = pytest.mark.slow
+
 BASES = "config/crd/bases/dataworkflowservices.github.io_workflows.yaml"
 LUA = Path("lab/upstream/dws-slurm-bb-plugin/src/burst_buffer/burst_buffer.lua").read_text()
 

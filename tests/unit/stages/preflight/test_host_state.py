@@ -19,6 +19,8 @@ from dws_on_csm.stages.preflight.stage import STAGE
 from tests.unit.hostile import needs_root
 from tests.unit.small_disk import small_disk
 
+pytestmark = pytest.mark.slow
+
 SITE = load(DEFAULT)
 HOST = SITE.controllers[0].name
 CTX = StepContext(SITE, Facts(), HOST)

@@ -48,6 +48,7 @@ def test_a_clock_outside_question_and_answer_is_wrong(
     assert [one.name for one in check.judge(place, have)] == found
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("days", [-1, 1])
 def test_certificates_of_the_control_plane_that_have_ended(tmp_path: Path, days: int) -> None:
@@ -85,6 +86,7 @@ def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -
         assert [name for name in told if name == "master-file-open"] == expected
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("options", ["noexec", "noexec,nosuid", "nosuid"])
 def test_a_workarea_from_which_nothing_can_be_started(tmp_path: Path, options: str) -> None:

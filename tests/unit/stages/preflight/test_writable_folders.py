@@ -18,6 +18,8 @@ from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.preflight import writable_folders
 
+pytestmark = pytest.mark.slow
+
 SLURM_USER, OTHER = "daemon", "nobody"
 
 

@@ -442,6 +442,7 @@ def test_a_nodes_file_with_an_acl_is_not_replaced() -> None:
 # --- what a slurmctld has read
 
 
+@pytest.mark.slow
 def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
     """As long as it is the same process: what it read and what its files say now, or that both are the same."""
     etc, state = tmp_path / "etc", tmp_path / "state"

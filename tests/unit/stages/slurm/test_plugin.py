@@ -19,6 +19,8 @@ from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
 from dws_on_csm.stages.slurm import plugin
 from tests.unit import steps
 
+pytestmark = pytest.mark.slow
+
 SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]
 OURS = "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"

@@ -21,6 +21,8 @@ from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.slurm import slurmctld, start
 from lab import cache
 
+pytestmark = pytest.mark.slow
+
 SITE = load(DEFAULT)
 HOST = SITE.controllers[0].name
 LIBRARY = ("lib/as.sh", "lib/slurmctld.sh", "lib/slurm_start.sh")
@@ -106,7 +108,6 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     assert start.judge(place({}), have) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -132,7 +133,6 @@ def test_munge_and_the_state_folder(controller: Controller) -> None:
     assert controller.look("rmdir /trial/state; chown slurm /trial")["closed"] == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recorded", "line", "said"),
     [
