@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.domain import names
 from dws_on_csm.model.lines import all_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, ShellLook, StepContext
+from dws_on_csm.redaction import redact
 
 _NOT_READY = (
     "{{range .items}}{{$pod := .metadata.name}}{{range .status.containerStatuses}}{{if and (not .ready) .restartCount}}"
@@ -34,8 +35,8 @@ def _look(ctx: StepContext) -> ShellLook:
 
 
 def parse(out: bytes) -> list[str]:
-    """ "CONTAINER: its last lines", each once."""
-    return list(dict.fromkeys(all_values(parse_pairs(out, "replace"), "words")))
+    """ "CONTAINER: its last lines", each once, without secrets."""
+    return list(dict.fromkeys(map(redact.text, all_values(parse_pairs(out, "replace"), "words"))))
 
 
 def last_words(ctx: StepContext) -> str:

@@ -11,6 +11,7 @@ from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, ShellLook, StepContext
+from dws_on_csm.redaction import redact
 from dws_on_csm.stages import controller_library
 
 
@@ -29,7 +30,7 @@ class Daemon(TypedDict):
     outside         the process of a slurmctld that its unit does not know: somebody has started it by hand
     ended           of one that does not run: how it ended, where not well, and its limits of memory, in systemd's words
                     ("Result=oom-kill MemoryMax=67108864")
-    said            its last errors, where it does not run or respond
+    said            its last errors, where it does not run or respond; without secrets
     added           when activations of ours added the burst buffer, since it was last removed by us ("2026-11-30 12:00:00")
     """
 
@@ -86,7 +87,7 @@ def parse(out: bytes) -> Daemon:
         "added": all_values(pairs, "added"),
         "outside": single.get("outside", ""),
         "ended": single.get("ended", ""),
-        "said": all_values(pairs, "said"),
+        "said": [redact.text(line) for line in all_values(pairs, "said")],
     }
 
 

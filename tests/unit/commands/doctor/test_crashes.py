@@ -9,6 +9,7 @@ from pathlib import Path
 from dws_on_csm.commands.doctor import crashes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Facts, ShellLook, StepContext
+from dws_on_csm.stages.slurm import slurmctld
 
 SITE = load(DEFAULT)
 MASTER = SITE.master.host.name
@@ -34,3 +35,12 @@ def test_the_last_words_of_each_container_are_read_once(tmp_path: Path) -> None:
     said = crashes.last_words(StepContext(SITE, Facts({"doctor.crashes": {MASTER: words}}), MASTER))
     assert said == f". Before it ended, {words[0]} / {words[1]}"
     assert crashes.last_words(StepContext(SITE, Facts({}), MASTER)) == ""
+
+
+def test_last_words_are_shown_without_secrets() -> None:
+    """A program may print its whole configuration before it ends; so may slurmctld."""
+    words = "login failed: password=correct-horse-staple"
+    (shown,) = crashes.parse(f"words=manager: {words}\n".encode())
+    (said,) = slurmctld.parse(f"said=error: {words}\n".encode()).get("said", [])
+    for text in (shown, said):
+        assert "correct-horse-staple" not in text and "login failed" in text
