@@ -6,7 +6,6 @@ Each fault is real: packets do not arrive, processes stand still or end, file sy
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,17 +86,12 @@ def _signal(number: int) -> Callable[[World, Row, Running], None]:
 # --- the network, the machines
 
 
-def _cable(world: World, name: str, state: str) -> None:
-    host = world.lab.host(name)
-    subprocess.run(["ip", "-n", world.lab.tag, "link", "set", str(host.number), state], check=True, timeout=60)
-
-
 def _cut(world: World, row: Row, run: Running) -> None:
-    _cable(world, row.host, "down")
+    world.cable(row.host, "down")
 
 
 def _plugged(world: World, row: Row) -> None:
-    _cable(world, row.host, "up")
+    world.cable(row.host, "up")
 
 
 def _freeze(world: World, row: Row, on: bool) -> None:

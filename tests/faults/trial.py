@@ -25,6 +25,18 @@ CONVERGES = 500.0
 """Seconds that the run after a fault may take."""
 
 
+UNEXPECTED = (
+    RuntimeError,
+    OSError,
+    AssertionError,
+    ValueError,
+    LookupError,
+    ExceptionGroup,
+    subprocess.SubprocessError,
+)
+"""What a trial may raise that nobody expected of the product: it is told as something that fell."""
+
+
 @dataclass
 class Verdict:
     """What was seen of a field: what fell, a sentence each; how the struck run ended, and what it said."""
@@ -42,15 +54,7 @@ def tried(world: World, cell: Cell) -> Verdict:
     began, verdict = time.monotonic(), Verdict(cell)
     try:
         _try(world, cell, verdict)
-    except (
-        RuntimeError,
-        OSError,
-        AssertionError,
-        ValueError,
-        LookupError,
-        ExceptionGroup,
-        subprocess.SubprocessError,
-    ) as error:
+    except UNEXPECTED as error:
         verdict.fell.append(f"{type(error).__name__}: {error}")
     verdict.seconds = time.monotonic() - began
     return verdict

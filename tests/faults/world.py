@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class World:
         """What runs have left aside on the hosts where they work."""
         found = scene.everywhere(self.lab, LEFT, MASTER, *CONTROLLERS)
         return [f"{host}: {path}" for host, paths in found.items() for path in paths.split()]
+
+    def cable(self, name: str, state: str) -> None:
+        """Pull the cable of a host ("down"), or put it back ("up")."""
+        number = str(self.lab.host(name).number)
+        subprocess.run(["ip", "-n", self.lab.tag, "link", "set", number, state], check=True, timeout=60)
 
     def boot(self, name: str) -> None:
         """Boot a host that has lost its power, as it was; nothing where it runs."""

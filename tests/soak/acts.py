@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.trial import CONVERGES
+from tests.faults.trial import CONVERGES, UNEXPECTED
 from tests.faults.world import World
 from tests.lab import product, undone
 from tests.lab.product import Answer, Running
@@ -119,13 +118,11 @@ def _signal(number: int) -> Callable[[Day, Running], None]:
 
 def _cut(name: str) -> Callable[[Day, Running], None]:
     def strike(day: Day, run: Running) -> None:
-        number = str(day.world.lab.host(name).number)
-        link = ["ip", "-n", day.world.lab.tag, "link", "set", number]
-        subprocess.run([*link, "down"], check=True, timeout=60)
+        day.world.cable(name, "down")
         try:
             time.sleep(day.choose.uniform(3, 12))  # the cable is out for so long
         finally:
-            subprocess.run([*link, "up"], check=True, timeout=60)
+            day.world.cable(name, "up")
 
     return strike
 
@@ -190,15 +187,7 @@ def done(day: Day, act: Act) -> list[str]:
         if act.quiet:
             day.users.pause()
         fell = list(act.do(day))
-    except (
-        RuntimeError,
-        OSError,
-        AssertionError,
-        ValueError,
-        LookupError,
-        ExceptionGroup,
-        subprocess.SubprocessError,
-    ) as error:
+    except UNEXPECTED as error:
         fell = [f"{type(error).__name__}: {error}"]
     finally:
         day.users.resume()

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import cluster_time, installed, readiness
-
-
-class Renewal(TypedDict):
-    """When DWS's controller renewed its Lease last: as the Lease has it, and how many seconds before the newest sign of life of a
-    kubelet; "" and 0 where either is unknown."""
-
-    last: str
-    ago: float
-
+from dws_on_csm.stages.dws.cluster_time import Renewal
 
 FACT: Fact[Renewal] = Fact("doctor", "dws-controller")
+"""When DWS's controller renewed its Lease last, seen from the newest sign of life of a kubelet."""
 
 STALE_SECONDS = 60
 """controller-runtime renews a Lease every 2 seconds, and gives it up after 15 (its manager's RetryPeriod and LeaseDuration)."""
 
 
 def _read(cluster: Cluster) -> Renewal:
-    last, now = cluster_time.last_renewal(cluster, names.NAMESPACE), cluster_time.newest(cluster)
-    if last is None or now is None:
-        return {"last": "", "ago": 0.0}
-    return {"last": f"{last:%Y-%m-%d %H:%M} UTC", "ago": (now - last).total_seconds()}
+    return cluster_time.renewal(cluster_time.last_renewal(cluster, names.NAMESPACE), cluster_time.newest(cluster))
 
 
 def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:

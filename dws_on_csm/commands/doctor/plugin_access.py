@@ -136,14 +136,14 @@ def _limited(ctx: StepContext, kibibytes: str, message: str) -> Finding:
 
 def _sealed(ctx: StepContext, files: str) -> Finding:
     """slurmctld's unit shows it a /tmp that nobody can write, while the host's own /tmp is as it should be."""
-    host, unit = ctx.host, ctx.site.slurm.service.removesuffix(".service")
+    host = ctx.host
     text = (
         f"slurmctld on {host} sees /tmp as read-only, though the host's own /tmp can be written: its unit makes it so "
     )
     text += f"({files or 'systemctl cat shows its files'}: ProtectSystem=strict or the like). The plugin's kubectl has its cache "
     text += f"there, so {SBATCH_FAILS}"
     fix = f"run {drop_in(ctx, 'zz-tmp', 'ReadWritePaths=/tmp')} on {host}, or remove "
-    return Finding("tmp-closed", text, f"{fix}that setting; then run `systemctl restart {shlex.quote(unit)}` there")
+    return Finding("tmp-closed", text, f"{fix}that setting; {_restart(ctx)} there")
 
 
 def _undiscovered(ctx: StepContext) -> Finding:

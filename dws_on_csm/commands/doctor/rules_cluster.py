@@ -68,17 +68,18 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Pods that are not ready, with what they wait for; and the rule of the cluster that lets none be created."""
     if installed.there(ctx):
-        if uncounted := ctx.facts.one(readiness.FACT)["uncounted"]:
+        pods = ctx.facts.one(readiness.FACT)
+        if uncounted := pods["uncounted"]:
             yield _away(uncounted)
-        if blocked := ctx.facts.one(readiness.FACT)["blocked"]:
+        if blocked := pods["blocked"]:
             yield _blocked(blocked)
             return
-        if unplaced := ctx.facts.one(readiness.FACT)["unplaced"]:
+        if unplaced := pods["unplaced"]:
             text = f"kube-scheduler does not run, or does not respond, so no new pod starts: {unplaced}"
             yield Finding(
                 "scheduler-away", text, f"{_started_by_kubelet('kube-scheduler')}; the pods then start automatically"
             )
-        if refusal := ctx.facts.one(readiness.FACT)["refusal"]:
+        if refusal := pods["refusal"]:
             yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "no pod that ends is replaced")
         counts = ", ".join(
             f"{name} {_ready_pods(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK)

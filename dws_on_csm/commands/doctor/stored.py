@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypedDict
 
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import cluster_time
+from dws_on_csm.stages.dws.cluster_time import Renewal
 from dws_on_csm.stages.facts import CLUSTER
 
-
-class Stored(TypedDict):
-    """When a kubelet has stored a sign of life last, and how many seconds ago that is by this machine's clock; "" and 0 where no
-    kubelet has a Lease."""
-
-    last: str
-    ago: float
-
-
-FACT: Fact[Stored] = Fact("doctor", "stored")
+FACT: Fact[Renewal] = Fact("doctor", "stored")
+"""When a kubelet has stored a sign of life last, seen from this machine's clock."""
 
 STALE_SECONDS = 300
 """Each kubelet renews its Lease every ten seconds. This machine's clock may be wrong by some: that is a finding of its own."""
 
 
-def _read(cluster: Cluster) -> Stored:
-    last = cluster_time.newest(cluster)
-    if last is None:
-        return {"last": "", "ago": 0.0}
-    return {"last": f"{last:%Y-%m-%d %H:%M} UTC", "ago": (datetime.now(UTC) - last).total_seconds()}
+def _read(cluster: Cluster) -> Renewal:
+    return cluster_time.renewal(cluster_time.newest(cluster), datetime.now(UTC))
 
 
-def _judge(ctx: StepContext, have: Stored) -> Sequence[Finding]:
+def _judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
     """Workers that are Ready, and of which none has renewed its Lease: that could not be stored, or they would not be Ready."""
     cluster = ctx.facts.known(CLUSTER).get(ctx.host)
     if have["ago"] < STALE_SECONDS or not cluster or not cluster["workers"]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from dws_on_csm.commands.doctor.cert_manager import not_ready
 from dws_on_csm.model.cluster_api import Cluster, ClusterError, ClusterSilent
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import installed, readiness
@@ -29,7 +30,7 @@ def _read(cluster: Cluster) -> list[Pod]:
     listed = cluster.get(readiness.PODS, labelSelector="control-plane=webhook")
     found: list[Pod] = []
     for item in listed["items"] if listed else []:
-        if (port := _port(item)) and _ready(item):
+        if (port := _port(item)) and not not_ready("Pod", item):
             name = item["metadata"]["name"]
             found.append(
                 {"name": name, "worker": item["spec"].get("nodeName", ""), "why": _refusal(cluster, name, port)}
@@ -40,11 +41,6 @@ def _read(cluster: Cluster) -> list[Pod]:
 def _port(pod: Mapping[str, Any]) -> int:
     ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or ()]
     return next((int(port["containerPort"]) for port in ports if port.get("name") == _PORT), 0)
-
-
-def _ready(pod: Mapping[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _refusal(cluster: Cluster, name: str, port: int) -> str:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TypedDict
 
 from dws_on_csm.model.cluster_api import Cluster
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 """Path of the Leases of a namespace."""
+
+
+class Renewal(TypedDict):
+    """When Leases were renewed last, in words, and how many seconds before some other time that was; "" and 0 where either is
+    unknown."""
+
+    last: str
+    ago: float
+
+
+def renewal(last: datetime | None, now: datetime | None) -> Renewal:
+    """A renewal at `last`, seen from `now`."""
+    if last is None or now is None:
+        return {"last": "", "ago": 0.0}
+    return {"last": f"{last:%Y-%m-%d %H:%M} UTC", "ago": (now - last).total_seconds()}
 
 
 def newest(cluster: Cluster) -> datetime | None:

@@ -10,6 +10,7 @@ from dws_on_csm.commands.doctor import dws_controller
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.stages.dws.cluster_time import Renewal
 
 MASTER = "ncn-m001"
 
@@ -26,9 +27,9 @@ class Leases:
         return None if times is None else {"items": [{"spec": {"renewTime": time}} for time in times]}
 
 
-def read(**renewed: list[str]) -> dws_controller.Renewal:
+def read(**renewed: list[str]) -> Renewal:
     look: Any = dws_controller.CHECK.look(StepContext(load(DEFAULT), Facts({}), MASTER))
-    found: dws_controller.Renewal = look.read(Leases(**renewed))
+    found: Renewal = look.read(Leases(**renewed))
     return found
 
 
