@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cluster, layers, machine, snapshot, ssh
 from lab.model import Lab
-from tests.lab import scene
+from tests.lab import outside, scene
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.undone import LEFT, Undone
 from tests.lab.waits import until
@@ -47,8 +46,7 @@ class World:
 
     def cable(self, name: str, state: str) -> None:
         """Pull the cable of a host ("down"), or put it back ("up")."""
-        number = str(self.lab.host(name).number)
-        subprocess.run(["ip", "-n", self.lab.tag, "link", "set", number, state], check=True, timeout=60)
+        outside.cable(self.lab, self.lab.host(name), state)
 
     def boot(self, name: str) -> None:
         """Boot a host that has lost its power, as it was; nothing where it runs."""

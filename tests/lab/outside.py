@@ -42,14 +42,15 @@ def make_bundle(lab: Lab, site: Path, target: Path, environment: Mapping[str, st
 def cut(lab: Lab) -> Iterator[None]:
     """Upstream's cable is pulled: nothing outside the site can be reached."""
     (upstream,) = lab.role("upstream")
-    _cable(lab, upstream, "down")
+    cable(lab, upstream, "down")
     try:
         yield
     finally:
-        _cable(lab, upstream, "up")
+        cable(lab, upstream, "up")
 
 
-def _cable(lab: Lab, host: Host, state: str) -> None:
+def cable(lab: Lab, host: Host, state: str) -> None:
+    """Pull the cable of a host ("down"), or put it back ("up")."""
     subprocess.run(["ip", "-n", lab.tag, "link", "set", str(host.number), state], check=True, timeout=60)
 
 
