@@ -163,7 +163,7 @@ last_words() {
 cause=
 
 neither="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
-undo_failed() {
+undo_after_failure() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not respond within $deadline s"; fi
     if [ ! -e "$work/back" ]; then
@@ -241,7 +241,7 @@ recover() {
     bring_up
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
-    undo_failed
+    undo_after_failure
 }
 # While the host goes down systemd starts nothing.
 host_stops() { systemd && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
@@ -305,7 +305,7 @@ fi
 began=$(clock)
 bring_up
 code=$?
-[ "$code" = 0 ] || undo_failed
+[ "$code" = 0 ] || undo_after_failure
 took=$(($(clock) - began))
 seconds=$((took / 10)).$((took % 10))
 # how often our line had to be added: once is an install, twice means that something removes it, and doctor says so

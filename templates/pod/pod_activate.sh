@@ -88,7 +88,7 @@ last_words() {
         tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }
 
-undo_failed() {
+undo_after_failure() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not respond in its new pod within $deadline s"; fi
     first=$code
@@ -167,5 +167,5 @@ say "$workload rolls out: slurmctld stops, then starts in a new pod"
 began=$(uptime_seconds)
 bring_up
 code=$?
-[ "$code" = 0 ] || undo_failed
+[ "$code" = 0 ] || undo_after_failure
 finish 0 "slurmctld responds in pod $name after $(($(uptime_seconds) - began)) s"

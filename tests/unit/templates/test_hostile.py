@@ -419,7 +419,7 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
 def test_a_log_path_that_names_a_secret_file(hostile_host: Host) -> None:
     """What an activation tells of a slurmctld that ended is nothing that only root may read."""
     text = render.read("controller/activate.sh")
-    words = text[text.index("last_words() {") : text.index("undo_failed() {")]
+    words = text[text.index("last_words() {") : text.index("undo_after_failure() {")]
     hostile_host.secret.write_text(f"fatal: {SECRET}")
     log = hostile_host.owned(hostile_host.etc / "log", "fatal: their own\n")
     script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")

@@ -211,7 +211,7 @@ def test_interrupted_while_the_old_text_is_tried(tmp_path: Path, moments: list[i
     assert whole.calls(str(whole.work / "activate")) == 1
     assert (whole.conf.read_text(), whole.outcome()) == (NEW, "down")
     # behind the first start: before it the cut is that of any restart
-    begin = next(n for n, line in enumerate(lines()) if line == "undo_failed() {")
+    begin = next(n for n, line in enumerate(lines()) if line == "undo_after_failure() {")
     some = sorted(int(one.name) for one in (tmp_path / "whole/reached").iterdir() if int(one.name) > begin)
 
     def one(number: int) -> str:
