@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import ApiLook, Fact, Removal, Restart, Step, StepContext, Value
-from dws_on_csm.stages import restarts
+from dws_on_csm.stages import restart_notice
 from dws_on_csm.stages.pod import discover, files, rollout, service_account
 
 
@@ -89,7 +89,7 @@ def _restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
     places = ctx.facts.known(FACT).get(ctx.host)
     if not places or not places["mounted"] or not service_account.chosen(ctx):
         return None
-    return restarts.of_slurmctld(ctx, rollout=rollout.workload_text(ctx))
+    return restart_notice.of_slurmctld(ctx, rollout=rollout.workload_text(ctx))
 
 
 STEP = Step(

@@ -12,7 +12,7 @@ from typing import Any
 from dws_on_csm.config.site import Pod
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import ApiLook, Fact, Finding, NotYetKnown, Restart, Step, StepContext, Value
-from dws_on_csm.stages import restarts
+from dws_on_csm.stages import restart_notice
 from dws_on_csm.stages.facts import CLUSTER, CONTROLLER
 from dws_on_csm.stages.pod import discover, rollout
 from dws_on_csm.stages.pod.discover import KUBECTL_VOLUME, Json, PodState
@@ -132,7 +132,7 @@ def _unmount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:
-    return restarts.of_slurmctld(ctx, rollout=rollout.workload_text(ctx)) if have != want else None
+    return restart_notice.of_slurmctld(ctx, rollout=rollout.workload_text(ctx)) if have != want else None
 
 
 UNMOUNTED = Step(

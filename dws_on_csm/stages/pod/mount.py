@@ -7,7 +7,7 @@ from typing import Any
 
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import NotYetKnown, Restart, Step, StepContext, Value
-from dws_on_csm.stages import restarts
+from dws_on_csm.stages import restart_notice
 from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.pod import discover, host_kubectl, rollout, service_account
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, state, volume_sources
@@ -117,7 +117,7 @@ def _mount_side_effect(ctx: StepContext) -> str:
 
 
 def _restart(ctx: StepContext) -> Restart:
-    return restarts.of_slurmctld(ctx, rollout=rollout.workload_text(ctx))
+    return restart_notice.of_slurmctld(ctx, rollout=rollout.workload_text(ctx))
 
 
 STEP = Step(

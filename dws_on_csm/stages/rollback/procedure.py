@@ -13,7 +13,7 @@ from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.snapshot import ABSENT, RollbackTarget
 from dws_on_csm.model.step import Check, Refused, Restart, Stage, Step, StepContext, Value
-from dws_on_csm.stages import restarts, undeploy
+from dws_on_csm.stages import restart_notice, undeploy
 from dws_on_csm.stages.access import kubeconfig, rbac, revoked_names
 from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
@@ -229,7 +229,7 @@ def _slurm(target: RollbackTarget, conf: str) -> Stage:
     return Stage(
         deactivate.SLURM.name,
         (),
-        (activate.HOOKS, restarts.CHECK, activate.ACTIVATION, conf_step, daemon_step),
+        (activate.HOOKS, restart_notice.CHECK, activate.ACTIVATION, conf_step, daemon_step),
         serial=True,
     )
 

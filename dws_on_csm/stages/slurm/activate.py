@@ -26,7 +26,7 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.stages import restarts
+from dws_on_csm.stages import restart_notice
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.pod import discover, generated, rollout, templates
 from dws_on_csm.stages.slurm import other_burst_buffer, slurmctld, transaction
@@ -293,8 +293,8 @@ def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     if _stopped(ctx):  # somebody may have stopped it on purpose
         return f"slurmctld does not run on {ctx.host} and will be started"
     if discover.pod_of(ctx):
-        return f"{rollout.side_effect(ctx)}; {restarts.jobs_text(ctx)}"
-    return f"restarts {ctx.site.slurm.service}; {restarts.jobs_text(ctx)}"
+        return f"{rollout.side_effect(ctx)}; {restart_notice.jobs_text(ctx)}"
+    return f"restarts {ctx.site.slurm.service}; {restart_notice.jobs_text(ctx)}"
 
 
 def _conf_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
@@ -310,7 +310,9 @@ def restart(ctx: StepContext, after: str = "") -> Restart | None:
     """The restart of a slurmctld that runs; None where none does: it is only started."""
     if not slurmctld.state(ctx)["main"]:
         return None
-    return restarts.of_slurmctld(ctx, after=after, rollout=rollout.workload_text(ctx) if discover.pod_of(ctx) else "")
+    return restart_notice.of_slurmctld(
+        ctx, after=after, rollout=rollout.workload_text(ctx) if discover.pod_of(ctx) else ""
+    )
 
 
 def _conf_restart(ctx: StepContext, have: Value, want: Value) -> Restart | None:

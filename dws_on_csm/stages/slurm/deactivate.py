@@ -11,7 +11,7 @@ from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model.actions import Action, Remove
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages import restarts
+from dws_on_csm.stages import restart_notice
 from dws_on_csm.stages.pod import discover, files, host_kubectl, templates
 from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, plugin, slurmctld
 
@@ -62,7 +62,7 @@ SLURM = Stage(
     "slurm",
     ("preflight",),
     (
-        restarts.CHECK,
+        restart_notice.CHECK,
         activate.ACTIVATION,
         replace(
             activate.CONF,
