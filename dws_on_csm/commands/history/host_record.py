@@ -53,7 +53,7 @@ class _Parsed:
 
 
 def parse_host_record(lines: Sequence[str]) -> HostRecord:
-    """The record in the output of templates/host/chain.sh."""
+    """The record in the output of templates/host/host_record.sh."""
     parsed = _Parsed()
     for line in lines:
         word, _, rest = line.partition(" ")

@@ -210,7 +210,7 @@ def record_script(site: Site, first: str, conf: str) -> str:
     """The script that prints what the run `first` and later ones recorded on a host, and the slurm.conf at `conf`."""
     settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(compared_paths(site))}
     settings["kubeconfig"] = names.KUBECONFIG
-    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/host_record.sh", **settings)
 
 
 def own_lines(site: Site, host: str, lines: Sequence[str]) -> list[str]:

@@ -152,13 +152,13 @@ def _rollout_script(
         "state": STATE,
         "longest": str(int(longest(ctx))),
         "unit": unit,
-        "program": render.script("pod/pod_activate.sh", **fixed),
+        "program": render.script("pod/rollout.sh", **fixed),
         "next": _base64(following),
         "back": _base64(undone),
         "was": _base64(was) if was else "",
         "text": base64.b64encode(text).decode(),
     }
-    return render.script("lib/detach.sh", "lib/temporary.sh", "pod/pod_follow.sh", **settings)
+    return render.script("lib/detach.sh", "lib/temporary.sh", "pod/run_rollout.sh", **settings)
 
 
 def _base64(edits: Sequence[Json]) -> str:

@@ -44,7 +44,7 @@ def action(
     }
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
-    script = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
+    script = render.script("lib/detach.sh", "lib/temporary.sh", "controller/run_activation.sh", **settings)
     return RunScript(title, script, longest(ctx.site) + 30.0, b"".join(texts))
 
 

@@ -87,9 +87,9 @@ WRITERS = {
     "master/clone.sh": "a clone is made aside and renamed once git has checked it out",
     "lib/detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
     "lib/slurm_start.sh": "a text in memory that does not fit is not tried",
-    "controller/follow.sh": "what came is compared with its checksum before an activation begins",
-    "pod/pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
-    "pod/pod_activate.sh": "its files end with the rollout; its record is pod_start_files.sh's kind",
+    "controller/run_activation.sh": "what came is compared with its checksum before an activation begins",
+    "pod/run_rollout.sh": "set -e stops before a rollout begins that isn't whole",
+    "pod/rollout.sh": "its files end with the rollout; its record is pod_start_files.sh's kind",
     "master/sign.sh": "its folder ends with it, and openssl reads each file that it writes",
 }
 """Each template that writes to a file, and its test on a full disk, or why it needs none."""

@@ -63,7 +63,7 @@ def test_every_program_is_listed() -> None:
         "dws_on_csm/stages/slurm/close_dws.py": 1,
         "templates/master/registry.sh": 1,
         "templates/master/undeploy.sh": 2,
-        "templates/pod/pod_activate.sh": 1,
+        "templates/pod/rollout.sh": 1,
     }
 
 

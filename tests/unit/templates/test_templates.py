@@ -34,7 +34,9 @@ ELSEWHERE = {
     "controller/activate.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "controller/key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
     "controller/auth_keys.sh": ("test_divided.test_a_key_that_is_no_file_is_not_waited_for",),
-    "controller/follow.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "controller/run_activation.sh": (
+        "test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",
+    ),
     "lib/detach.sh": ("test_transaction_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
     "controller/conf_path.sh": ("test_conf_path.test_what_a_process_says_states_no_other_fact",),
     "controller/room.sh": ("test_host_state.test_what_slurm_user_names_as_its_folder_is_neither_run_nor_opened",),
@@ -72,11 +74,11 @@ APART = {
     "master/lock_leave.sh": STATE_ALONE,
     "master/lock_renew.sh": STATE_ALONE,
     "master/lock_take.sh": STATE_ALONE,
-    "pod/pod_activate.sh": CLUSTER,
+    "pod/rollout.sh": CLUSTER,
     "pod/pod_candidate.sh": "runs in the container of a pod, by the functions of slurm_start.sh",
     "pod/pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
     "pod/pod_edit.py": CLUSTER,
-    "pod/pod_follow.sh": STATE_ALONE,
+    "pod/run_rollout.sh": STATE_ALONE,
     "pod/pod_start_files.sh": "tells checksums of what is mounted in a container to be read only",
     "master/registry.py": CLUSTER,
     "master/registry.sh": CLUSTER,
@@ -200,7 +202,7 @@ def compute_look(file: Path) -> str:
     return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=str(file))
 
 
-def chain(file: Path) -> str:
+def host_record(file: Path) -> str:
     settings = {
         "state": str(file.parent / "nowhere"),
         "first": "r",
@@ -208,7 +210,7 @@ def chain(file: Path) -> str:
         "literals": "",
         "kubeconfig": "",
     }
-    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/host_record.sh", **settings)
 
 
 def looked_at(file: Path) -> str:
@@ -229,7 +231,7 @@ def sums(file: Path) -> str:
 READERS: dict[str, Callable[[Path], str]] = {
     "controller/conf_look.sh": conf_look,
     "controller/compute_look.sh": compute_look,
-    "host/chain.sh": chain,
+    "host/host_record.sh": host_record,
     "stages/access/kubeconfig.LOOK_KUBECONFIG": looked_at,
     "stages/rollback/files.LOOK": restored,
     "stages/rollback/unchanged.SUMS": sums,
@@ -339,7 +341,7 @@ def test_a_record_that_is_not_read_whole_fails_the_reading_of_what_there_was(hos
     image.parent.mkdir(parents=True)
     image.write_text("-- somebody's\n")
     settings = {"state": str(hostile_host.state), "first": "2", "conf": "", "literals": "", "kubeconfig": ""}
-    script = render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
+    script = render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/host_record.sh", **settings)
     answer = run(hostile_host, script, "dash")
     assert answer.returncode == 0 and f"image {BEFORE} 644 root:root" in answer.stdout
     hostile_host.program(program, 'case " $*" in *" -d"*) exec /usr/bin/base64 "$@" ;; esac\nexit 1')

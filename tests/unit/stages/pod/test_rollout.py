@@ -132,7 +132,7 @@ class Rollout:
         settings |= {"container": "slurmctld", "workload": "deployment/slurmctld", "context": "", "deadline": "4"}
         settings |= {"edit": render.read("pod/pod_edit.py"), "edit_limit": "300", "answers": "exit 0"}
         settings |= {"config": "c", "candidate": ": whether Slurm can read it"}
-        (self.work / "activate").write_text(render.script("pod/pod_activate.sh", **settings))
+        (self.work / "activate").write_text(render.script("pod/rollout.sh", **settings))
 
     def hang(self, words: str) -> None:
         """kubectl never answers a call that has all of these words."""

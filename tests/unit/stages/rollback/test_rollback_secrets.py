@@ -185,10 +185,10 @@ class Linked:
         self.sh(*compile_actions(actions, run, "==mark", "access.kubeconfig"))
 
     def lines(self) -> list[str]:
-        """The output of chain.sh."""
-        return self.sh(self.chain()).splitlines()
+        """The output of host_record.sh."""
+        return self.sh(self.script()).splitlines()
 
-    def chain(self, conf: str | None = None) -> str:
+    def script(self, conf: str | None = None) -> str:
         """The script that prints it."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("dws_on_csm.commands.history.rollback.STATE", self.state)
@@ -375,8 +375,8 @@ def test_a_slurm_conf_that_cannot_be_read_is_reported(linked: Linked) -> None:
     conf = Path(linked.site.slurm.conf)
     conf.unlink()
     conf.mkdir()
-    assert linked.host.run(linked.chain(), deadline=60).code != 0
-    told = linked.host.run(linked.chain(conf=""), deadline=60)  # a node's decides nothing
+    assert linked.host.run(linked.script(), deadline=60).code != 0
+    told = linked.host.run(linked.script(conf=""), deadline=60)  # a node's decides nothing
     assert told.code == 0 and b"conf " not in told.out
 
 

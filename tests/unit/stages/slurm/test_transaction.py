@@ -112,7 +112,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
         data = "".join(texts.values())
-        activation = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
+        activation = render.script("lib/detach.sh", "lib/temporary.sh", "controller/run_activation.sh", **settings)
         script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
         environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(host)}
         return subprocess.run(
@@ -348,18 +348,18 @@ def test_a_slurmctld_gets_no_open_file_of_roots(host: Path, activate: Activate) 
     assert set(opened) <= {"/dev/null", f"{host}/bin/service", f"{host}/open"} and "/dev/null" in opened
 
 
-@pytest.mark.parametrize("follow", ["controller/follow.sh", "pod/pod_follow.sh"])
+@pytest.mark.parametrize("starter", ["controller/run_activation.sh", "pod/run_rollout.sh"])
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize(("begins", "left"), [(": >$work/begun", 1), (":", 0)])
 def test_a_run_that_stops_leaves_no_folder_of_an_activation_that_never_began(
-    host: Path, follow: str, shell: str, begins: str, left: int
+    host: Path, starter: str, shell: str, begins: str, left: int
 ) -> None:
     """Ended while the activation is started: it never begins, and its copy of slurm.conf goes. One at work keeps its folder."""
     program = f"{begins}; echo started >>$work/progress; until [ -e {host}/go ]; do sleep 0.1; done"
     settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "60", "program": program}
     settings |= {"next_size": "0", "next_sum": "", "back_size": str(len(OLD)), "back_sum": checksum(OLD)}
     settings |= {"unit": "rollout", "next": "", "back": "", "was": "", "text": ""}
-    activation = render.script("lib/detach.sh", "lib/temporary.sh", follow, **settings)
+    activation = render.script("lib/detach.sh", "lib/temporary.sh", starter, **settings)
     script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
     with subprocess.Popen(
         [shell, "-c", script],
@@ -367,12 +367,12 @@ def test_a_run_that_stops_leaves_no_folder_of_an_activation_that_never_began(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-    ) as follower:
-        assert follower.stdin and follower.stdout
-        follower.stdin.write(OLD.encode())
-        follower.stdin.close()
-        assert follower.stdout.readline() == b"started\n"
-        os.killpg(follower.pid, signal.SIGTERM)
-        follower.wait(30)
+    ) as starting:
+        assert starting.stdin and starting.stdout
+        starting.stdin.write(OLD.encode())
+        starting.stdin.close()
+        assert starting.stdout.readline() == b"started\n"
+        os.killpg(starting.pid, signal.SIGTERM)
+        starting.wait(30)
     (host / "go").touch()
     assert len(leftovers(host)) == left

@@ -1,4 +1,4 @@
-# Starts a rollout that outlives this connection, and prints its progress. Set before: $state, $unit, $program (pod_activate.sh with
+# Starts a rollout that outlives this connection, and prints its progress. Set before: $state, $unit, $program (rollout.sh with
 # its settings except $work), $longest, $next, $back and $was (edits for pod_edit.py, base64; $was may be ""), $text (slurm.conf as the new
 # pod will have it, base64, or ""). Goes after detach.sh and temporary.sh.
 umask 077
