@@ -33,7 +33,7 @@ def _site_file(hosts: Any, limit: str | None) -> Any:
     try:
         return from_hosts_option(hosts, limit)
     except (SiteError, HostsError) as error:
-        command_line.leave(error)
+        command_line.exit_usage(error)
 
 
 PLAN = "show what would change; change nothing (also --check, --dry-run)"
@@ -46,7 +46,7 @@ def _only(site: Any, host: str) -> Any:
     try:
         return only(site, host)
     except HostsError as error:
-        command_line.leave(error)
+        command_line.exit_usage(error)
 
 
 HELP = {
@@ -69,7 +69,7 @@ def _deleting(site: Any, typed: str) -> tuple[Any, list[str]]:
     from dataclasses import replace
 
     if typed and site.external:
-        command_line.leave(
+        command_line.exit_usage(
             "--delete-persistent-storage: somebody else deploys DWS here (dws: external), so this tool deletes no storage."
         )
     return replace(site, deletes=typed), [f"--delete-persistent-storage={typed}"] if typed else []
@@ -132,11 +132,11 @@ def install(
 ) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
     if prepare and verify:
-        command_line.leave(
+        command_line.exit_usage(
             "--prepare submits no test job: omit --verify, or give it to the install in the change window."
         )
     if prepare and delete_persistent_storage:
-        command_line.leave(
+        command_line.exit_usage(
             "--prepare removes nothing that is in use: give --delete-persistent-storage to the install in the change window."
         )
     name, options = ("plan", {"plan": True}) if plan else ("install", {"yes": yes, "verify": verify})
@@ -207,7 +207,7 @@ def check(c: Context, file: str = "", hosts: str | bool | None = None, limit: st
     from pathlib import Path
 
     if file and hosts is not None:
-        command_line.leave(f"{file} and --hosts both name a site file. Give one of them.")
+        command_line.exit_usage(f"{file} and --hosts both name a site file. Give one of them.")
     site = _site_file(str(Path(file).expanduser().absolute()) if file else hosts, limit)
     from dws_on_csm.commands.check import show
 
@@ -235,7 +235,7 @@ def verify(
 ) -> None:
     """Verify the installation with a test job (--cancel: with jobs that it cancels); change nothing."""
     if all and not cancel:
-        command_line.leave("--all belongs to --cancel: `invoke verify --cancel --all`.")
+        command_line.exit_usage("--all belongs to --cancel: `invoke verify --cancel --all`.")
     from dataclasses import replace
     from functools import partial
 
@@ -458,7 +458,7 @@ def workflows(
 
     if delete:
         if yaml:
-            command_line.leave("Give --yaml or --delete, not both.")
+            command_line.exit_usage("Give --yaml or --delete, not both.")
         sys.exit(run(*command.deletion(site, delete, json=json, yes=yes)))
     sys.exit(command.show(site, yaml, json))
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from dws_on_csm.bundle import archive, build
 from dws_on_csm.bundle.download import Progress, SourceError
-from dws_on_csm.commands.command_line import leave
+from dws_on_csm.commands.command_line import exit_usage
 from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
@@ -34,7 +34,7 @@ def attached(site: Site, file: str) -> Site:
     else deploys DWS, a bundle is a wrong option: exit code 2.
     """
     if site.external:
-        leave(f"--bundle: {NO_BUNDLE}")
+        exit_usage(f"--bundle: {NO_BUNDLE}")
     try:
         return archive.attach(site, Path(file).expanduser())
     except Refused as refused:
@@ -44,10 +44,10 @@ def attached(site: Site, file: str) -> Site:
 def make(site: Site, file: str) -> int:
     """Make the bundle for this site with a progress display, and list its contents. The exit code."""
     if site.external:
-        leave(f"No bundle was made: {NO_BUNDLE}")
+        exit_usage(f"No bundle was made: {NO_BUNDLE}")
     target = Path(file).expanduser()
     if not target.absolute().parent.is_dir():
-        leave(f"{target.parent} is not a folder. Choose another path for the bundle.")
+        exit_usage(f"{target.parent} is not a folder. Choose another path for the bundle.")
     try:
         with download_display(sys.stderr) as begin:
             manifest = build.make(site, target, begin)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from dws_on_csm.commands import certificate_fixes
-from dws_on_csm.commands.command_line import leave
+from dws_on_csm.commands.command_line import exit_usage
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.paint import printed
@@ -98,9 +98,9 @@ VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}
 def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """The arguments of a run of `invoke certs.rotate`; `via` "": as in the site file. Exits for another `via`."""
     if via and via not in VIA:
-        leave(f"--via {via}: expected {' or '.join(VIA)}")
+        exit_usage(f"--via {via}: expected {' or '.join(VIA)}")
     if via and site.access.via == "serviceaccount":
-        leave(f"--via {via}: access.via is serviceaccount, so there is no certificate to sign")
+        exit_usage(f"--via {via}: access.via is serviceaccount, so there is no certificate to sign")
     access = replace(site.access, signed_via=VIA.get(via, ""))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with them."

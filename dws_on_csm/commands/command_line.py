@@ -69,7 +69,7 @@ def add_exit_codes(commands: Collection) -> None:
         command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\n{EXIT_CODES}"
 
 
-def leave(text: object) -> NoReturn:
+def exit_usage(text: object) -> NoReturn:
     """Print what is wrong with the command line or the site file, and exit with code 2."""
     from dws_on_csm.model.exit_codes import USAGE
 
@@ -121,7 +121,7 @@ def _obey_core_options(arguments: Mapping[str, Any]) -> None:
                 "fab -H HOST look" if fab else f"{typed_name()} plan`, or add --plan to the command: `undeploy --plan"
             )
             fix = _NO_EFFECT[name].format(plan, "--site" if fab else "--hosts")
-            leave(f"--{name} has no effect here: nothing was run. {fix}.")
+            exit_usage(f"--{name} has no effect here: nothing was run. {fix}.")
     if "version" in arguments and arguments["version"].value:
         console.say(version())
         sys.exit(0)
@@ -136,18 +136,18 @@ def _parsed(parser: Any, argv: list[str]) -> Any:
         return _parse_argv(parser, argv)
     for before, word in zip(["", *words], words, strict=False):
         if not word or (word.startswith("--") and word.endswith("=")):
-            leave(f"{(word or before).rstrip('=')} has an empty value. Leave it out, or give it a value.")
+            exit_usage(f"{(word or before).rstrip('=')} has an empty value. Leave it out, or give it a value.")
     if not parser.ignore_unknown:
         _refuse_early_options(parser, words)
     try:
         result = _parse_argv(parser, argv)
     except ParseError as error:  # what the functions below do not know
-        leave(f"{error}. Run `{typed_name()} --list` for the commands.")
+        exit_usage(f"{error}. Run `{typed_name()} --list` for the commands.")
     if result:
         _obey_core_options(result[0].args)
     names = [context.name for context in result[1:]]
     if len(names) > 1:
-        leave(
+        exit_usage(
             f"Run one command at a time, not {' and '.join(names)}. `{typed_name()} {names[0]} --help` shows its options."
         )
     return result
@@ -167,7 +167,7 @@ def _refuse_early_options(parser: Any, words: list[str]) -> None:
     if places:
         moved = [*words[places[0] :], *words[: places[0]]]
         right = shlex.join([typed_name(), *moved])
-        leave(f"{first.partition('=')[0]} stands before the command. Write options after it: `{right}`.")
+        exit_usage(f"{first.partition('=')[0]} stands before the command. Write options after it: `{right}`.")
 
 
 _ALIASES = {"-y": "--yes", "-v": "--verbose", "-n": "--plan", "--dry-run": "--plan", "--check": "--plan"}
@@ -245,7 +245,7 @@ def _wrong(machine: Any, text: str) -> NoReturn:
     """Exit with 2; where a shell completes a word, tell invoke up to where the words can be read."""
     if _completes():
         raise ParseError(text, machine.context)
-    leave(text)
+    exit_usage(text)
 
 
 def _completed_flag(machine: Any) -> None:

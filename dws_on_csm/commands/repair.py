@@ -13,7 +13,7 @@ from fabric.main import program
 from invoke import Collection, Context
 
 from dws_on_csm.commands import command_line
-from dws_on_csm.commands.command_line import leave
+from dws_on_csm.commands.command_line import exit_usage
 from dws_on_csm.display import console
 
 if TYPE_CHECKING:
@@ -112,16 +112,16 @@ def _site(c: Any, path: str | None) -> Site:
     from dws_on_csm.runner.read_only import only
 
     if not isinstance(c, Connection):
-        leave("Name a host of the site file: fab -H HOST ...")
+        exit_usage("Name a host of the site file: fab -H HOST ...")
     if "," in program.args.hosts.value:
-        leave("Name one host at a time. For several hosts, use `invoke install --limit NODESET`.")
+        exit_usage("Name one host at a time. For several hosts, use `invoke install --limit NODESET`.")
     plain = Connection(c.original_host, config=c.config)
     if (c.user, c.port) != (plain.user, plain.port):
-        leave(f"Use `fab -H {c.original_host}` without a user or port: the site file and ssh_config set them.")
+        exit_usage(f"Use `fab -H {c.original_host}` without a user or port: the site file and ssh_config set them.")
     try:
         return only(load(Path(path).expanduser() if path else DEFAULT, "--site"), c.original_host)
     except (SiteError, HostsError) as error:
-        leave(error)
+        exit_usage(error)
 
 
 def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
@@ -138,12 +138,14 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
     if site.external and name in OF_DWS:
-        leave(f"There is no stage {name} here: somebody else deploys DWS (dws: external). Stages: {', '.join(known)}.")
+        exit_usage(
+            f"There is no stage {name} here: somebody else deploys DWS (dws: external). Stages: {', '.join(known)}."
+        )
     if name not in known:
-        leave(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
+        exit_usage(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
     names = [item.name for item in known[name].steps]
     if step and step not in names:
-        leave(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
+        exit_usage(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
     # the stage's checks must hold before any of its steps is changed
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
@@ -170,7 +172,7 @@ def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     mine = [item.role for item in changing if host in hosts_of.get(item.role, ())]
     if not mine:
         at = dict.fromkeys(other for item in changing for other in hosts_of.get(item.role, ()))
-        leave(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
+        exit_usage(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
     return mine[0]
 
 
