@@ -130,7 +130,7 @@ class Lease(Renewable, ClusterLease):
             return str(error)
         return ""
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the Lease back, if it is still this run's."""
         self.over.set()
         with self._renewing:
@@ -140,7 +140,7 @@ class Lease(Renewable, ClusterLease):
 
     def _taken(self) -> str:
         """Take the Lease and return its version. Raises Locked, ClusterError."""
-        for _ in range(3):  # another run may take it or leave it in between
+        for _ in range(3):  # another run may take it or release it in between
             lease = self._cluster.get(PATH)
             try:
                 self._notes[UNSAID] = _unsaid(_annotations(lease))
@@ -221,13 +221,13 @@ def hold(session: Any, cluster: Cluster, run: str, tell: Callable[[str], None]) 
 def give_back(lease: Lease, seconds: float = GIVE_BACK) -> None:
     """Give the Lease back; where that takes longer than `seconds`, the run ends without it."""
 
-    def leave() -> None:
+    def release() -> None:
         with suppress(RemoteError):  # then it expires
-            lease.leave()
+            lease.release()
 
-    leaving = threading.Thread(target=leave, daemon=True, name="lease-leave")
-    leaving.start()
-    leaving.join(seconds)
+    releasing = threading.Thread(target=release, daemon=True, name="lease-release")
+    releasing.start()
+    releasing.join(seconds)
 
 
 class Records(NamedTuple):

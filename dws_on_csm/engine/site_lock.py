@@ -249,11 +249,11 @@ class Lock(Renewable):
     def _run_renew_script(self, seen: str = "") -> Any:
         return self._session.run_aside(script("master/lock_renew.sh", run=self.run, seen=seen), deadline=DEADLINE)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release the lock, if it is still this run's."""
         self.over.set()
         for _ in range(2):  # a signal meant for other scripts may have ended the first try
-            if self._session.run_aside(script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
+            if self._session.run_aside(script("master/lock_release.sh", run=self.run), deadline=DEADLINE).code == 0:
                 return
 
 
@@ -272,7 +272,7 @@ def hold(session: Any, run: str, tell: Callable[[str], None] = lambda why: None)
         yield lock
     finally:
         with suppress(RemoteError):
-            lock.leave()
+            lock.release()
 
 
 def _taken(session: Any, run: str, tell: Callable[[str], None]) -> Lock:
@@ -284,7 +284,7 @@ def _taken(session: Any, run: str, tell: Callable[[str], None]) -> Lock:
         return _take(session, run, locked.holder.run, tell)
     except RemoteError:
         with suppress(RemoteError):  # the lock may have been taken, and only the answer was lost
-            Lock(session, run, clock(), tell).leave()
+            Lock(session, run, clock(), tell).release()
         raise
 
 

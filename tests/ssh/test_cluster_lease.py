@@ -79,14 +79,14 @@ def test_a_run_through_another_master_is_refused(cluster: Cluster, lease: Callab
     with pytest.raises(Locked, match=r"Run run-1 by .* through the master m1 is running") as locked:
         other.take()
     assert LEASE_SECONDS < locked.value.holder.left <= EXPIRED
-    first.leave()
+    first.release()
     assert "holderIdentity" not in content(cluster)["spec"]
     other.take()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
     assert other.elsewhere and not first.elsewhere  # what it has read before may be old
     assert other.former == ""  # and nobody else believes to have the Lease
     other.keep_records(["user/slurmctld"])
-    other.leave()
+    other.release()
     assert cluster_lease.records_on(cluster, ["user/slurmctld"]) == ("run-2", "m2-identity", True)
     assert cluster_lease.records_on(cluster, ["tenant/slurmctld"]) is None
     again = lease("m2", "run-3")
@@ -103,7 +103,7 @@ def test_a_later_run_through_the_same_master_takes_it(cluster: Cluster, lease: C
     with pytest.raises(LockLost, match="took the cluster's Lease with run run-2"):
         former.check()
     assert len(former.reasons) == 1  # type: ignore[attr-defined]
-    former.leave()
+    former.release()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-2"
 
 
@@ -187,7 +187,7 @@ def test_without_an_api_server_it_is_taken_later(
     clock.now += 60
     with pytest.raises(LockLost, match="Run run-1"):
         late.check()
-    late.leave()
+    late.release()
     assert content(cluster)["metadata"]["annotations"][RUN] == "run-1"
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_got_it_late_stops_where_another_worked_meanwhile(
     late.take()
     first = lease("m1", "run-1")
     first.take()
-    first.leave()
+    first.release()
     late._cluster = cluster
     clock.now += 60
     with pytest.raises(LockLost, match="has worked since this run's checks"):

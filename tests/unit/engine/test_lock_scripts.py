@@ -143,7 +143,7 @@ BEGINNINGS: dict[str, tuple[str, Callable[[Master], object]]] = {
     "take, torn": ("take", lambda master: master.is_torn()),
     "take, held": ("take", lambda master: master.is_held("c", 60)),
     "renew": ("renew", lambda master: master.takes("a")),
-    "leave": ("leave", lambda master: master.takes("a")),
+    "release": ("release", lambda master: master.takes("a")),
 }
 
 
@@ -167,7 +167,7 @@ def test_killed_behind_any_line(master: Master, beginning: str, shell: tuple[str
         prepare(master)
         master.run(script)
         if master.takes("b"):
-            assert beginning in ("take, nobody's", "take, expired", "leave"), line
+            assert beginning in ("take, nobody's", "take, expired", "release"), line
         else:
             assert seen(master).holder == OTHERS.get(beginning, "a"), line
             master.passes(HOLD + 1)
@@ -199,7 +199,7 @@ def _waits(process: Path, gate: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("take", "take"), ("take", "renew"), ("take", "leave"), ("renew", "take"), ("leave", "take")],
+    [("take", "take"), ("take", "renew"), ("take", "release"), ("renew", "take"), ("release", "take")],
 )
 def test_between_any_two_lines(master: Master, first: str, second: str) -> None:
     """One script runs between any two lines of another at an expired lock: there is at most one holder, and it knows."""
@@ -239,7 +239,7 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
 
     def left() -> None:
         holder = master.holder.read_text().splitlines()[2]
-        master.run(site_lock.script("master/lock_leave.sh", run=holder))
+        master.run(site_lock.script("master/lock_release.sh", run=holder))
 
     assert since() == UP, "nobody ever did"
     left()
@@ -266,7 +266,7 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
 def test_it_is_on_the_disk_before_it_counts(master: Master) -> None:
     """The lock is synced before its rename, and its folder after it: a power failure leaves it complete or absent."""
     order = master.folder / "order"
-    for verb in ("take", "renew", "leave"):
+    for verb in ("take", "renew", "release"):
         names = {"sync": "command sync", "mv": "command mv"}
         noted = "".join(f'{name}() {{ echo "{name} $*" >>{order}; {real} "$@"; }}\n' for name, real in names.items())
         assert master.run(f"{noted}{master.script(verb, 'a')}")[0] == 0
@@ -303,7 +303,7 @@ LEFT = (HOLD, 60, 1, 0, -60, HOLD + 1, 10 * HOLD)
 JUMPS = (86400, -86400, 0, -1000, 1000)
 STATES = (State("", 0), *(State(who, left) for who in "ab" for left in LEFT))
 DEEDS = (
-    *itertools.product(("take", "renew", "leave"), "ab", ("",)),
+    *itertools.product(("take", "renew", "release"), "ab", ("",)),
     *(("take", "b", "a"), ("take", "b", "c"), ("renew", "a", "just now"), ("renew", "a", "long ago")),
 )
 
@@ -322,7 +322,7 @@ def model(before: State, verb: str, who: str, over: str) -> tuple[State, bool]:
             if before.holder == who and (before.left > 0 or over == "just now")
             else (before, False)
         )
-    if verb == "leave":
+    if verb == "release":
         return (State("", 0), True) if before.holder == who else (before, True)
     if before.holder and before.left > 0 and before.holder != over:
         return State(before.holder, min(before.left, HOLD)), False
@@ -418,7 +418,7 @@ def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
         assert word == "taken" and former == ([names[-1]] if ends != "left" and len(names) == 2 else former)
         names.append(name)
         if ends == "left":
-            master.run(site_lock.script("master/lock_leave.sh", run=name))
+            master.run(site_lock.script("master/lock_release.sh", run=name))
         else:
             master.passes(HOLD)
     assert names == sorted(names) and len({*names}) == 4

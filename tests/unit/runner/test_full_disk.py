@@ -83,7 +83,7 @@ WRITERS = {
     "host/saved_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
     "master/lock.sh": "here",
     "master/lock_take.sh": "here",
-    "master/lock_leave.sh": "it renames and removes alone",
+    "master/lock_release.sh": "it renames and removes alone",
     "master/clone.sh": "a clone is made aside and renamed once git has checked it out",
     "lib/detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
     "lib/slurm_start.sh": "a text in memory that does not fit is not tried",

@@ -235,7 +235,7 @@ def test_the_records_are_moved_only_by_a_run_that_goes_on(last: str, lost: str) 
     api.error, lease._retry = None, 1.0
     with pytest.raises(LockLost, match=lost) if lost else nullcontext():
         lease.check()
-    lease.leave()
+    lease.release()
     theirs, ours = ("r1 m2-0 user/slurmctld", "run-1 m1-0 user/slurmctld")
     assert [notes[key()] for notes in api.seen] == [theirs] + ([] if lost else [ours, ours])
 

@@ -71,7 +71,7 @@ APART = {
     "controller/load.lua": "SlurmUser runs it, and it reads its standard input alone",
     "master/lock.sh": STATE_ALONE,
     "master/lock_holder.sh": STATE_ALONE,
-    "master/lock_leave.sh": STATE_ALONE,
+    "master/lock_release.sh": STATE_ALONE,
     "master/lock_renew.sh": STATE_ALONE,
     "master/lock_take.sh": STATE_ALONE,
     "pod/rollout.sh": CLUSTER,

@@ -1,4 +1,4 @@
-# Leave the lock (lock.sh), if $run holds it.
+# Release the lock (lock.sh), if $run holds it.
 if [ "$(line 3)" != "$run" ]; then exit 0; fi
 rm -rf lock.old
 printf '%s\n' "$boot $up $run" >left.part
