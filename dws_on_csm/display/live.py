@@ -75,7 +75,7 @@ class Screen:
             self._live = self._new()  # the former one would erase as many lines as it had drawn: the question
             self._live.start(refresh=True)
 
-    def leave(self) -> None:
+    def finish(self) -> None:
         """Stop drawing, and print the final screen."""
         self.stop()
         self.last()
@@ -97,7 +97,7 @@ def screen_on(stream: TextIO, task: str, diff: bool | None = None) -> Iterator[S
     try:
         yield shown
     finally:
-        shown.leave()
+        shown.finish()
 
 
 def wrapped(row: Row, console: Console) -> list[Text]:

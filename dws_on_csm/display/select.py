@@ -25,7 +25,7 @@ class Display:
 
     show: Callable[[Event], None]
     paused: Callable[[], AbstractContextManager[None]] = nullcontext
-    leave: Callable[[], None] = lambda: None
+    finish: Callable[[], None] = lambda: None
     """Restores the terminal and prints the final screen, for a process that exits at once."""
 
     def __call__(self, event: Event) -> None:
@@ -68,7 +68,7 @@ def consumer(
                 for each in shows:
                     each(event)
 
-        yield Display(show, human.paused, human.leave)
+        yield Display(show, human.paused, human.finish)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def _human(
         from dws_on_csm.display.live import screen_on  # late: rich is not needed elsewhere
 
         with screen_on(stream, task, diff) as screen:
-            yield Display(screen.show, screen.paused, screen.leave)
+            yield Display(screen.show, screen.paused, screen.finish)
     elif task == "plan":
         yield Display(_plan(writer(stream), diff is not False))
     else:

@@ -206,7 +206,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def leave(number: int, frame: object) -> None:
+def exit_on_signal(number: int, frame: object) -> None:
     """Handle the first signal: exit through every `finally`."""
     ignore_signals()
     sys.exit(128 + number)
@@ -216,7 +216,7 @@ if __name__ == "__main__":
     os.set_blocking(WAKE, False)
     signal.set_wakeup_fd(WAKE)
     for number in SIGNALS:
-        signal.signal(number, leave)
+        signal.signal(number, exit_on_signal)
     if sys.argv[1] == "serve":
         serve(sys.argv[2], sys.argv[3:])
     else:

@@ -41,7 +41,7 @@ class Interrupts:
         self._last_words = last_words
         self._watched: tuple[Run, Sessions] | None = None
         self._came = False
-        self._leaving = False
+        self._exiting = False
         self._terminal = _attributes()
         self._prompts: threading.Thread | None = None
 
@@ -56,7 +56,7 @@ class Interrupts:
             _forget_terminal()
         before, self._came = self._came, True
         if self._watched is None or before:
-            self._leave()
+            self._exit_at_once()
         elif not self._watched[0].over:  # else how it ended is being shown, which is quick
             self._stop(*self._watched)
 
@@ -78,12 +78,12 @@ class Interrupts:
             self._prompts.join(WITHIN)
             _restore(self._terminal)
 
-    def _leave(self) -> None:
-        if not self._leaving:
-            self._leaving = True
-            threading.Thread(target=self._exit, daemon=True).start()
+    def _exit_at_once(self) -> None:
+        if not self._exiting:
+            self._exiting = True
+            threading.Thread(target=self._exit_with_last_words, daemon=True).start()
 
-    def _exit(self) -> None:
+    def _exit_with_last_words(self) -> None:
         watchdog = threading.Timer(WITHIN, os._exit, (FAILED,))
         watchdog.daemon = True
         watchdog.start()

@@ -82,7 +82,7 @@ def run_procedure(site: Site, stages: Sequence[Stage], options: Options, display
         began,
     )
     try:
-        with interruptible(partial(_leave_at_once, request)) as interrupts:
+        with interruptible(partial(_last_words, request)) as interrupts:
             return _connect_and_work(request, interrupts)
     finally:
         request.journal.close()
@@ -361,7 +361,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
     journal, shown = request.journal, end
     try:
         with holding:
-            shown = redact_event(replace(end, lacking=tuple(leave_record(run, request.options, journal, end))))
+            shown = redact_event(replace(end, lacking=tuple(write_record(run, request.options, journal, end))))
     finally:
         written = journal.report(
             lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
@@ -371,15 +371,15 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
         run.shown = True
 
 
-def leave_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
-    """Leave a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
+def write_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
+    """Write a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
 
     Old runs are removed only where this run ended well: after a failure their before-images may still be needed.
     """
     if not run.changing:
         return []
     changed, site = _by_recording_host(run.site, run_log.changed(run.outcomes)), run.site
-    lacking = run_log.leave(run.reach, run.id, options.task, changed, journal.text())
+    lacking = run_log.write(run.reach, run.id, options.task, changed, journal.text())
     # a master that may lack the records of other runs cannot decide which are still needed
     if end.exit == CONVERGED and not (options.proves and run.site.master.several):
         lacking += run_log.prune(run.reach, run.id, recording_hosts(run), site.keep_runs, site.ssh.connections)
@@ -395,7 +395,7 @@ def _by_recording_host(site: Site, changed: Mapping[str, Sequence[str]]) -> dict
     return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
-def _leave_at_once(request: _Request, watched: tuple[Run, Sessions] | None) -> int:
+def _last_words(request: _Request, watched: tuple[Run, Sessions] | None) -> int:
     """Show, journal and report where a run stands that ends without waiting for what it started. Returns its exit code."""
     journal, display = request.journal, request.display
     over = [event for event in list(journal.events) if isinstance(event, Summary)]
@@ -409,6 +409,6 @@ def _leave_at_once(request: _Request, watched: tuple[Run, Sessions] | None) -> i
         journal(end)
     if not (watched and watched[0].shown):
         display(end)
-    display.leave()
+    display.finish()
     journal.report(page.render)
     return end.exit

@@ -25,7 +25,7 @@ from dws_on_csm.model.lines import lines
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.past_runs import PastRun
 
-_LEAVE = """
+_LINE = """
 umask 077
 mkdir -p {state}/before {state}/runs
 wrong=0
@@ -61,22 +61,22 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     return steps
 
 
-def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> list[str]:
+def write(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> list[str]:
     """Write the line of this run on each host of `hosts` (host -> steps), and its journal on the master.
 
     Returns what could not be written, and why, in sentences.
     """
 
-    def write(host: str) -> None:
+    def write_on(host: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}"
         size = str(len(line.encode()) + 1)
-        script = render.read("lib/durable.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
+        script = render.read("lib/durable.sh") + _LINE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
         _run(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")
 
-    return _each([*dict.fromkeys([reach.of("master"), *hosts])], write)
+    return _each([*dict.fromkeys([reach.of("master"), *hosts])], write_on)
 
 
 def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, at_once: int = 8) -> list[str]:

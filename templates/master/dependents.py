@@ -54,13 +54,15 @@ def api():
     folder = tempfile.mkdtemp(prefix="dws-on-csm-", dir="/run" if os.access("/run", os.W_OK) else None)
     path, child = folder + "/api", None
 
-    def leave(number, frame):
+    def exit_on_signal(number, frame):
         # ends a wait for an answer at once
         if child:
             child.kill()
         sys.exit(128 + number)
 
-    former = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    former = {
+        number: signal.signal(number, exit_on_signal) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    }
     try:
         with pathlib.Path(folder, "output").open("wb") as output:
             child = subprocess.Popen(

@@ -311,12 +311,12 @@ def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) 
         json.dumps({"event": "opened", "task": "install", "at": 1.0, "n": n}).encode() + b"\n" for n in range(300)
     )
     disk.leave(3)
-    said = run_log.leave(reach, "run-1", "install", {"one": ["a.b"]}, text)
+    said = run_log.write(reach, "run-1", "install", {"one": ["a.b"]}, text)
     assert len(said) == 1 and "can't be written there" in said[0] and "runs/run-1" in said[0]
     assert leftovers(disk.folder) == [] and not (disk.folder / "state/runs/run-1").exists()
     disk.room()
     assert past_runs.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
-    assert run_log.leave(reach, "run-1", "install", {"one": ["a.b"]}, text) == []
+    assert run_log.write(reach, "run-1", "install", {"one": ["a.b"]}, text) == []
     assert (disk.folder / "state/runs/run-1").read_bytes() == text
 
 

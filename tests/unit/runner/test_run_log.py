@@ -85,7 +85,7 @@ def _run(
         events.append({**done, "diff": ['+ "outcome": "changed", "began": 1']})
     events.append({"event": "summary", "run": run, "exit": code, "message": "It has ended."})
     text = "".join(json.dumps(event) + "\n" for event in events)
-    run_log.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode())
+    run_log.write(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode())
     run_log.prune(_reach(hosts), run, reached, keep)
 
 
@@ -171,7 +171,7 @@ def test_an_interrupted_run_is_kept_as_a_changing_run(hosts: Mapping[str, LocalH
 def test_failed_writes_are_reported(hosts: Mapping[str, LocalHost]) -> None:
     """A record that could not be written is reported with its host, and the other hosts have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
-    (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
+    (said,) = run_log.write(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
     assert said.startswith("ctl1: the record of this run can't be written")
     assert (hosts["master"].folder / "state" / "runs.log").exists()
 
@@ -211,7 +211,7 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
         pruned.append(more)
         return []
 
-    monkeypatch.setattr(run_log, "leave", full)
+    monkeypatch.setattr(run_log, "write", full)
     monkeypatch.setattr(run_log, "prune", prune)
     host = SimpleNamespace(name="ncn-m001", pod=None)
     site = SimpleNamespace(
@@ -220,11 +220,11 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
     reach = SimpleNamespace(guard=lambda: None)
     made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
     end = Summary("1", 0, {}, 1, 1, 1, 0.0)
-    said = run.leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
+    said = run.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
     made.changing = False  # a run that only reads leaves nothing
-    assert run.leave_record(made, Options(), SimpleNamespace(text=lambda: b""), end) == []  # type: ignore[arg-type]
+    assert run.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end) == []  # type: ignore[arg-type]
     assert len(pruned) == 1
 
 
@@ -279,7 +279,7 @@ def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Ma
     (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
     kept = {name: _kept(host) for name, host in hosts.items()}
     logs = (hosts["master"].folder / "state/runs.log").read_text()
-    said = run_log.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n")
+    said = run_log.write(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n")
     said += run_log.prune(_reach(hosts), _id(3), HOSTS, 1)
     assert len(said) == 3 and all("has lost its lock" in one for one in said)
     assert kept == {name: _kept(host) for name, host in hosts.items()}
@@ -371,7 +371,7 @@ def test_what_a_host_says_at_the_end_is_shown_and_kept_without_secrets(
 ) -> None:
     """The reason why a run's record could not be written: on the terminal, and in the report."""
     host, make = made
-    monkeypatch.setattr(run_log, "leave", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
+    monkeypatch.setattr(run_log, "write", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
     end = make(f"printf x >{host.folder}/file")
     (page,) = (tmp_path / "runs").glob("*/report.html")
     for said in (*end.lacking, page.read_text()):

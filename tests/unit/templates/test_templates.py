@@ -94,7 +94,7 @@ APART = {
     "commands/discover/slurm._USERS": "asks for users, and squeue as SlurmUser",
     "commands/doctor/divided._LOOK_UP": "asks the name service for names of slurm.conf, and prints addresses alone",
     "commands/doctor/probes.RUNNING_SCRIPT": STATE_ALONE,
-    "runner/run_log._LEAVE": STATE_ALONE,
+    "runner/run_log._LINE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
     "runner/run._LAST": STATE_ALONE,
