@@ -1,6 +1,6 @@
 """`python -m tests.faults`: breaks a site at every step of an install, in every way that it knows, and says what was seen.
 
-Each field of the matrix is a step, a fault and a moment. Without words all fields are tried, which takes many hours; --count
+Each cell of the matrix is a step, a fault and a moment. Without words all cells are tried, which takes many hours; --count
 takes as many of them by a seed, different steps and faults first. Exit code 1 if anything fell.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lab import lifecycle, registry, snapshot
 from lab.model import Lab, Options
-from tests.faults.kinds import FAULTS, Cell, cells
+from tests.faults.faults import FAULTS, Cell, cells
 from tests.faults.matrix import NOT_HERE, ROWS, SETTINGS
 from tests.faults.table import table
 from tests.faults.trial import Verdict, tried
@@ -37,10 +37,10 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], help="only this fault")
     parser.add_argument("--point", action="append", help="only this moment: start, begin, middle, end")
-    parser.add_argument("--count", type=int, help="so many fields, chosen by the seed")
-    parser.add_argument("--seed", type=int, help="the same seed chooses the same fields (default: a new one, printed)")
-    parser.add_argument("--minutes", type=float, help="begin no field after so many minutes")
-    parser.add_argument("--list", action="store_true", help="only print the fields")
+    parser.add_argument("--count", type=int, help="so many cells, chosen by the seed")
+    parser.add_argument("--seed", type=int, help="the same seed chooses the same cells (default: a new one, printed)")
+    parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    parser.add_argument("--list", action="store_true", help="only print the cells")
     parser.add_argument("--lab", default=os.environ.get("LAB_NAME", "faults"), help="the lab's name (default: faults)")
     found = parser.parse_args(words)
     if unknown := {*(found.step or ())} - {row.step for row in ROWS}:
@@ -50,7 +50,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def chosen(every: Sequence[Cell], count: int, seed: int) -> list[Cell]:
-    """So many fields by a seed: each time one whose step and fault were taken least so far."""
+    """So many cells by a seed: each time one whose step and fault were taken least so far."""
     left, taken = list(every), Counter[str]()
     random.Random(seed).shuffle(left)  # noqa: S311 - a choice of tests
     picked: list[Cell] = []
@@ -83,7 +83,7 @@ def say(text: str) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Try the fields that were asked for, print the table, and return the exit code."""
+    """Try the cells that were asked for, print the table, and return the exit code."""
     options = arguments(words)
     every = [
         cell
@@ -93,30 +93,30 @@ def main(words: Sequence[str]) -> int:
         and (not options.point or cell.point.name in options.point)
     ]
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
-    fields = chosen(every, options.count or len(every), seed)
+    picked = chosen(every, options.count or len(every), seed)
     if options.list:
-        say("\n".join(cell.name for cell in fields))
+        say("\n".join(cell.name for cell in picked))
         return 0
     if os.geteuid():
         say("A lab needs root: run this as root.")
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the lab goes with it
-    say(f"{len(fields)} of {len(every)} fields, seed {seed}")
+    say(f"{len(picked)} of {len(every)} cells, seed {seed}")
     ends = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
     with brought_up(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
         world = World(lab, scene.variant(lab, Path(folder), SETTINGS))
-        verdicts = tried_all(world, fields, ends)
+        verdicts = tried_all(world, picked, ends)
     say(f"\n{table(verdicts)}\n")
     fallen = [verdict for verdict in verdicts if verdict.fell]
-    say(f"{len(verdicts)} fields were tried, {len(fallen)} fell; the same again: --seed {seed} --count {len(fields)}")
+    say(f"{len(verdicts)} cells were tried, {len(fallen)} fell; the same again: --seed {seed} --count {len(picked)}")
     return 1 if fallen else 0
 
 
-def tried_all(world: World, fields: Sequence[Cell], ends: float) -> list[Verdict]:
-    """Try the fields one after the other; each begins with an installed site."""
+def tried_all(world: World, picked: Sequence[Cell], ends: float) -> list[Verdict]:
+    """Try the cells one after the other; each begins with an installed site."""
     scene.installed(world.lab, world.site)
     verdicts: list[Verdict] = []
-    for number, cell in enumerate(fields, 1):
+    for number, cell in enumerate(picked, 1):
         if time.monotonic() > ends:
             break
         verdict = tried(world, cell)

@@ -1,4 +1,4 @@
-"""One field of the matrix, tried: the run that is struck, the one after it, and all that must hold of the site meanwhile."""
+"""One cell of the matrix, tried: the run that is struck, the one after it, and all that must hold of the site meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.kinds import COLLEAGUE, KILLED, Cell
+from tests.faults.faults import COLLEAGUE, KILLED, Cell
 from tests.faults.world import CONTROLLERS, Jobs, World, submitted
 from tests.lab import product
 from tests.lab.product import Answer, Running
@@ -39,7 +39,7 @@ UNEXPECTED = (
 
 @dataclass
 class Verdict:
-    """What was seen of a field: what fell, a sentence each; how the struck run ended, and what it said."""
+    """What was seen of a cell: what fell, a sentence each; how the struck run ended, and what it said."""
 
     cell: Cell
     fell: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Verdict:
 
 
 def tried(world: World, cell: Cell) -> Verdict:
-    """Try one field on an installed site. Whatever falls is in the verdict, also what nobody expected."""
+    """Try one cell on an installed site. Whatever falls is in the verdict, also what nobody expected."""
     began, verdict = time.monotonic(), Verdict(cell)
     try:
         _try(world, cell, verdict)

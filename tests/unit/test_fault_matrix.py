@@ -10,7 +10,7 @@ import pytest
 
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.stages import install
-from tests.faults import kinds, matrix
+from tests.faults import faults, matrix
 from tests.faults.__main__ import chosen
 from tests.faults.trial import of_a_controller, unclear
 from tests.lab import undone
@@ -31,18 +31,18 @@ def test_a_new_step_without_a_row_is_noticed() -> None:
     assert forgotten.startswith("there is no step")
 
 
-@pytest.mark.parametrize("reason", [*matrix.NOT_HERE.values(), *kinds.NOT_HERE.values()])
+@pytest.mark.parametrize("reason", [*matrix.NOT_HERE.values(), *faults.NOT_HERE.values()])
 def test_a_reason_names_tests(reason: str) -> None:
     """What is not tried here is tried elsewhere, or is said to be the same as something that is."""
     named = re.findall(r"tests/\S+\.py", reason)
     assert all((ROOT / name).exists() for name in named)
-    assert named or any(fault.name in reason for fault in kinds.FAULTS)
+    assert named or any(fault.name in reason for fault in faults.FAULTS)
 
 
 def test_each_row_has_a_fault_of_each_kind() -> None:
     """Each step is tried with our process killed, a cut connection, a host that stands still, and a second run."""
     for row in matrix.ROWS:
-        tried = {cell.fault.name for cell in kinds.cells([row])}
+        tried = {cell.fault.name for cell in faults.cells([row])}
         assert {"killed", "interrupted", "terminated", "cut", "unreachable", "paused", "second-run"} <= tried
 
 
@@ -53,17 +53,17 @@ def test_a_run_begins_where_a_small_file_system_is_to_be_full() -> None:
 
 def test_slurmctld_starts_where_its_folder_is_to_be_full() -> None:
     """A fault that fills /etc/slurm restarts slurmctld there, before and after the run: what is undone leaves its plugin there."""
-    for cell in kinds.cells(matrix.ROWS):
+    for cell in faults.cells(matrix.ROWS):
         if cell.fault.name == "disk-full" and cell.row.folder == "/etc/slurm":
             assert not [command for _, command in cell.row.undone if f"rm -f {undone.LUA}" in command], cell.name
 
 
 def test_a_seed_chooses_different_steps_and_faults_first() -> None:
     """The same seed makes the same choice; each fault comes once before one comes for the third time."""
-    every = kinds.cells(matrix.ROWS)
+    every = faults.cells(matrix.ROWS)
     picked = chosen(every, 40, 7)
     assert picked == chosen(every, 40, 7) != chosen(every, 40, 8)
-    assert {cell.fault.name for cell in picked} == {fault.name for fault in kinds.FAULTS}
+    assert {cell.fault.name for cell in picked} == {fault.name for fault in faults.FAULTS}
 
 
 def test_a_message_without_host_or_cause_or_fix_is_noticed() -> None:

@@ -334,7 +334,7 @@ NOT_HERE = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of the matrix: a step, a fault, and when it comes."""
+    """One cell of the matrix: a step, a fault, and when it comes."""
 
     row: Row
     fault: Fault
@@ -347,5 +347,5 @@ class Cell:
 
 
 def cells(rows: Sequence[Row]) -> list[Cell]:
-    """All fields of the matrix."""
+    """All cells of the matrix."""
     return [Cell(row, fault, point) for row in rows for fault in FAULTS if fault.applies(row) for point in fault.points]
