@@ -1,4 +1,4 @@
-"""Facts that several rooms read, some of them below the room whose look returns the fact."""
+"""Facts that several packages of stages read, some of them below the package whose look returns the fact."""
 
 from __future__ import annotations
 

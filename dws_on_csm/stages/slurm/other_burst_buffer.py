@@ -32,8 +32,9 @@ class PluginFile(TypedDict):
 
 
 LUA_FILE: Fact[PluginFile | None] = Fact("plugin", "lua")
-CONF_FILE: Fact[PluginFile | None] = Fact("plugin", "conf")
 """None where there is no file."""
+PLUGIN_FILES = {names.PLUGIN_LUA: LUA_FILE, names.PLUGIN_CONF: Fact[PluginFile | None]("plugin", "conf")}
+"""The plugin's files by name."""
 
 NOT_SHOWN = "-- (this file "
 """How templates/controller/plugin_file.sh begins its text for a file whose content it does not print: its origin is unknown."""
@@ -113,7 +114,7 @@ def refuse_template(ctx: StepContext, name: str, text: str) -> None:
 
 def _seen(ctx: StepContext) -> Iterator[tuple[str, PluginFile]]:
     """Name and look of such files on this host, as far as they were read."""
-    for name, fact in ((names.PLUGIN_LUA, LUA_FILE), (names.PLUGIN_CONF, CONF_FILE)):
+    for name, fact in PLUGIN_FILES.items():
         file = ctx.facts.known(fact).get(ctx.host)
         if file and foreign(name, file["text"]):
             yield name, file
