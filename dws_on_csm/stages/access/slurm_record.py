@@ -9,7 +9,7 @@ from functools import partial
 from dws_on_csm.model.actions import Action, CallApi
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
 from dws_on_csm.stages.access import rbac
-from dws_on_csm.stages.dws import slurm_clusters, workflow_version
+from dws_on_csm.stages.dws import plugin_workflow_version, slurm_clusters
 from dws_on_csm.stages.dws.slurm_clusters import Entry
 
 NAME = "slurm-cluster"
@@ -28,7 +28,7 @@ def _want(ctx: StepContext) -> Value:
         "user": user,
         "cluster": slurm_clusters.cluster_name(ctx) or (before["cluster"] if before else ""),
         "namespace": ctx.site.access.namespace,
-        "writes": workflow_version.wanted(ctx),
+        "writes": plugin_workflow_version.wanted(ctx),
         "controllers": slurm_clusters.controller_ids(ctx.site),
         "subjects": sorted(rbac.own(ctx)),
     }

@@ -22,10 +22,10 @@ from dws_on_csm.stages.dws import (
     manifests,
     open_dws,
     other_installer,
+    plugin_workflow_version,
     readiness,
     refusals,
     workflow_namespace,
-    workflow_version,
 )
 from dws_on_csm.stages.dws.manifest_comparison import APPLIED, AS_RENDERED, MISSING, ObjectState
 from dws_on_csm.stages.dws.refusals import Refusal
@@ -199,7 +199,7 @@ ADMISSION: Fact[Admission] = Fact("deploy", "webhook")
 
 
 def _look_webhook(ctx: StepContext) -> ApiLook:
-    version, other = workflow_version.wanted(ctx), ctx.facts.one_or_none(external.FACT)
+    version, other = plugin_workflow_version.wanted(ctx), ctx.facts.one_or_none(external.FACT)
     own = {names.NAMESPACE, *([other["namespace"]] if other else ())}
 
     def read(cluster: Cluster) -> Admission:

@@ -32,8 +32,8 @@ from dws_on_csm.stages.dws import (
     installed,
     manifests,
     open_dws,
+    plugin_workflow_version,
     workarea,
-    workflow_version,
 )
 
 Due = Callable[[StepContext], str]
@@ -135,7 +135,7 @@ def removed_step(
             text = f"DWS {have['DWS']} is installed now, but it was DWS {version} when this run began"
             fix = "run the same command again: it uses the clone of that version, and prompts for confirmation"
             raise Refused(Finding("not-agreed", text, fix))
-        common = workflow_version.common(ctx, _served(have)) if again else names.WORKFLOW_VERSION
+        common = plugin_workflow_version.common(ctx, _served(have)) if again else names.WORKFLOW_VERSION
         return undeploy_actions(at(ctx), version, have, common, again=again)
 
     return Step(

@@ -13,10 +13,10 @@ from dws_on_csm.stages.dws import (
     installed,
     manifests,
     persistent_storage,
+    plugin_workflow_version,
     remove,
     slurm_clusters,
     stuck_crds,
-    workflow_version,
 )
 
 
@@ -126,7 +126,7 @@ def describe_plugin(ctx: StepContext) -> str:
         then = f", so {names.PLUGIN_LUA} is changed to write one that it serves" if broken and changes else ""
         return f"{writes}, which DWS {ctx.site.versions.dws} {'does not serve' if broken else 'serves'}{then}"
     fits = "is among" if names.WORKFLOW_VERSION in served else "is NOT among"
-    version = workflow_version.wanted(ctx)
+    version = plugin_workflow_version.wanted(ctx)
     then = "" if version == names.WORKFLOW_VERSION else f"; {names.PLUGIN_LUA} is changed to write {version}"
     return f"{writes}, which {fits} those that DWS {ctx.site.versions.dws} serves: {', '.join(sorted(served))}{then}"
 

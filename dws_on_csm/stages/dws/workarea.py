@@ -19,7 +19,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifests, workflow_version
+from dws_on_csm.stages.dws import manifests, plugin_workflow_version
 
 
 class Clone(TypedDict):
@@ -238,7 +238,7 @@ mv -f bin/.unpacked bin/kustomize
 
 
 def _judge_rendered(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    return [*manifests.judge(ctx, have), *workflow_version.judge(ctx)]
+    return [*manifests.judge(ctx, have), *plugin_workflow_version.judge(ctx)]
 
 
 STAGE = Stage(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Check, Finding, StepContext
-from dws_on_csm.stages.dws import external, workflow_version
+from dws_on_csm.stages.dws import external, plugin_workflow_version
 from dws_on_csm.stages.dws.external import External, Program
 
 ASK = "ask those who deploy it"
@@ -20,7 +20,7 @@ def _judge(ctx: StepContext, have: External) -> Sequence[Finding]:
     if have["deleting"]:
         text = f"DWS is being removed: its CRD {names.WORKFLOWS} is being deleted"
         return (Finding("dws-missing", text, f"{ASK} (dws: external) whether it will be there again"),)
-    return [*_not_ready(have), *workflow_version.judge(ctx)]
+    return [*_not_ready(have), *plugin_workflow_version.judge(ctx)]
 
 
 def _not_ready(have: External) -> Iterator[Finding]:

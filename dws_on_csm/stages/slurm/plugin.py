@@ -18,10 +18,10 @@ from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages import controller_library
-from dws_on_csm.stages.dws import workarea, workflow_version
+from dws_on_csm.stages.dws import plugin_workflow_version, workarea
 from dws_on_csm.stages.pod import discover, files, templates
 from dws_on_csm.stages.slurm import activate, controller, other_burst_buffer, slurm_user, slurmctld
-from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PluginFile
+from dws_on_csm.stages.slurm.other_burst_buffer import LUA_FILE, PLUGIN_FILES, PluginFile
 
 
 def clone(site: Site) -> str:
@@ -117,7 +117,7 @@ def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
     """The look at the file of this name; `before`: more templates that its script needs."""
     file = f"{ctx.site.slurm.folder}/{name}"
     script = render.script(*before, "lib/holds_secret.sh", "controller/plugin_file.sh", file=file)
-    return LUA_FILE.shell(script, _parse_file, controller_library.text(ctx))
+    return PLUGIN_FILES[name].shell(script, _parse_file, controller_library.text(ctx))
 
 
 def _parse_file(out: bytes) -> PluginFile | None:
@@ -167,7 +167,7 @@ def upstream(ctx: StepContext) -> Mapping[str, str]:
 
 
 def _want_lua(ctx: StepContext) -> Value:
-    text = workflow_version.for_plugin(ctx, with_shim(ctx, upstream(ctx)[names.PLUGIN_LUA]))
+    text = plugin_workflow_version.for_plugin(ctx, with_shim(ctx, upstream(ctx)[names.PLUGIN_LUA]))
     want = discover.without_mode_in_pod(
         ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)}
     )

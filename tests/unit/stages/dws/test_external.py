@@ -11,7 +11,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.domain import workflow_version as domain
 from dws_on_csm.model.step import NotYetKnown, Step
-from dws_on_csm.stages.dws import external, workflow_version
+from dws_on_csm.stages.dws import external, plugin_workflow_version
 from dws_on_csm.stages.install import OF_DWS, procedure
 from dws_on_csm.stages.preflight import external_dws
 from tests.unit.external_site import Api, cluster, context, external_site, read
@@ -80,7 +80,7 @@ def test_the_plugin_writes_what_the_cluster_serves(site: Site) -> None:
     version = {"served": True, "storage": True, "fields": known, "required": []}
     here = context(site, preflight_dws={**read(cluster()), "workflows": {"v1alpha7": version}})
     lua = f"apiVersion: {names.GROUP}/v1alpha2\n"
-    assert workflow_version.wanted(here) == "v1alpha7"
-    assert "because the DWS of this cluster serves it no more" in workflow_version.for_plugin(here, lua)
+    assert plugin_workflow_version.wanted(here) == "v1alpha7"
+    assert "because the DWS of this cluster serves it no more" in plugin_workflow_version.for_plugin(here, lua)
     with pytest.raises(NotYetKnown):
-        workflow_version.wanted(context(site))
+        plugin_workflow_version.wanted(context(site))

@@ -16,7 +16,7 @@ from dws_on_csm.config.site import Plugin
 from dws_on_csm.domain import names
 from dws_on_csm.domain.workflow_version import MARK, lacking, written
 from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
-from dws_on_csm.stages.dws import deploy, kept_configuration, manifests, workflow_version
+from dws_on_csm.stages.dws import deploy, kept_configuration, manifests, plugin_workflow_version
 from dws_on_csm.stages.slurm import plugin
 from lab import upstream_fakes
 from tests.unit import steps
@@ -73,16 +73,16 @@ def lua(ctx: StepContext) -> str:
 def test_a_dws_that_serves_the_plugins_version_changes_nothing(crds: dict[str, str], dws: str) -> None:
     """The plugin's file is upstream's, with nothing but the hooks that Slurm asks for."""
     ctx = place(dws, rendered(crds[dws]))
-    assert workflow_version.wanted(ctx) == "v1alpha2" and MARK not in lua(ctx)
+    assert plugin_workflow_version.wanted(ctx) == "v1alpha2" and MARK not in lua(ctx)
 
 
 def test_a_newer_dws_gets_workflows_of_the_version_that_it_stores(crds: dict[str, str]) -> None:
     """The file is changed, with the mark; the CRD has all that the plugin uses; and the schemas are not in the objects."""
     found = rendered(crds["0.1.17"])
     ctx = place("0.1.17", found)
-    assert written(lua(ctx)) == "v1alpha7" == workflow_version.wanted(ctx)
+    assert written(lua(ctx)) == "v1alpha7" == plugin_workflow_version.wanted(ctx)
     assert f"-- {MARK}: v1alpha2 is now v1alpha7" in lua(ctx) and "DWS 0.1.17" in lua(ctx)
-    assert workflow_version.judge(ctx) == () and lacking(found["workflows"]["v1alpha7"]) == []
+    assert plugin_workflow_version.judge(ctx) == () and lacking(found["workflows"]["v1alpha7"]) == []
     assert {tuple(version) for version in found["objects"][0]["spec"]["versions"]} == {("name", "served", "storage")}
 
 
@@ -103,7 +103,7 @@ def test_a_version_that_does_not_fit_is_refused_by_name(crds: dict[str, str]) ->
     ctx = place(
         "0.1.17", rendered(crds["0.1.17"].replace("        hurry:\n", "        rush:\n").replace(" hurry: ", " rush: "))
     )
-    (finding,) = workflow_version.judge(ctx)
+    (finding,) = plugin_workflow_version.judge(ctx)
     assert finding.name == "workflow-version-unfit" and "spec.hurry is missing" in finding.text
     assert "v1alpha7" in finding.text and "0.1.17" in finding.text
     with pytest.raises(Refused, match=r"spec\.hurry"):
@@ -168,7 +168,7 @@ def test_what_was_saved_is_put_back_in_a_version_that_is_served(saved: str, serv
 )
 def test_objects_are_saved_in_a_version_of_both(crds: dict[str, str], removed: set[str], dws: str, common: str) -> None:
     """Where the two have none in common, they are saved as they are stored: no field is lost in a conversion to an old version."""
-    assert workflow_version.common(place(dws, rendered(crds[dws])), {"workflows": removed}) == common
+    assert plugin_workflow_version.common(place(dws, rendered(crds[dws])), {"workflows": removed}) == common
 
 
 @pytest.mark.parametrize(("dws", "version"), [("0.0.20", "v1alpha2"), ("0.1.17", "v1alpha7")])
