@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from dws_on_csm.bundle import archive, download, git, oci, sources
+from dws_on_csm.bundle import bundle_file, download, git, oci, sources
 from dws_on_csm.bundle.download import Progress, SourceError
 from dws_on_csm.config.bundle_contents import Manifest, Part
 from dws_on_csm.config.site import Site
@@ -53,7 +53,7 @@ def make(site: Site, target: Path, begin: Callable[[str], Progress]) -> Manifest
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as folder:
         context = BuildContext(site, Path(folder), begin)
         manifest = _fetch(context)
-        archive.write(target, manifest, context.folder)
+        bundle_file.write(target, manifest, context.folder)
     return manifest
 
 
@@ -149,7 +149,7 @@ def repository(context: BuildContext, name: str, file: str) -> Part:
     if (pin := context.site.versions.commit(name)) not in ("", commit):
         text = f"v{version} of {source} is commit {commit}, but the site file pins {pin}"
         raise Refused(Finding("commit-differs", text, f"find out which of the two is right; correct versions.{name}"))
-    return replace(archive.part(context.folder / file, source), id=commit)
+    return replace(bundle_file.part(context.folder / file, source), id=commit)
 
 
 def _local_bundle(context: BuildContext, name: str, source: str, ref: str) -> str:
@@ -180,7 +180,7 @@ def image(context: BuildContext, name: str, file: str) -> Part:
         return source, oci.pull(oci.remote(base), digest or tag, f"{base}:{tag}", target, deadline_at, progress)
 
     source, digest = first_that_works(getattr(context.site.sources, name), name, take)
-    return replace(archive.part(target, source), id=digest)
+    return replace(bundle_file.part(target, source), id=digest)
 
 
 def _copy(source: Path, target: Path, progress: Progress) -> None:
@@ -211,7 +211,7 @@ def _kustomize(context: BuildContext, version: str) -> Part:
             download.save(source, target, digest, time.monotonic() + context.site.deadlines.image, progress)
         return source
 
-    return archive.part(target, first_that_works([source], "kustomize", take))
+    return bundle_file.part(target, first_that_works([source], "kustomize", take))
 
 
 def published_sum(release: str, file: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dws_on_csm.bundle import archive, git
+from dws_on_csm.bundle import bundle_file, git
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
@@ -91,7 +91,7 @@ def _read(bundle: Bundle, role: str) -> bytes:
     try:
         return bundle.read(role)
     except ValueError as error:
-        raise archive.damaged(bundle.path, str(error)) from error
+        raise bundle_file.damaged(bundle.path, str(error)) from error
 
 
 def _listed(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from dws_on_csm.bundle import archive, build
+from dws_on_csm.bundle import build, bundle_file
 from dws_on_csm.bundle.download import Progress, SourceError
 from dws_on_csm.commands.command_line import exit_usage
 from dws_on_csm.config.bundle_contents import Manifest
@@ -36,7 +36,7 @@ def attached(site: Site, file: str) -> Site:
     if site.external:
         exit_usage(f"--bundle: {NO_BUNDLE}")
     try:
-        return archive.attach(site, Path(file).expanduser())
+        return bundle_file.attach(site, Path(file).expanduser())
     except Refused as refused:
         sys.exit(_print_findings(refused))
 
@@ -67,7 +67,7 @@ def show(file: str) -> int:
     """Check every byte of a bundle and list its contents. The exit code; REFUSED: it cannot be used."""
     path = Path(file).expanduser()
     try:
-        _list(path, archive.load(path).manifest)
+        _list(path, bundle_file.load(path).manifest)
     except Refused as refused:
         return _print_findings(refused)
     return CONVERGED

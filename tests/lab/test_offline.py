@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.bundle import archive as bundles
+from dws_on_csm.bundle import bundle_file
 from dws_on_csm.model.actions import STATE
 from lab.model import Lab
 from tests.lab import outside, product, scene
@@ -58,7 +58,7 @@ def offline(lab: Lab, bundle: Path) -> Offline:
 
 
 def _with_one_other_byte(bundle: Path) -> Path:
-    content, found = bytearray(bundle.read_bytes()), bundles.load(bundle)
+    content, found = bytearray(bundle.read_bytes()), bundle_file.load(bundle)
     content[found.offsets[DAMAGED] + 1_000_000] ^= 1
     wrong = bundle.with_name("wrong.bundle")
     wrong.write_bytes(content)
@@ -104,7 +104,7 @@ def test_what_came_from_the_bundle_is_as_if_it_had_come_from_outside(
 
 def test_the_registry_has_the_images_that_the_bundle_tells_of(offline: Offline, on: On) -> None:
     """The digest of each image's configuration is that in the manifest, which came from the registry outside."""
-    parts = bundles.load(offline.bundle).manifest.parts
+    parts = bundle_file.load(offline.bundle).manifest.parts
     there = dict(line.split() for line in on(MASTER, f"cat {STATE}/images").splitlines())
     assert there == {
         "registry.local/dws:0.0.20": parts["dws_image"].id,
@@ -163,7 +163,7 @@ def _unpacked(lab: Lab, bundle: Path, folder: Path) -> dict[str, Any]:
     """A bundle's parts as sources of a site file, one of each kind."""
     subprocess.run(["tar", "-xf", bundle, "-C", folder], check=True, timeout=60)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True, timeout=60)
-    parts = bundles.load(bundle).manifest.parts
+    parts = bundle_file.load(bundle).manifest.parts
     repository, archive = folder / "dws", folder / "proxy.docker.tar"
     clone = ["git", "clone", "--quiet", "--mirror", str(folder / parts["dws"].file), str(repository)]
     subprocess.run(clone, check=True, timeout=60)

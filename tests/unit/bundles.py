@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from dws_on_csm.bundle import archive
+from dws_on_csm.bundle import bundle_file
 from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
@@ -31,13 +31,13 @@ def parts(folder: Path) -> Manifest:
             (folder / name).write_text(f"this is {name}\n")
     made = {"at": "2026-01-31T12:00:00Z", "by": "a test"}
     return Manifest(
-        VERSIONS, made, {role: archive.part(folder / name, source) for role, (name, source) in FILES.items()}
+        VERSIONS, made, {role: bundle_file.part(folder / name, source) for role, (name, source) in FILES.items()}
     )
 
 
 def written(target: Path, folder: Path) -> Path:
     """A bundle of those parts."""
-    archive.write(target, parts(folder), folder)
+    bundle_file.write(target, parts(folder), folder)
     return target
 
 
@@ -46,7 +46,7 @@ def site(folder: Path, text: str = "", given: Path | None = None) -> Site:
     file = folder / "hosts.yaml"
     file.write_text("master: {host: nowhere.invalid}\ncontrollers: [{host: nowhere2.invalid}]\n" + text)
     found = load(file)
-    return replace(found, bundle=archive.load(given)) if given else found
+    return replace(found, bundle=bundle_file.load(given)) if given else found
 
 
 def repository(folder: Path, tag: str = "v0.0.20", **files: str) -> Path:

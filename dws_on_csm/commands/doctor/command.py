@@ -70,11 +70,11 @@ def why_unwritable(archive: Path) -> str:
 
 def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
     """Write the support archive and say so; False if that fails."""
-    from dws_on_csm.commands.doctor import archive as doctor_archive
+    from dws_on_csm.commands.doctor import support_archive
 
     try:
-        known, unread = doctor_archive.known_secrets(reading)
-        doctor_archive.write(archive, doctor_archive.members(reading, diagnosis, unread), known)
+        known, unread = support_archive.known_secrets(reading)
+        support_archive.write(archive, support_archive.members(reading, diagnosis, unread), known)
     except OSError as error:
         console.note(f"The support archive {archive} could not be written: {error}")
         return False

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dws_on_csm.bundle import archive, build, download
+from dws_on_csm.bundle import build, bundle_file, download
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.commands import bundle
 from dws_on_csm.config.site import Site
@@ -65,7 +65,7 @@ def test_everything_is_in_it(tmp_path: Path, sources: dict[str, Any], monkeypatc
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     target = folder(tmp_path) / "site.bundle"
     build.make(site(tmp_path, sources), target, nobody)
-    found = archive.load(target)
+    found = bundle_file.load(target)
     assert found.manifest.versions == bundles.VERSIONS
     assert found.manifest.made["at"] == "2023-11-14T22:13:20Z"
     assert found.manifest.made["by"].startswith("dws-on-csm 1.0.0, git version ")

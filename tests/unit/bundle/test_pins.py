@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dws_on_csm.bundle import archive, build, download, git, oci, sources
+from dws_on_csm.bundle import build, bundle_file, download, git, oci, sources
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -180,7 +180,7 @@ def test_a_bundle_that_differs_from_the_pins_is_refused(tmp_path: Path) -> None:
     made = bundles.written(tmp_path / "site.bundle", tmp_path / "parts")
     pins = {"versions": {"dws": {"tag": "0.0.20", "commit": OTHER}}, "sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}
     with pytest.raises(Refused) as error:
-        archive.attach(bundles.site(tmp_path, yaml.safe_dump(pins)), made)
+        bundle_file.attach(bundles.site(tmp_path, yaml.safe_dump(pins)), made)
     assert [one.name for one in error.value.findings] == ["commit-differs", "digest-differs"]
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from dws_on_csm.commands import workflows
-from dws_on_csm.commands.doctor.archive import known_secrets, object_text
+from dws_on_csm.commands.doctor.support_archive import known_secrets, object_text
 from dws_on_csm.commands.history import rollback
 from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.load import DEFAULT, load

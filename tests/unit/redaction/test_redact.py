@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from dws_on_csm.commands.doctor import archive
+from dws_on_csm.commands.doctor import support_archive
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.errors import Unreachable
@@ -595,7 +595,7 @@ def test_checksums_of_key_pieces_are_computed_on_the_host(
     )
     reach = SimpleNamespace(session=lambda host: local_host, cluster=lambda: cluster)
     reading = SimpleNamespace(run=SimpleNamespace(site=load(DEFAULT), reach=reach))
-    known, unread = archive.known_secrets(reading)  # type: ignore[arg-type]
+    known, unread = support_archive.known_secrets(reading)  # type: ignore[arg-type]
     assert unread == ""
     for part in (coded(pem)[90:200], body.splitlines()[3], "correct-horse", coded("admin:correct-horse")):
         assert part not in redact.text(f"here: {part}", known)
@@ -630,7 +630,7 @@ def test_the_archive_says_which_secrets_could_not_be_searched_for() -> None:
     reading = SimpleNamespace(
         run=SimpleNamespace(site=load(DEFAULT), reach=SimpleNamespace(session=gone, cluster=gone))
     )
-    _, unread = archive.known_secrets(reading)  # type: ignore[arg-type]
+    _, unread = support_archive.known_secrets(reading)  # type: ignore[arg-type]
     assert "nexus/nexus-admin-credential could not be read" in unread and "key on slurmctl could not be read" in unread
 
 

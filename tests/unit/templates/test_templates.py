@@ -171,7 +171,7 @@ def test_no_new_file_or_folder_is_made_in_tmp() -> None:
     assert [name for name, text in scripts().items() if MKTEMP.search(re.sub(r"(?m)^\s*#.*$", "", text))] == []
 
 
-NO_SCRIPT = {"commands/doctor/archive.README", "redaction/secret_forms.FORMS"}
+NO_SCRIPT = {"commands/doctor/support_archive.README", "redaction/secret_forms.FORMS"}
 """Texts that only look like one."""
 
 

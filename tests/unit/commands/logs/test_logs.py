@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.doctor import archive
+from dws_on_csm.commands.doctor import support_archive
 from dws_on_csm.commands.logs.command import nothing_found, request
 from dws_on_csm.commands.logs.entries import (
     Clock,
@@ -77,8 +77,8 @@ def test_an_entry_has_an_end() -> None:
 
 def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size of all entries together is bounded, however long each is."""
-    monkeypatch.setattr(archive, "CHARACTERS", 1000)
-    kept = archive.newest_entries(Entry(float(at), "c1", "A" * 100) for at in range(500))
+    monkeypatch.setattr(support_archive, "CHARACTERS", 1000)
+    kept = support_archive.newest_entries(Entry(float(at), "c1", "A" * 100) for at in range(500))
     assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.bundle import archive
+from dws_on_csm.bundle import bundle_file
 from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.model.step import Refused
 from tests.unit import bundles
@@ -25,7 +25,7 @@ def made(tmp_path: Path) -> Path:
 def refused(path: Path) -> str:
     """The name of the finding that refuses a bundle."""
     with pytest.raises(Refused) as error:
-        archive.load(path)
+        bundle_file.load(path)
     (finding,) = error.value.findings
     assert finding.fix
     return finding.name
@@ -33,7 +33,7 @@ def refused(path: Path) -> str:
 
 def test_written_text_is_read_back(made: Path, tmp_path: Path) -> None:
     """The manifest and every part, byte for byte."""
-    found = archive.load(made)
+    found = bundle_file.load(made)
     assert found.manifest == bundles.parts(tmp_path / "parts")
     for role, (name, _) in bundles.FILES.items():
         assert found.read(role) == (tmp_path / "parts" / name).read_bytes()
@@ -84,9 +84,9 @@ def test_a_path_that_is_no_file_is_reported(tmp_path: Path, name: str) -> None:
 
 def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Path:
     """A valid bundle with another manifest."""
-    text = archive.manifest_text
+    text = bundle_file.manifest_text
     other = {"manifest_text": lambda manifest: json.dumps(json.loads(text(manifest)) | changes).encode()}
-    monkeypatch.setattr(archive, "manifest_text", other["manifest_text"])
+    monkeypatch.setattr(bundle_file, "manifest_text", other["manifest_text"])
     return bundles.written(tmp_path / "other.bundle", tmp_path / "parts")
 
 
@@ -97,7 +97,7 @@ def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object
         ({"parts": {}}, "bundle-damaged"),
         ({"versions": 1}, "bundle-damaged"),
         (
-            {"parts": {role: {"file": "x", "size": 1, "sha256": "", "source": ""} for role in archive.ROLES}},
+            {"parts": {role: {"file": "x", "size": 1, "sha256": "", "source": ""} for role in bundle_file.ROLES}},
             "bundle-damaged",
         ),
     ],
@@ -111,7 +111,7 @@ def test_a_manifest_that_tells_of_something_else_is_refused(
 
 def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
     """Only checked content is sent."""
-    found = archive.load(made)
+    found = bundle_file.load(made)
     content = bytearray(made.read_bytes())
     content[found.offsets["dws-0.0.20.bundle"]] ^= 1
     made.write_bytes(content)
@@ -125,7 +125,7 @@ def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: 
     before, manifest = made.read_bytes(), bundles.parts(tmp_path / "parts")
     (tmp_path / "parts" / "kustomize-v5.1.1.tar.gz").unlink()
     with pytest.raises(FileNotFoundError):
-        archive.write(made, manifest, tmp_path / "parts")
+        bundle_file.write(made, manifest, tmp_path / "parts")
     assert made.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"site.bundle", "parts"}
 
@@ -136,7 +136,7 @@ def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: 
 def test_a_bundle_with_the_sites_versions_supplies_it(made: Path, tmp_path: Path) -> None:
     """Only the sources of the site change."""
     site = bundles.site(tmp_path)
-    supplied = archive.attach(site, made)
+    supplied = bundle_file.attach(site, made)
     assert supplied.bundle and supplied.bundle.manifest.versions == bundles.VERSIONS
     assert supplied.versions == site.versions
 
@@ -145,7 +145,7 @@ def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path:
     """All differences at once, with the versions of the bundle and of the site file."""
     site = bundles.site(tmp_path, "versions: {dws: 0.0.19, kube_rbac_proxy: v0.15.0}\n")
     with pytest.raises(Refused) as error:
-        archive.attach(site, made)
+        bundle_file.attach(site, made)
     one, two = error.value.findings
     assert one.text == f"{made} has dws 0.0.20, but {site.path} wants 0.0.19"
     assert one.fix.startswith("set versions.dws to 0.0.20, or make a bundle for this site file")
@@ -179,5 +179,5 @@ def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.Cap
 
 def test_a_manifest_is_listed_in_a_fixed_order() -> None:
     """Its keys are sorted, so that people can compare two bundles."""
-    text = archive.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
+    text = bundle_file.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
     assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")
