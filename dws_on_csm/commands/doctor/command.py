@@ -119,10 +119,10 @@ def _finding(finding: Finding) -> Iterator[Row]:
 
 def _following(host: str, followers: list[HostFinding], verbose: bool) -> Iterator[Row]:
     """The findings that follow from one of `host`: their names in one line, or each with its text and fix."""
-    folded = folded_findings(followers)
-    names = [at.finding.name if at.host == host else f"{at.finding.name} ({at.host})" for at in folded]
+    merged = merged_over_hosts(followers)
+    names = [at.finding.name if at.host == host else f"{at.finding.name} ({at.host})" for at in merged]
     if verbose:
-        for name, at in zip(names, folded, strict=True):
+        for name, at in zip(names, merged, strict=True):
             yield [(f"      follows from this: {name}: {escaped(at.finding.text)}", "dim")]
             yield [(f"          fix  {escaped(at.finding.fix)}", "dim")]
     elif names:
@@ -143,21 +143,21 @@ def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
     return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]
 
 
-def folded_findings(findings: Sequence[HostFinding]) -> list[HostFinding]:
+def merged_over_hosts(findings: Sequence[HostFinding]) -> list[HostFinding]:
     """The findings, and those that several hosts have in the same words once, under the hosts' folded names."""
     return [at for at, _ in _groups(findings)]
 
 
 def _groups(findings: Sequence[HostFinding]) -> list[tuple[HostFinding, list[HostFinding]]]:
-    """As `folded_findings`, each with the findings for which it stands."""
+    """As `merged_over_hosts`, each with the findings for which it stands."""
     groups: dict[tuple[str, str, str], list[HostFinding]] = {}
     for at in findings:
         text, fix = (without_host(words, at.host) for words in (at.finding.text, at.finding.fix))
         groups.setdefault((at.finding.name, text, fix), []).append(at)
-    folded = [(_together(same, text, fix), same) for (_, text, fix), same in groups.items()]
+    merged = [(_together(same, text, fix), same) for (_, text, fix), same in groups.items()]
     hosts = [*dict.fromkeys(at.host for at in findings)]
-    folded.sort(key=lambda pair: (hosts.index(pair[1][0].host), len(pair[0].host), pair[0].host))
-    return folded
+    merged.sort(key=lambda pair: (hosts.index(pair[1][0].host), len(pair[0].host), pair[0].host))
+    return merged
 
 
 def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.doctor import judge, rules, rules_access, rules_cluster
-from dws_on_csm.commands.doctor.command import finding_rows, folded_findings, unseen_rows, why_unwritable
+from dws_on_csm.commands.doctor.command import finding_rows, merged_over_hosts, unseen_rows, why_unwritable
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
 from dws_on_csm.commands.doctor.orphans import judge_workflows
@@ -802,7 +802,7 @@ def test_the_same_finding_on_many_hosts_is_reported_once() -> None:
         for n in (1, 2, 3)
     ]
     other = HostFinding("nid4", Finding("slurm-conf-differs", "slurm.conf on nid4 differs: Y=1", "fix it"))
-    assert [(one.host, one.finding.text) for one in folded_findings((*some, other))] == [
+    assert [(one.host, one.finding.text) for one in merged_over_hosts((*some, other))] == [
         ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
         ("nid4", "slurm.conf on nid4 differs: Y=1"),
     ]
@@ -812,16 +812,16 @@ def test_a_fix_for_several_hosts_can_be_pasted(tmp_path: Path) -> None:
     """The command names every host: a shell runs it once for each, and no placeholder is left."""
     fix = "run `echo fab -H {0} repair slurm >>ran` on {0}; `true` says why"
     some = [HostFinding(host, Finding("slurmctld-stale", f"on {host}", fix.format(host))) for host in ("c1", "c2")]
-    (folded,) = folded_findings(some)
-    assert "HOST" not in folded.finding.fix and folded.finding.fix.endswith(" on each of them; `true` says why")
-    subprocess.run(["sh", "-euc", folded.finding.fix.split("`")[1]], cwd=tmp_path, check=True, timeout=60)
+    (merged,) = merged_over_hosts(some)
+    assert "HOST" not in merged.finding.fix and merged.finding.fix.endswith(" on each of them; `true` says why")
+    subprocess.run(["sh", "-euc", merged.finding.fix.split("`")[1]], cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "ran").read_text() == "fab -H c1 repair slurm\nfab -H c2 repair slurm\n"
 
 
 def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     """The master's findings come before the controllers'; those of several hosts come after the first host's own."""
     pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
-    told = folded_findings(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
+    told = merged_over_hosts(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
     assert [(one.host, one.finding.name) for one in told] == [
         *((MASTER, "a"), (MASTER, "b"), ("c1", "own"), ("c[1-2]", "same"))
     ]
