@@ -46,8 +46,12 @@ class LookFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Failed:
-    """Why a look failed. `fix`: what to do about it, "" if that is unknown; `cluster`: the API server failed, not the host."""
+class FailureReason:
+    """Why a look failed, as a Board keeps it; `Board.have` raises LookFailed with it.
+
+    fix      what to do about it, "" if that is unknown
+    cluster  the API server failed, not the host
+    """
 
     text: str
     fix: str = ""
@@ -68,7 +72,7 @@ class Board:
     site: Site
     facts: Facts = field(default_factory=Facts)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
-    failed: dict[tuple[str, str], Failed] = field(default_factory=dict)
+    failed: dict[tuple[str, str], FailureReason] = field(default_factory=dict)
     waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
@@ -110,8 +114,8 @@ class Board:
         return (key, host) in self.seen
 
     def fail(self, key: str, host: str, text: str, fix: str = "", *, cluster: bool = False) -> None:
-        """Record why a look failed, as Failed has it."""
-        self.failed[key, host] = Failed(text, fix, cluster)
+        """Record why a look failed: see FailureReason."""
+        self.failed[key, host] = FailureReason(text, fix, cluster)
         self.seen[key, host] = self.version
 
 

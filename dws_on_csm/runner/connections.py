@@ -354,8 +354,8 @@ def reach_through(site: Site, sessions: Sessions) -> Reach:
     )
 
 
-def without_absent(site: Site, sessions: Sessions) -> Site:
-    """The site with its controllers that may be down and do not respond as `absent`: none where no other one responds."""
+def mark_absent(site: Site, sessions: Sessions) -> Site:
+    """The site with `absent`: its controllers that may be down and do not respond; none where no other one responds."""
     silent = _silent(sessions)
     absent = _spared(site.controller_groups, silent.keys() - (site.limit or ()))
     if all(host.name in silent for host in site.controllers):
@@ -363,10 +363,10 @@ def without_absent(site: Site, sessions: Sessions) -> Site:
     return replace(site, absent=frozenset(absent))
 
 
-def answering(
+def report_connections(
     site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The hosts that answered, by role; and those that should have. Each that did not is reported with what to do."""
+    """Report how each connection went, with what to do; return the hosts that answered, by role, and those that should have."""
     silent = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
     spared = _spared(site.computes, _silent(sessions)) | site.absent
     for host, error in silent.items():

@@ -17,7 +17,7 @@ from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
 from dws_on_csm.runner import commands_to_paste, masters
-from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles, without_absent
+from dws_on_csm.runner.connections import Sessions, connect, mark_absent, reach_through, report_connections, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
 
@@ -53,8 +53,8 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
     ):
         sessions = connect(site, site.hosts())
         try:
-            site = without_absent(site, sessions)
-            hosts, _ = answering(site, roles(site), sessions, emit)
+            site = mark_absent(site, sessions)
+            hosts, _ = report_connections(site, roles(site), sessions, emit)
             run = Run(identifier(time.time()), site, stages, reach_through(site, sessions), emit, hosts)
             interrupts.watch(run, sessions)
             state.first_looks(run)

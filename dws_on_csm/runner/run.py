@@ -36,7 +36,15 @@ from dws_on_csm.model.step import Check, ShellLook, Stage, Step, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import commands_to_paste, masters, run_log
 from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
-from dws_on_csm.runner.connections import Sessions, announce, answering, connect, reach_through, roles, without_absent
+from dws_on_csm.runner.connections import (
+    Sessions,
+    announce,
+    connect,
+    mark_absent,
+    reach_through,
+    report_connections,
+    roles,
+)
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
@@ -105,8 +113,8 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
 
     sessions = connect(site, site.hosts(), waiting, request.display.paused)
     try:
-        site = without_absent(site, sessions)
-        hosts, down = answering(site, roles(site), sessions, emit)
+        site = mark_absent(site, sessions)
+        hosts, down = report_connections(site, roles(site), sessions, emit)
         yes = confirmed_by_yes(site.deletes, options)
         run = Run(journal.run, site, request.stages, reach_through(site, sessions), emit, hosts, yes=yes)
         run.prepare = options.prepare

@@ -249,7 +249,7 @@ def test_a_run_shows_what_it_waits_for(
     host = Host("host", "controller", "root", False)
     site = Site(Ssh(tmp_path / "ssh_config"))
     with closing(connections.connect_all(site, [host], waiting=lambda *words: events.append(words))) as sessions:  # type: ignore[arg-type]
-        connections.answering(replace(load(DEFAULT), computes=()), {}, sessions, events.append)
+        connections.report_connections(replace(load(DEFAULT), computes=()), {}, sessions, events.append)
     (waited, done) = events
     assert isinstance(waited, tuple)
     assert waited[:2] == ("host", "waiting for your key (touch?): id of the agent")

@@ -14,7 +14,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import ComputeGroup, Host
 from dws_on_csm.model.errors import Crowded, Unreachable
-from dws_on_csm.runner.connections import Sessions, answering, roles
+from dws_on_csm.runner.connections import Sessions, report_connections, roles
 from dws_on_csm.transport.connect import Jumps
 from tests.ssh.server import HANG, Server
 
@@ -79,7 +79,7 @@ def test_hosts_that_do_not_fit_are_not_down() -> None:
     for kind, down in ((Unreachable, ()), (Crowded, ("n1", "n2"))):
         sessions = Sessions(Jumps())
         sessions.update((name, kind(name, "no connection", "")) for name in ("n1", "n2"))
-        assert answering(site, roles(site), sessions, lambda event: None)[1] == down
+        assert report_connections(site, roles(site), sessions, lambda event: None)[1] == down
 
 
 def test_with_a_thousand_open_files_a_connection_works(server: Server, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_the_run_tells_for_which_host_and_why(tmp_path: Path, connect: Connect, 
     events: list[object] = []
     config = server.config("Ciphers chacha20-poly1305@openssh.com", name="modern") + server.config(name="plain")
     sessions = connect(config, "modern", "plain")
-    connections.answering(replace(load(DEFAULT), computes=()), {}, sessions, events.append)
+    connections.report_connections(replace(load(DEFAULT), computes=()), {}, sessions, events.append)
     (done,) = events
     assert isinstance(done, Done)
     assert (done.host, done.outcome) == ("modern", "ok")

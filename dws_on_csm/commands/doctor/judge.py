@@ -12,7 +12,7 @@ from functools import partial
 
 from dws_on_csm.commands.doctor import rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, with_causes
-from dws_on_csm.engine.looks import Failed, Item, LookFailed, keyed
+from dws_on_csm.engine.looks import FailureReason, Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.cluster_api import SILENT_FIX
 from dws_on_csm.model.errors import RemoteError
@@ -95,7 +95,7 @@ _MANY = 3
 """So many checks of a host that failed for the same reason, which has a fix, mean the host, and none of these checks."""
 
 
-def unusable(failed: Mapping[tuple[str, str], Failed], refused: Collection[str]) -> Iterator[HostFinding]:
+def unusable(failed: Mapping[tuple[str, str], FailureReason], refused: Collection[str]) -> Iterator[HostFinding]:
     """The hosts on which no check could be started, though ssh connects: the login's shell, a start-up file, a connection that
     breaks. `failed`: (check, host) -> why; of hosts in `refused` that is known already."""
     for host in dict.fromkeys(host for _, host in failed if host not in refused):

@@ -100,7 +100,7 @@ PROBES = Stage(
         plugin_access.CHECK,
         Check("loads", "controller", _look_loads, judge_loads),
         storage.CHECK,
-        storage.RULE,
+        storage.TEST_RULE,
         nodes.CHECK,
         slurm_confs.CHECK,
         *divided.CHECKS,

@@ -100,7 +100,7 @@ def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
     return (Finding("test-rule-left", text, "run `invoke verify --cancel`, which first removes what such a run left"),)
 
 
-RULE = Check(
+TEST_RULE = Check(
     "test-rule", "master", lambda ctx: ApiLook(lambda cluster: verify_cancel.rule_exists(cluster)), _judge_rule
 )
 CHECK = Check(LEFT.step, "controller", _look, judge_left)

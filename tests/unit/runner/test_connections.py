@@ -7,7 +7,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import ControllerGroup, Host
 from dws_on_csm.model.errors import Crowded, Unreachable
-from dws_on_csm.runner.connections import Sessions, answering, roles, without_absent
+from dws_on_csm.runner.connections import Sessions, mark_absent, report_connections, roles
 from dws_on_csm.transport.connect import Jumps
 
 A, B, C = (Host(name, "controller", "root", False) for name in "abc")
@@ -32,9 +32,9 @@ def test_controllers_that_may_be_down(down: str, limit: str, absent: str, lackin
     site = replace(load(DEFAULT), controllers=(A, B, C), controller_groups=groups, limit=frozenset(limit) or None)
     sessions = Sessions(Jumps())
     sessions.update((name, Unreachable(name, "no connection", "")) for name in down)
-    site = without_absent(site, sessions)
+    site = mark_absent(site, sessions)
     assert site.absent == {*absent} and not any(map(site.active, absent))
-    assert answering(site, roles(site), sessions, lambda event: None)[1] == tuple(lacking)
+    assert report_connections(site, roles(site), sessions, lambda event: None)[1] == tuple(lacking)
 
 
 def test_a_controller_without_open_files_is_not_down() -> None:
@@ -42,7 +42,7 @@ def test_a_controller_without_open_files_is_not_down() -> None:
     site = replace(load(DEFAULT), controllers=(A, B), controller_groups=(ControllerGroup((A, B), 1),))
     sessions = Sessions(Jumps())
     sessions["b"] = Crowded("b", "no open files", "")
-    assert not without_absent(site, sessions).absent
+    assert not mark_absent(site, sessions).absent
 
 
 def test_the_first_controller_that_responds_follows_the_test_job() -> None:

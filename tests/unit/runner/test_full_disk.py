@@ -460,7 +460,7 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
     )
     redirect(monkeypatch, tmp_path / "state")  # the hosts' disks have room
     monkeypatch.setattr(run, "connect", lambda site, hosts, *how: Connected(LocalHost(tmp_path)))
-    monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
+    monkeypatch.setattr(run, "report_connections", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: {"master": ("one",), "submitter": ()})
     monkeypatch.setattr(run, "Journal", partial(Journal, folder=disk.folder / "runs"))
     if when == "start":

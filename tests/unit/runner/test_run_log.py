@@ -337,7 +337,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
     site = replace(site, keep_runs=1, master=replace(site.master, host=replace(site.master.host, name="one")))
     roles: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ("one",)}
     monkeypatch.setattr(run, "connect", lambda site, hosts, *how: _Site(one=host))
-    monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
+    monkeypatch.setattr(run, "report_connections", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: roles)
     monkeypatch.setattr(
         run, "reach_through", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one")

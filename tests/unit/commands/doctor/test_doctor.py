@@ -31,7 +31,7 @@ from dws_on_csm.display import style
 from dws_on_csm.domain import names
 from dws_on_csm.domain.compatibility import TABLE
 from dws_on_csm.engine import site_lock
-from dws_on_csm.engine.looks import Failed
+from dws_on_csm.engine.looks import FailureReason
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import SILENT_FIX
@@ -393,10 +393,13 @@ def test_a_server_that_another_controller_reaches_is_not_the_cause() -> None:
 def test_a_host_that_starts_no_script_is_a_finding() -> None:
     """ssh connects, and the login's shell ends: nothing else is found on that host then. One check that failed, an API server that
     does not respond and a sudo that refuses are other things."""
-    shell, silent = Failed("c1: the login ended", "change its shell"), Failed("no answer", SILENT_FIX, cluster=True)
+    shell, silent = (
+        FailureReason("c1: the login ended", "change its shell"),
+        FailureReason("no answer", SILENT_FIX, cluster=True),
+    )
     every = ("a", "b", "c", "d")
     failed = {(check, "c1"): shell for check in every} | {(check, "m"): silent for check in every}
-    failed |= {("a", "c2"): shell, **{(check, "c3"): Failed("x ended with exit code 1") for check in every}}
+    failed |= {("a", "c2"): shell, **{(check, "c3"): FailureReason("x ended with exit code 1") for check in every}}
     failed |= {(check, "c4"): shell for check in every}
     (found,) = unusable(failed, ["c4"])
     assert (found.host, found.finding.name) == ("c1", "host-unreachable")
@@ -406,11 +409,15 @@ def test_a_host_that_starts_no_script_is_a_finding() -> None:
 @pytest.mark.parametrize(
     ("failed", "name", "fix"),
     [
-        (Failed("no answer", SILENT_FIX, cluster=True), "cluster-unreachable", SILENT_FIX),
-        (Failed("nodes is forbidden"), "master-kubeconfig-refused", "create clusterrolebinding kubeadm:cluster-admins"),
+        (FailureReason("no answer", SILENT_FIX, cluster=True), "cluster-unreachable", SILENT_FIX),
+        (
+            FailureReason("nodes is forbidden"),
+            "master-kubeconfig-refused",
+            "create clusterrolebinding kubeadm:cluster-admins",
+        ),
     ],
 )
-def test_an_api_server_that_refuses_the_administrator_responds(failed: Failed, name: str, fix: str) -> None:
+def test_an_api_server_that_refuses_the_administrator_responds(failed: FailureReason, name: str, fix: str) -> None:
     """Nothing has to be started then: the kubeconfig lacks rights."""
     run: Any = SimpleNamespace(board=SimpleNamespace(failed={("doctor.cluster", MASTER): failed}), site=SITE)
     (found,) = judge.of_failure(run, "doctor.cluster", MASTER, failed.text)
