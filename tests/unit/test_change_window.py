@@ -76,5 +76,5 @@ def test_what_is_changed_is_named(name: str) -> None:
 
 def test_units_are_those_of_the_scripts() -> None:
     """The transient unit and the one for boot have these names in the templates."""
-    follow, activate = ((ROOT / f"templates/controller/{name}.sh").read_text() for name in ("follow", "activate"))
-    assert "run_detached dws-on-csm-activation " in follow and "boot=dws-on-csm-activation-boot.service" in activate
+    run, activate = ((ROOT / f"templates/controller/{name}.sh").read_text() for name in ("run_activation", "activate"))
+    assert "run_detached dws-on-csm-activation " in run and "boot=dws-on-csm-activation-boot.service" in activate
