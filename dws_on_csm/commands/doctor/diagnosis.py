@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dws_on_csm.commands.doctor import causes
 from dws_on_csm.config.site import Site
-from dws_on_csm.model import causes
 from dws_on_csm.model.exit_codes import CONVERGED, FAILED
 from dws_on_csm.model.step import Finding, StepContext
 from dws_on_csm.runner import commands_to_paste

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dws_on_csm.commands.doctor import causes
 from dws_on_csm.config import acceptable
-from dws_on_csm.model import causes
 
 
 def test_each_name_of_the_table_is_a_finding() -> None:
