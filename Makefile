@@ -21,8 +21,8 @@ help: ## List the targets
 
 setup: $(READY) ## Create .venv with all Python packages (as root also installs missing apt packages)
 
-$(READY): pyproject.toml constraints.txt lab/setup.sh lab/invoke_start.py
-	sh lab/setup.sh $(PYTHON) $(VENV)
+$(READY): pyproject.toml constraints.txt bin/setup.sh bin/invoke_start.py
+	sh bin/setup.sh $(PYTHON) $(VENV)
 	touch $@
 
 demo: $(READY) ## Boot a site in a box, install DWS on it, and prove it with a job
@@ -76,7 +76,7 @@ format: $(READY) ## Fix style and formatting (ruff)
 	$(BIN)/ruff format .
 
 types: $(READY) ## Check types (mypy, strict)
-	$(BIN)/mypy tasks.py fabfile.py dws_on_csm lab tests docs bench
+	$(BIN)/mypy tasks.py fabfile.py bin dws_on_csm lab tests docs bench
 
 clean: ## Remove .venv; labs and the cache stay
 	rm -rf $(VENV)

@@ -1,6 +1,6 @@
 """invoke: runs the commands of the checkout that contains the present folder, else of the one that contains this file's .venv.
 
-lab/setup.sh copies this to .venv/bin/invoke, in place of invoke's own program: that one prints its help and its version before it
+bin/setup.sh copies this to .venv/bin/invoke, in place of invoke's own program: that one prints its help and its version before it
 reads any command of ours. In a folder with other tasks it is invoke's own.
 """
 

@@ -15,7 +15,7 @@ fi
 echo "installing Python packages into $venv (about half a minute)"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt '.[dev]'
 for name in invoke inv; do
-    { echo "#!$(cd "$venv/bin" && pwd)/python3"; cat lab/invoke_start.py; } >"$venv/bin/$name.new"
+    { echo "#!$(cd "$venv/bin" && pwd)/python3"; cat bin/invoke_start.py; } >"$venv/bin/$name.new"
     chmod 755 "$venv/bin/$name.new"
     mv "$venv/bin/$name.new" "$venv/bin/$name" # atomically: another one may start meanwhile
 done
