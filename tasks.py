@@ -1,4 +1,8 @@
-"""The commands that an operator runs; `invoke --list` shows them."""
+"""The commands that an operator runs; `invoke --list` shows them.
+
+Imports stand inside the functions, because `invoke --list`, a help or a wrong command line must not load Fabric, Paramiko,
+kubernetes, rich, the stages or the runner: so it answers at once (tests/unit/test_start.py).
+"""
 
 from __future__ import annotations
 
