@@ -39,6 +39,16 @@ def test_a_reason_names_tests(reason: str) -> None:
     assert named or any(fault.name in reason for fault in faults.FAULTS)
 
 
+def test_the_page_has_each_fault() -> None:
+    """docs/faults.md lists the faults in their order, none twice, and says for how many seconds one is held."""
+    table = (ROOT / "docs/faults.md").read_text().partition("| fault |")[2].partition("\n\n")[0]
+    rows = [(re.findall(r"`([a-z-]+)`", row.split(" | ")[0]), row) for row in table.splitlines()[2:]]
+    assert [name for named, _ in rows for name in named] == [fault.name for fault in faults.FAULTS]
+    until = {name: row for named, row in rows for name in named}
+    held = {fault.name: f"| {fault.held:.0f} s later |" for fault in faults.FAULTS if fault.held}
+    assert [name for name, words in held.items() if words not in until[name]] == []
+
+
 def test_each_row_has_a_fault_of_each_kind() -> None:
     """Each step is tried with our process killed, a cut connection, a host that stands still, and a second run."""
     for row in matrix.ROWS:

@@ -16,8 +16,18 @@ from dws_on_csm.stages.install import procedure
 
 ROOT = Path(__file__).parents[2]
 PAPERS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("lab/**/README.md"), *ROOT.glob("tests/**/README.md")]
-QUOTED = ("dws_on_csm/stages/slurm/plugin.py", "tests/unit/stages/slurm/test_plugin.py", "tests/lab/test_drift.py")
+QUOTED = (
+    *("dws_on_csm/stages/slurm/plugin.py", "tests/unit/stages/slurm/test_plugin.py", "tests/lab/test_drift.py"),
+    *(
+        "templates/controller/plugin_file.sh",
+        "dws_on_csm/commands/doctor/nodes.py",
+        "dws_on_csm/commands/doctor/rules.py",
+    ),
+    "tests/faults/faults.py",
+)
 """The files whose code CONTRIBUTING.md quotes."""
+CODE = r"\s+(def |\w+\(|\w+ = |\(\"|\[ )"
+"""How a block of the page begins that is code of the tree, and no command to type."""
 
 
 def test_the_picture_of_the_rooms_is_what_the_code_gives() -> None:
@@ -44,11 +54,11 @@ def test_links_lead_somewhere(paper: Path) -> None:
 
 
 def test_code_that_contributing_quotes_is_in_the_tree() -> None:
-    """Whoever follows "Add a step" sees the present code."""
+    """Whoever follows "Add a step", "Add a finding" or "Add a fault" sees the present code."""
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    code = [dedent(block).strip() for block in blocks if re.match(r"\s+(def |Step\(|\(\")", block)]
+    code = [dedent(block).strip() for block in blocks if re.match(CODE, block)]
     there = "\n".join(dedented((ROOT / path).read_text()) for path in QUOTED)
-    assert len(code) > 4
+    assert len(code) > 9
     assert [block for block in code if dedented(block) not in there] == []
 
 
@@ -72,6 +82,7 @@ def names(path: Path) -> set[str]:
     """The functions, classes and constants of a module."""
     body = ast.parse(path.read_text()).body
     targets = {ast.unparse(target) for node in body if isinstance(node, ast.Assign) for target in node.targets}
+    targets |= {ast.unparse(node.target) for node in body if isinstance(node, ast.AnnAssign)}
     return targets | {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
