@@ -52,9 +52,10 @@ class UnixSocketConnection(http.client.HTTPConnection):
 def api():
     """A function that returns the API server's answer for a path, for as long as this lasts. Only root can enter its folder."""
     folder = tempfile.mkdtemp(prefix="dws-on-csm-", dir="/run" if os.access("/run", os.W_OK) else None)
-    path, child = folder + "/api", None
+    path, child, came = folder + "/api", None, []
 
     def exit_on_signal(number, frame):
+        came.append(number)
         # ends a wait for an answer at once
         if child:
             child.kill()
@@ -72,6 +73,8 @@ def api():
                 stderr=output,
                 preexec_fn=lambda: ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL),
             )
+        if came:  # while Python forked, which ignores what a handler raises in its hooks
+            sys.exit(128 + came[0])
         wait_served(path, child, pathlib.Path(folder, "output"))
         yield lambda asked, accept="application/json": ask(path, asked, accept)
     finally:

@@ -326,6 +326,16 @@ def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
         time.sleep(0.01)  # the kernel ends it with its parent, also where the signal came while it was being started
 
 
+def test_a_signal_while_the_proxy_is_being_started_is_not_lost(there: Path) -> None:
+    """Python ignores what a handler raises where the signal comes in a hook of its fork: the look ends all the same."""
+    (there / "kubectl").write_text("#!/bin/sh\nexec sleep 900\n")
+    hook = "import os, signal\ndef hook():\n    os.kill(os.getpid(), signal.SIGTERM)\n    return None\n"
+    text = f"{hook}os.register_at_fork(after_in_parent=hook)\n{dependents.program()}\nlook_for_owned(False)"
+    began = time.monotonic()
+    done = subprocess.run(["python3", "-c", text], env={"PATH": f"{there}:/usr/bin:/bin"}, check=False, timeout=60)
+    assert done.returncode == 143 and time.monotonic() - began < 15
+
+
 # --- the last look
 
 
