@@ -20,7 +20,7 @@ from dws_on_csm.engine import site_lock
 from dws_on_csm.engine.reach import ClusterLease
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, MARGIN, RETRY_SECONDS, Holder, Locked, Renewable, clock, owner
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.cluster_api import CONFLICT, Cluster, ClusterError
+from dws_on_csm.model.cluster_api import CONFLICT, ETCD_FULL_FIX, Cluster, ClusterError
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.printable import plain_line
 
@@ -104,9 +104,8 @@ class Lease(Renewable, ClusterLease):
                 if error.status not in SILENT:
                     fix = f"allow the administrator's kubeconfig there to write {PATH}, or correct what refuses it"
                     if error.status >= 500:
-                        fix = "correct what the API server names. `database space exceeded` is etcd's: it refuses every change, "
-                        fix += "for jobs too, until `etcdctl compact`, `etcdctl defrag` and `etcdctl alarm disarm` on a master "
-                        fix += "have made room"
+                        fix = "correct what the API server names. If it is `database space exceeded`, etcd is full: it rejects "
+                        fix += f"every change, for jobs too. Then {ETCD_FULL_FIX}"
                     raise Unreachable(self._master, f"the cluster's Lease cannot be taken: {error}", fix) from error
                 self._retry = asked + RETRY_SECONDS
 

@@ -54,14 +54,29 @@ class ClusterError(RemoteError):
         self.status = status
 
 
+ETCD_FULL_FIX = (
+    'on a master run `etcdctl endpoint status -w json` (it prints `"revision":REVISION`), `etcdctl compact REVISION`, `etcdctl '
+    "defrag --cluster --command-timeout 60s` and `etcdctl alarm disarm`, each with `--endpoints https://127.0.0.1:2379 --cacert "
+    "/etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/peer.crt --key /etc/kubernetes/pki/etcd/peer.key`"
+)
+"""What to do where etcd rejects every change, jobs' too, with `database space exceeded`."""
+
+ETCD_DOWN_FIX = (
+    "start etcd on a majority of the masters: with `systemctl start etcd` where it is a unit, as in CSM (`journalctl -u etcd` "
+    "shows why it does not run); elsewhere the kubelet starts it, and `crictl ps -a --name etcd` and `journalctl -u kubelet` show "
+    "why not"
+)
+"""What to do where etcd has no majority: the API server then says `timed out` or `no leader`."""
+
 SILENT_FIX = (
     "run `kubectl get --raw /readyz` on the master. If it does not say ok, start the API server: `crictl ps -a --name "
-    "kube-apiserver` and `journalctl -u kubelet` show why it does not run. One that runs and hangs ends by `crictl stop "
-    "$(crictl ps -q --name kube-apiserver)`; the kubelet starts it again. If it says `etcd failed`, the same of etcd. If it names "
-    "a certificate (x509), `openssl x509 -noout -text -in /etc/kubernetes/pki/apiserver.crt` shows its names and its end: `kubeadm "
-    "certs renew apiserver` renews it; for other names move it and its key away, and run `kubeadm init phase certs apiserver "
-    "--apiserver-cert-extra-sans NAMES`; then restart the API server. "
-    "If it says ok, correct master.kubeconfig and master.context in the site file"
+    "kube-apiserver` and `journalctl -u kubelet` show why it does not run. If it runs but hangs, run `crictl stop $(crictl ps -q "
+    "--name kube-apiserver)`; the kubelet restarts it. If /readyz says `etcd failed`, restart etcd: `systemctl restart etcd` where "
+    "it is a unit, as in CSM, otherwise `crictl stop $(crictl ps -q --name etcd)`. If it names a certificate (x509), `openssl x509 "
+    "-noout -text -in /etc/kubernetes/pki/apiserver.crt` shows its names and when it expires. `kubeadm certs renew apiserver` "
+    "renews it. To add names, move apiserver.crt and apiserver.key to another folder and run `kubeadm init phase certs apiserver "
+    "--apiserver-cert-extra-sans NAMES`, with all names and addresses of the former certificate and the new ones, separated by "
+    "commas. Then restart the API server. If it says ok, correct master.kubeconfig and master.context in the site file"
 )
 """What to do about an API server that does not respond: the same words, whichever command noticed it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.cluster_api import ETCD_DOWN_FIX, ETCD_FULL_FIX, Cluster
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import cluster_time
 from dws_on_csm.stages.dws.cluster_time import Renewal
@@ -28,12 +28,10 @@ def _judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
     if have["ago"] < STALE_SECONDS or not cluster or not cluster["workers"]:
         return ()
     text = f"the cluster has stored nothing since {have['last']}: no kubelet has renewed its Lease, though workers are Ready. "
-    text += "The API server answers what it knows, and no change takes effect"
+    text += "The API server still answers reads, but no change takes effect"
     tried = "kubectl -n default create configmap tried && kubectl -n default delete configmap tried"
-    fix = f"run `{tried}` on {ctx.host}: the API server's words say why. Where they are `database space exceeded`, etcd is full: "
-    fix += "on a master run `etcdctl endpoint status --cluster -w table`, `etcdctl compact REVISION` with the revision that this "
-    fix += "shows, `etcdctl defrag --cluster` and `etcdctl alarm disarm`, each with the cluster's --cacert, --cert and --key. "
-    fix += "Where they are `timed out` or `no leader`, etcd runs on too few masters"
+    fix = f"run `{tried}` on {ctx.host}: the API server's words say why. If they are `database space exceeded`, etcd is full: "
+    fix += f"{ETCD_FULL_FIX}. If they are `timed out` or `no leader`, {ETCD_DOWN_FIX}"
     return (Finding("cluster-stores-nothing", text, fix),)
 
 

@@ -134,7 +134,7 @@ def _expired(host: str, path: str, until: str) -> Finding:
     if path.endswith(".crt"):
         text = f"the API server's certificate {path} on {host} expired on {until}: nobody trusts its answers"
         fix = f"run `kubeadm certs renew apiserver` on {host}; then restart the API server: `crictl stop $(crictl ps -q --name "
-        return Finding("api-certificate-expired", text, f"{fix}kube-apiserver)`, and the kubelet starts it again")
+        return Finding("api-certificate-expired", text, f"{fix}kube-apiserver)`, and the kubelet restarts it")
     text = (
         f"the certificate in {path} on {host} expired on {until}: the API server rejects kubectl there as Unauthorized"
     )
