@@ -13,7 +13,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunElsewhere, RunScript
-from dws_on_csm.model.lines import lines, parse_record
+from dws_on_csm.model.lines import first_values, lines, parse_pairs, parse_record
 from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.pod import discover, files
@@ -25,7 +25,8 @@ AS_USER = 'slurm() { as_user "$user" "$@"; }\n'
 
 
 def _look_user(ctx: StepContext) -> ShellLook:
-    return shell_look(ctx, (AS_USER if is_login(ctx) else "") + render.read("host/test_user.sh"), lines)
+    body = (AS_USER if is_login(ctx) else "") + render.read("host/test_user.sh")
+    return shell_look(ctx, body, lambda out: first_values(parse_pairs(out, "replace")))
 
 
 def is_login(ctx: StepContext) -> bool:
@@ -39,60 +40,47 @@ def login_host(site: Site) -> str:
     return host.name if host and site.host(host.name).role != "controller" else ""
 
 
-def _judge_user(ctx: StepContext, answer: Value) -> Sequence[Finding]:
+def _judge_user(ctx: StepContext, answer: Mapping[str, str]) -> Sequence[Finding]:
+    """The finding of the "problem" that templates/host/test_user.sh printed."""
+    return [_finding_of(ctx, answer["problem"], answer)] if "problem" in answer else []
+
+
+def _finding_of(ctx: StepContext, problem: str, answer: Mapping[str, str]) -> Finding:
     job, host = ctx.site.test_job, ctx.host
-    every = {
-        "unknown": Finding(
-            "test-user-unknown",
-            f"user {job.user} of the test job does not exist on {host}",
-            "set test_job.user in the site file to an ordinary user of that host",
-        ),
-        "root": Finding(
-            "test-user-unknown",
-            f"the test job cannot run as root on {host}: Slurm's commands load plugins of whoever can write slurm.conf",
-            "set test_job.user in the site file to an ordinary user of that host",
-        ),
-        "sbatch": Finding(
-            "sbatch-missing",
-            f"sbatch on {host} is neither on PATH nor in slurmctld's folder, or others than root can write that folder",
-            "install Slurm's client commands there: the test job is submitted from that host",
-        ),
-        "folder": Finding(
-            "test-folder",
-            f"{job.user} can't enter {job.folder} on {host}",
-            "set test_job.folder in the site file to a folder that this user can enter",
-        ),
-    }
-    return [every[word] if word in every else _other(ctx, word) for word in answer]
-
-
-def _other(ctx: StepContext, answer: str) -> Finding:
-    """The finding of an answer of two parts: "rejected WORDS", "unread FILE: WHY" or "other NUMBER"."""
-    word, _, rest = answer.partition(" ")
-    if word == "unread":
-        user = ctx.site.test_job.user
-        text = f"sbatch of {user} on {ctx.host} cannot read slurm.conf completely: {rest.strip()}"
-        file = shlex.quote(rest.rpartition(": ")[0])
-        fix = "make that file readable, and its folders open, for everybody who submits jobs; "
-        fix += f"then `runuser -u {user} -- cat {file}` prints it"
-        return Finding("test-job-rejected", text, fix)
-    if word != "rejected":
-        return _other_user(ctx, answer)
-    text = f"Slurm would not take the test job of {ctx.site.test_job.user} on {ctx.host}: {rest.strip()}"
+    match problem:
+        case "unknown":
+            text = f"user {job.user} of the test job does not exist on {host}"
+            return Finding("test-user-unknown", text, _SET_USER)
+        case "root":
+            text = f"the test job cannot run as root on {host}: Slurm's commands load plugins of whoever can write slurm.conf"
+            return Finding("test-user-unknown", text, _SET_USER)
+        case "other":  # a container whose user is not root runs everything as that user
+            text = f"scripts run as user {answer['number']} on {host}, so they cannot submit the test job as {job.user}"
+            fix = f"set test_job.user in the site file to the name of user {answer['number']} there"
+            return Finding("test-user-unknown", text, fix)
+        case "sbatch":
+            text = f"{host} has no usable sbatch: none is on PATH, and slurmctld's folder has none or can be written by others "
+            text += "than root"
+            fix = "install Slurm's client commands there: the test job is submitted from that host"
+            return Finding("sbatch-missing", text, fix)
+        case "folder":
+            text = f"{job.user} can't enter {job.folder} on {host}"
+            return Finding(
+                "test-folder", text, "set test_job.folder in the site file to a folder that this user can enter"
+            )
+        case "unread":
+            file = answer["file"]
+            text = f"sbatch of {job.user} on {host} cannot read slurm.conf completely: {file}: {answer['why']}"
+            fix = "make that file readable, and its folders open, for everybody who submits jobs; "
+            fix += f"then `runuser -u {job.user} -- cat {shlex.quote(file)}` prints it"
+            return Finding("test-job-rejected", text, fix)
+    text = f"Slurm rejects the test job of {job.user} on {host}: {answer.get('words', problem).strip()}"
     fix = "set test_job.partition, account, qos and reservation in the site file to what this user may use: `sinfo --summarize`"
-    return Finding(
-        "test-job-rejected",
-        text,
-        f"{fix} lists partitions, `sacctmgr show assoc user={ctx.site.test_job.user}` accounts",
-    )
+    fix += f" lists partitions, `sacctmgr show assoc user={job.user}` accounts"
+    return Finding("test-job-rejected", text, fix)
 
 
-def _other_user(ctx: StepContext, word: str) -> Finding:
-    """A container whose user is not root runs everything as that user; `word`: "other NUMBER", with its number."""
-    number = word.partition(" ")[2]
-    text = f"scripts run as user {number} on {ctx.host}, so they cannot submit the test job as {ctx.site.test_job.user}"
-    return Finding("test-user-unknown", text, f"set test_job.user in the site file to the name of user {number} there")
-
+_SET_USER = "set test_job.user in the site file to an ordinary user of that host"
 
 USER = Check("user", "login", _look_user, _judge_user)
 """Whether the test job's user can submit it on the login host; without one, on the first controller."""
@@ -220,8 +208,8 @@ def _abandon(ctx: StepContext, out: bytes) -> Sequence[RunElsewhere]:
     printed, host = _printed(out), ctx.site.test_job.host
     login = host.name if host else ctx.host
     named = f" ({login} named job {printed['job']})" if "job" in printed else ""
-    title = f"cancel the test job{named} and delete its Workflow (else the next test job does)"
-    there = f"cancel the test job, should {login} have submitted it to another cluster"
+    title = f"cancel the test job{named} and delete its Workflow (otherwise the next test job deletes it)"
+    there = f"cancel the test job if {login} submitted it to another cluster"
     given = {"job": "none", "user": printed.get("user", "")}
     return [
         RunElsewhere(title, "submitter", _test_job(ctx, given), deadline=300.0, show_output=True),

@@ -5,10 +5,11 @@ find_slurm
 [ -e "$folder/slurm.conf" ] && [ -n "$slurm_uid" ] || exit 0
 fact_lines() { while IFS= read -r line; do fact "$1" "$line"; done; }
 conf_problem "$folder/slurm.conf" | fact_lines unparsed
+fact not_open "$not_open"
 fact auth "$(auth_type)"
 fact proof "$(auth_problem)"
 fact state "$(conf_value StateSaveLocation)"
-fact closed "$(state_problem)"
+fact state_problem "$(state_problem)"
 fact cluster "$(cluster_name)"
 fact recorded "$(cluster_problem)"
 fact holder "$(port_holder)"

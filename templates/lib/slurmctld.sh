@@ -48,8 +48,8 @@ usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/sl
 # the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own PATH is unchanged; where
 # SlurmUser is root, folders that others can write are left out.
 # $users_path is the PATH for what another user runs: SlurmUser's process chose its own program's folder, so that counts only if it
-# is root's alone. $unreadable is what find_unreadable sets.
-as_path='' unreadable=''
+# is root's alone. $unreadable and $not_open are what find_unreadable sets.
+as_path='' unreadable='' not_open=''
 find_slurm() {
     [ -z "$as_path" ] || return 0
     main=$(main_pid)
@@ -89,22 +89,35 @@ can_read_conf() {
     [ -z "$unreadable" ] || { printf 'error: cannot read file %s\n' "$unreadable" >&2; return 1; }
 }
 # find_unreadable: sets $unreadable to the first file of slurm.conf and its includes that SlurmUser cannot read, and why: "FILE: WHY";
-# "" where there is none. Slurm's programs, and a slurmctld that starts as SlurmUser, look once a second for a file that they cannot
-# see, for a minute, before they give up.
+# $not_open to what is closed to him on the way to it, as not_open prints it. "" where there is none. Slurm's programs, and a slurmctld
+# that starts as SlurmUser, look once a second for a file that they cannot see, for a minute, before they give up.
 find_unreadable() {
-    unreadable=
-    if choose_runner / 2>/dev/null; then unreadable=$(unreadable_for "$runner" "$slurm_name"); fi
+    unreadable='' not_open=''
+    choose_runner / 2>/dev/null || return 0
+    view_=$(unreadable_for "$runner" "$slurm_name")
+    [ -n "$view_" ] || return 0
+    unreadable="$(printf '%s\n' "$view_" | sed -n 's/^file=//p'): $(printf '%s\n' "$view_" | sed -n 's/^why=//p')"
+    not_open=$(printf '%s\n' "$view_" | sed -n 's/^not_open=//p')
 }
-# unreadable_for USER NAME: print the same for any user. That user's own view counts: root may see a file in a folder that is closed to
-# others, and a file server may hide one from root.
+# unreadable_for USER NAME: the same for any user, as the facts "file", "why" and, where a user may not read it, "not_open"; nothing where
+# there is none. That user's own view counts: root may see a file in a folder that is closed to others, and a file server may hide one
+# from root.
 unreadable_for() (
     [ -e "${folder-}/slurm.conf" ] || exit 0
     code=0
     # shellcheck disable=SC2016 # for the shell that is started
     seen=$(conf_files | as "$1" timeout 5 sh -c 'while IFS= read -r file; do printf "%s\n" "$file"; [ -r "$file" ] || exit 66; done') || code=$?
     case $code in 66 | 124 | 137) last=$(printf '%s\n' "$seen" | tail -n 1) ;; *) exit 0 ;; esac
-    if [ "$code" != 66 ]; then why='no answer within 5 s'; elif [ -e "$last" ]; then why="$2 may not $(not_open "$1" "$last")"; else why='it does not exist'; fi
-    printf '%s: %s\n' "$last" "$why"
+    fact file "$last"
+    if [ "$code" != 66 ]; then
+        fact why 'no answer within 5 s'
+    elif [ -e "$last" ]; then
+        closed=$(not_open "$1" "$last")
+        fact why "$2 may not $closed"
+        fact not_open "$closed"
+    else
+        fact why 'it does not exist'
+    fi
 )
 
 # not_open USER FILE: what of the way to a file is closed to a user: "enter FOLDER", or "read FILE"
@@ -118,6 +131,14 @@ not_open() (
     done
     printf 'read %s\n' "$2"
 )
+
+# takes_jobs UP STATE: whether nodes in STATE (sinfo's %t) of a partition that is UP (its %a) have jobs, or will have. A mark behind the
+# state says more of it; a * says that the node does not respond. Of "unk", a slurmctld that has just started has not heard yet: a node
+# that stays silent becomes down after SlurmdTimeout.
+takes_jobs() {
+    case $2 in *\**) return 1 ;; esac
+    case "$1 ${2%%[!a-z]*}" in 'up idle' | 'up mix' | 'up alloc' | 'up comp' | 'up plnd' | 'up unk') ;; *) return 1 ;; esac
+}
 
 # running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.
 running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null | sed -n "s/^$2 *= *//p"; }

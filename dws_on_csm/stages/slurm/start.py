@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
@@ -37,21 +37,24 @@ from dws_on_csm.stages.slurm import controller, slurmctld
 class Start(TypedDict):
     """What a start of slurmctld depends on.
 
-    unparsed  Slurm's own words where its programs cannot read slurm.conf; empty where they can
-    auth      AuthType; `proof`: why SlurmUser cannot prove who he is by it, "" where he can
-    state     StateSaveLocation, "" where it isn't set
-    closed    why SlurmUser cannot write it: missing, closed, read-only or silent; "" where he can
-    cluster   ClusterName as slurmctld takes it
-    recorded  what its file `clustername` has instead: "has the name old"; "" where they fit, or that cannot be read
-    holder    "PORT PROCESS NAME" of another process that has slurmctld's port, or ""
-    user      SlurmUser's name
+    unparsed       Slurm's own words where its programs cannot read slurm.conf; empty where they can
+    closed_conf    what is closed to SlurmUser on the way to a file of slurm.conf: a folder that he may not enter, or a file that he
+                   may not read; None where there is none
+    auth           AuthType; `proof`: why SlurmUser cannot prove who he is by it, "" where he can
+    state          StateSaveLocation, "" where it isn't set
+    state_problem  why SlurmUser cannot write it: missing, closed, read-only or silent; "" where he can
+    cluster        ClusterName as slurmctld takes it
+    recorded       what its file `clustername` has instead: "has the name old"; "" where they fit, or that cannot be read
+    holder         "PORT PROCESS NAME" of another process that has slurmctld's port, or ""
+    user           SlurmUser's name
     """
 
     unparsed: list[str]
+    closed_conf: tuple[Literal["enter", "read"], str] | None
     auth: str
     proof: str
     state: str
-    closed: str
+    state_problem: str
     cluster: str
     recorded: str
     holder: str
@@ -72,15 +75,22 @@ def parse(out: bytes) -> Start:
     single = first_values(pairs)
     return {
         "unparsed": all_values(pairs, "unparsed"),
+        "closed_conf": _closed_conf(single.get("not_open", "")),
         "auth": single.get("auth", ""),
         "proof": single.get("proof", ""),
         "state": single.get("state", ""),
-        "closed": single.get("closed", ""),
+        "state_problem": single.get("state_problem", ""),
         "cluster": single.get("cluster", ""),
         "recorded": single.get("recorded", ""),
         "holder": single.get("holder", ""),
         "user": single.get("as", ""),
     }
+
+
+def _closed_conf(words: str) -> tuple[Literal["enter", "read"], str] | None:
+    """What not_open in templates/lib/slurmctld.sh prints: "enter FOLDER" or "read FILE"."""
+    verb, _, path = words.partition(" ")
+    return ("enter" if verb == "enter" else "read", path) if path else None
 
 
 def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
@@ -117,10 +127,6 @@ def _masked(ctx: StepContext) -> Iterator[Finding]:
 # --- slurm.conf
 
 
-_CLOSED = re.compile(r" may not (enter|read) (/.*)")
-"""What not_open in templates/lib/slurmctld.sh says of a file or a folder that is closed to SlurmUser."""
-
-
 def check_command(ctx: StepContext) -> str:
     """The command that reads slurm.conf as slurmctld does, and asks no slurmctld."""
     return f"SLURM_CONF={shlex.quote(ctx.site.slurm.conf)} scontrol show aliases localhost"
@@ -130,8 +136,8 @@ def _unparsable(ctx: StepContext, have: Start) -> Iterator[Finding]:
     if not have["unparsed"]:
         return
     conf, host = ctx.site.slurm.conf, ctx.host
-    if closed := next(filter(None, map(_CLOSED.search, have["unparsed"])), None):
-        verb, path = closed.groups()
+    if have["closed_conf"]:
+        verb, path = have["closed_conf"]
         text = f"SlurmUser {have['user']} may not {verb} {path} on {host}, so Slurm's programs cannot read {conf}; "
         text += _if_restarted(ctx)
         rights = "a+rx" if verb == "enter" else "a+r"
@@ -201,7 +207,7 @@ def _proof(ctx: StepContext, have: Start) -> Iterator[Finding]:
 
 
 def _state_folder(ctx: StepContext, have: Start) -> Iterator[Finding]:
-    if not have["closed"]:
+    if not have["state_problem"]:
         return
     path, user = shlex.quote(have["state"]), shlex.quote(have["user"])
     known = {
@@ -219,7 +225,7 @@ def _state_folder(ctx: StepContext, have: Start) -> Iterator[Finding]:
             f"check its file server: `timeout 10 ls {path}` on {ctx.host} must respond",
         ),
     }
-    what, fix = known.get(have["closed"], known["closed"])
+    what, fix = known.get(have["state_problem"], known["closed"])
     text = f"StateSaveLocation {have['state']} on {ctx.host} {what}; slurmctld keeps its jobs there. {_if_restarted(ctx, 'S')}"
     yield Finding("state-folder-unusable", text, f"{fix}. If the jobs are on another disk, mount it first")
 

@@ -15,6 +15,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import RunElsewhere, RunScript
+from dws_on_csm.model.lines import first_values, parse_pairs
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.runner.connections import roles
 from dws_on_csm.stages import verify
@@ -160,7 +161,7 @@ def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
 def test_the_test_job_never_runs_as_root() -> None:
     """Slurm's commands load plugins that slurm.conf names: whose it is could then be root."""
     site = load(DEFAULT)
-    (finding,) = verify.USER.judge(StepContext(site, Facts({}), "c1"), ["root"])
+    (finding,) = verify.USER.judge(StepContext(site, Facts({}), "c1"), {"problem": "root"})
     assert (finding.name, "ordinary user" in finding.fix) == ("test-user-unknown", True)
     library = render.script("lib/slurmctld.sh", folder="/etc/slurm", unit="x")
     body = f"{library}\nusers_path=$PATH\nas_user root id -u"
@@ -171,7 +172,7 @@ def test_the_test_job_never_runs_as_root() -> None:
 def test_a_container_whose_user_is_not_root_submits_as_that_user_alone() -> None:
     """The finding says which user that is, and what to set."""
     site = load(DEFAULT)
-    (seen,) = verify.USER.judge(StepContext(site, Facts({}), "slurmctld"), ["other 64030"])
+    (seen,) = verify.USER.judge(StepContext(site, Facts({}), "slurmctld"), {"problem": "other", "number": "64030"})
     assert seen.name == "test-user-unknown"
     assert "scripts run as user 64030 on slurmctld, so they cannot submit the test job as nobody" in seen.text
     assert "set test_job.user" in seen.fix and "user 64030" in seen.fix
@@ -262,7 +263,9 @@ def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, 
         ("up idle", "echo 'sbatch: not found' >&2; exit 127", ["sbatch-missing"]),
         ("up idle", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
         ("", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
+        ("up idle*", "exit 1", []),
         ("up drain", "exit 1", []),
+        ("up drain\nup unk", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
         ("down idle", "exit 1", []),
     ],
 )
@@ -274,14 +277,13 @@ def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(
     ctx = StepContext(site, Facts(), site.controllers[0].name)
     doubles = (
         "find_slurm() { :; }\nfind_account() { as_number=7; }\nid() { echo 0; }\nas() { :; }\n"
-        f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\nunseen_by() {{ :; }}\n"
+        f"pings() {{ echo 'here UP'; }}\nas_user() {{ {sbatch}; }}\nslurm() {{ echo '{states}'; }}\n"
         "user=joe\njob_folder=/\noptions=\npartition=\nreservation=\nusers_path=/nowhere\n"
         f"command() {{ {'false' if 'not found' in sbatch else ':'}; }}\n"
     )
-    done = subprocess.run(
-        ["sh", "-c", doubles + render.read("host/test_user.sh")], capture_output=True, text=True, timeout=60, check=True
-    )
-    findings = verify.USER.judge(ctx, done.stdout.splitlines())
+    script = render.script("lib/slurmctld.sh", folder="/none", unit="x") + doubles + render.read("host/test_user.sh")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    findings = verify.USER.judge(ctx, first_values(parse_pairs(done.stdout)))
     assert [finding.name for finding in findings] == found
     assert all("Invalid partition name specified" in one.text for one in findings if one.name == "test-job-rejected")
 
@@ -290,9 +292,10 @@ def test_a_file_of_slurm_conf_that_the_user_cannot_read_is_named() -> None:
     """sbatch would look for it for a minute, or reject the job: the finding has the file, and how to see that it is readable."""
     site = load(DEFAULT)
     ctx = StepContext(site, Facts(), site.controllers[0].name)
-    [finding] = verify.USER.judge(ctx, [f"unread /etc/slurm/site/x.conf: {site.test_job.user} may not read it"])
-    assert (finding.name, "/etc/slurm/site/x.conf" in finding.text) == ("test-job-rejected", True)
-    assert f"`runuser -u {site.test_job.user} -- cat /etc/slurm/site/x.conf`" in finding.fix
+    path, why = "/etc/slurm/site: x.conf", f"{site.test_job.user} may not read it"
+    [finding] = verify.USER.judge(ctx, {"problem": "unread", "file": path, "why": why})
+    assert (finding.name, f"{path}: {why}" in finding.text) == ("test-job-rejected", True)
+    assert f"`runuser -u {site.test_job.user} -- cat '{path}'`" in finding.fix
 
 
 def a_login_site(tmp_path: Path, controllers: str = "[{host: c1}]") -> Site:

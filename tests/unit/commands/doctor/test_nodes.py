@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
 import pytest
 
 from dws_on_csm.commands.doctor import nodes
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
 
 SITE = load(DEFAULT)
@@ -20,6 +23,7 @@ CHECK = "systemctl enable --now munge slurmd"
     ("said", "typed"),
     [
         ("batch*|up|idle|nid[1-2]|Unknown|none\n", None),
+        ("batch*|up|plnd|nid[1-2]|Unknown|none\n", None),
         ("batch*|up|unk|nid[1-2]|Unknown|none\n", None),
         ("batch*|up|idle*|nid1|Unknown|none\n", [CHECK]),
         ("batch*|up|mix~|nid1|Unknown|none\nbatch*|up|down*|nid2|2026-11-30T10:00:00|Not responding\n", None),
@@ -39,5 +43,8 @@ CHECK = "systemctl enable --now munge slurmd"
 )
 def test_nodes_that_take_no_job(said: str, typed: list[str] | None) -> None:
     """One node that takes jobs is enough; of the others the state decides what is typed."""
-    found = nodes.judge(PLACE, nodes.parse(said.encode()))
+    script = render.script("lib/slurmctld.sh", folder="/none", unit="x") + "\npings() { echo here UP; }\n"
+    script += f"slurm() {{ printf %s {shlex.quote(said)}; }}\npartition=\n{render.read('controller/nodes.sh')}"
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, timeout=60, check=True)
+    found = nodes.judge(PLACE, nodes.parse(done.stdout))
     assert [re.findall(r"`([^`]+)`", finding.fix) for finding in found] == ([] if typed is None else [typed])

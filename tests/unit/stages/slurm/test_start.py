@@ -102,7 +102,7 @@ def test_a_controller_with_nothing_wrong(controller: Controller) -> None:
     """Slurm reads its slurm.conf and what that includes, munge works, and SlurmUser can write the state."""
     have = controller.look(MUNGE)
     assert have == {
-        "unparsed": [], "auth": "auth/munge", "proof": "", "state": "/trial/state", "closed": "",
+        "unparsed": [], "closed_conf": None, "auth": "auth/munge", "proof": "", "state": "/trial/state", "state_problem": "",
         "cluster": "lab", "recorded": "", "holder": "", "user": "slurm",
     }  # fmt: skip
     assert start.judge(place({}), have) == []
@@ -125,12 +125,24 @@ def test_what_slurm_cannot_read_is_said_in_its_own_words(controller: Controller,
     assert words in "\n".join(controller.look()["unparsed"])
 
 
+def test_what_is_closed_to_slurm_user_is_a_fact(controller: Controller) -> None:
+    """A folder that he may not enter, and a file that he may not read: nothing is read out of a sentence."""
+    (controller.work / "slurm.conf").write_text(f"{TEXT}Include site/more.conf\n")
+    have = controller.look("mkdir /trial/site; touch /trial/site/more.conf; chmod 700 /trial/site")
+    assert have["unparsed"] and have["closed_conf"] == ("enter", "/trial/site")
+    have = controller.look("chmod 755 /trial/site; chmod 600 /trial/site/more.conf")
+    assert have["closed_conf"] == ("read", "/trial/site/more.conf")
+
+
 def test_munge_and_the_state_folder(controller: Controller) -> None:
     """No munged; no folder, one of root's, and one that SlurmUser makes himself."""
     have = controller.look("rmdir /trial/state; chown root /trial")
-    assert "munge.socket.2" in have["proof"] and have["closed"] == "missing"
-    assert controller.look("mkdir /trial/state; chown root /trial/state; chmod 755 /trial/state")["closed"] == "closed"
-    assert controller.look("rmdir /trial/state; chown slurm /trial")["closed"] == ""
+    assert "munge.socket.2" in have["proof"] and have["state_problem"] == "missing"
+    assert (
+        controller.look("mkdir /trial/state; chown root /trial/state; chmod 755 /trial/state")["state_problem"]
+        == "closed"
+    )
+    assert controller.look("rmdir /trial/state; chown slurm /trial")["state_problem"] == ""
 
 
 @pytest.mark.parametrize(
@@ -237,21 +249,21 @@ def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:
     [
         ({"unparsed": ["error: bad"]}, "slurm-conf-unparsable", f"SLURM_CONF={CONF} scontrol show aliases localhost"),
         (
-            {"unparsed": [f"error: cannot read file {CONF}: slurm may not enter /etc/slurm"]},
+            {"unparsed": ["error: cannot read file"], "closed_conf": ("enter", "/etc/slurm")},
             "slurm-files-closed",
             "chmod a+rx /etc/slurm",
         ),
         (
-            {"unparsed": [f"error: cannot read file {CONF}: slurm may not read {CONF}"]},
+            {"unparsed": ["error: cannot read file"], "closed_conf": ("read", CONF)},
             "slurm-files-closed",
             f"chmod a+r {CONF}",
         ),
         ({"proof": "no socket"}, "munge-down", "systemctl restart munge"),
         ({"proof": "no key", "auth": "auth/slurm"}, "slurm-key-unreadable", "chown slurm /etc/slurm/slurm.key"),
-        ({"closed": "missing"}, "state-folder-unusable", "mkdir -p -m 755 /var/state && chown slurm /var/state"),
-        ({"closed": "closed"}, "state-folder-unusable", "chown slurm /var/state && chmod u+rwx /var/state"),
-        ({"closed": "read-only"}, "state-folder-unusable", "findmnt -T /var/state"),
-        ({"closed": "silent"}, "state-folder-unusable", "timeout 10 ls /var/state"),
+        ({"state_problem": "missing"}, "state-folder-unusable", "mkdir -p -m 755 /var/state && chown slurm /var/state"),
+        ({"state_problem": "closed"}, "state-folder-unusable", "chown slurm /var/state && chmod u+rwx /var/state"),
+        ({"state_problem": "read-only"}, "state-folder-unusable", "findmnt -T /var/state"),
+        ({"state_problem": "silent"}, "state-folder-unusable", "timeout 10 ls /var/state"),
         (
             {"cluster": "new", "recorded": "has the name old"},
             "cluster-name-mismatch",
