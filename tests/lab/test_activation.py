@@ -189,7 +189,7 @@ def test_a_good_activation(fresh: Controllers) -> None:
     assert "burst_buffer/lua" in fresh.on(PRIMARY, "scontrol show config | grep BurstBufferType")
     assert fresh.on(PRIMARY, f"stat -c '%a %U:%G' {CONF}").strip() == "640 slurm:slurm"
     found = fresh.daemon(PRIMARY)
-    assert slurmctld.answers(found) and slurmctld.stale(fresh.site, found) == []
+    assert slurmctld.answers(found) and slurmctld.restart_reasons(fresh.site, found) == []
     assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("activated", "")
     assert fresh.on(PRIMARY, f"stat -c %a {STATE}/activation").strip() == "600"
 
@@ -272,7 +272,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
             time.sleep(0.2)
     assert outcome(fresh, BACKUP) == "activated"
     assert "BurstBufferType=burst_buffer/lua" in fresh.text(BACKUP)
-    assert slurmctld.stale(fresh.site, fresh.daemon(BACKUP)) == []
+    assert slurmctld.restart_reasons(fresh.site, fresh.daemon(BACKUP)) == []
 
 
 # A unit as it would be had the host lost its power: nobody is called when it ends.
@@ -371,9 +371,9 @@ def test_slurm_conf_that_is_a_link(fresh: Controllers) -> None:
 def test_a_daemon_is_current_when_it_started_after_its_files(fresh: Controllers) -> None:
     """burst_buffer.conf written after the start makes it stale, within the same second too; a restart mends that."""
     assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
-    assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []
+    assert slurmctld.restart_reasons(fresh.site, fresh.daemon(PRIMARY)) == []
     fresh.on(PRIMARY, "systemctl restart slurmctld; printf '# x\\n' >>/etc/slurm/burst_buffer.conf")
-    (why,) = slurmctld.stale(fresh.site, fresh.daemon(PRIMARY))
-    assert why == "/etc/slurm/burst_buffer.conf changed after slurmctld read it"
+    (why,) = slurmctld.restart_reasons(fresh.site, fresh.daemon(PRIMARY))
+    assert why.text == "/etc/slurm/burst_buffer.conf changed after slurmctld read it"
     assert fresh.do(PRIMARY, fresh.restarting(PRIMARY)).code == 0
-    assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []
+    assert slurmctld.restart_reasons(fresh.site, fresh.daemon(PRIMARY)) == []

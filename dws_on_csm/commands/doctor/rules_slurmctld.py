@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from dws_on_csm.commands.doctor.diagnosis import drop_in, repair_fix, shows_unit
 from dws_on_csm.model.step import Finding, StepContext, Value
@@ -15,9 +15,10 @@ def daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The findings of the step `slurm.daemon`."""
     if not have["answers"]:
         yield _silent(ctx)
-    if reasons := _unread(ctx, have["not read"]):
+    if reasons := _reasons_without_own_finding(ctx):
         text = f"slurmctld on {ctx.host} started before its files were changed, and works with the old ones: "
-        yield Finding("slurmctld-stale", text + "; ".join(reasons), _after(ctx, repair_fix(ctx, "slurm")))
+        text += "; ".join(reason.text for reason in reasons)
+        yield Finding("slurmctld-stale", text, _after(ctx, repair_fix(ctx, "slurm")))
 
 
 def _silent(ctx: StepContext) -> Finding:
@@ -34,7 +35,7 @@ def _silent(ctx: StepContext) -> Finding:
         ended = slurmctld.state(ctx).get("ended", "")
         text = f"slurmctld does not run on {host}{f' (systemd says {ended})' if ended else ''}{_others(ctx)}"
         text += _last_words(ctx)
-        why = f"run `{_journal(ctx)}` to see why it ended; "
+        why = f"run {_journal(ctx)} to see why it ended; "
         if limits := [word.partition("=")[0] for word in ended.split() if not word.startswith("Result=")]:
             settings = drop_in(ctx, "zz-no-limit", *(f"{limit}=infinity" for limit in limits))
             why += f"its unit limits its memory ({', '.join(limits)}): if it had too little, remove that limit "
@@ -42,13 +43,13 @@ def _silent(ctx: StepContext) -> Finding:
         why += "then "
         return Finding("slurmctld-not-running", text, _after(ctx, why + fix))
     obstacles = set(_obstacles(ctx))
-    unread = bool({"slurm-conf-unparsable", "slurm-files-closed"} & obstacles)
-    if unread or {"munge-down", "slurm-key-unreadable"} & obstacles:
-        cannot = "`scontrol` cannot read slurm.conf" if unread else "`scontrol` cannot prove who it is"
+    conf_unreadable = bool({"slurm-conf-unparsable", "slurm-files-closed"} & obstacles)
+    if conf_unreadable or {"munge-down", "slurm-key-unreadable"} & obstacles:
+        cannot = "`scontrol` cannot read slurm.conf" if conf_unreadable else "`scontrol` cannot prove who it is"
         text = f"slurmctld runs on {host} (process {running}), but it is unknown whether it responds: {cannot}"
-        return Finding("slurmctld-not-answering", text, _after(ctx, "run doctor again"))
+        return Finding("slurmctld-not-answering", text, _after(ctx, "run `invoke doctor` again"))
     text = f"slurmctld runs on {host} (process {running}), but does not respond to `scontrol ping`: it is busy, or it hangs"
-    check = f"wait a minute and run doctor again; `{_journal(ctx)}` and slurmctld's log show what it does. "
+    check = f"wait a minute and run `invoke doctor` again; {_journal(ctx)} and slurmctld's log show what it does. "
     return Finding(
         "slurmctld-not-answering",
         text + _others(ctx) + _last_words(ctx),
@@ -57,10 +58,10 @@ def _silent(ctx: StepContext) -> Finding:
 
 
 def _journal(ctx: StepContext) -> str:
-    """The command that shows slurmctld's last words, on its host."""
+    """The command that shows slurmctld's last words, and where to run it."""
     if pod := discover.pod_of(ctx):
-        return f"kubectl -n {pod.namespace} logs -l {pod.selector} -c {pod.container} --tail 50"
-    return f"ssh {ctx.host} journalctl -n 50 -u {ctx.site.slurm.service}"
+        return f"`kubectl -n {pod.namespace} logs -l {pod.selector} -c {pod.container} --tail 50` on the master"
+    return f"`journalctl -n 50 -u {shlex.quote(ctx.site.slurm.service)}` on {ctx.host}"
 
 
 def _last_words(ctx: StepContext) -> str:
@@ -90,10 +91,11 @@ def _others(ctx: StepContext) -> str:
     return f"; slurmctld on {', '.join(responding)} responds, and takes over" if responding else ""
 
 
-def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
-    """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
-    state = slurmctld.state(ctx)
-    off = slurmctld.without(state)
-    off = off if off and not activate.enabled(ctx) else ()
-    told = {*off, slurmctld.missing(slurmctld.burst_buffer_conf(ctx.site))}
-    return [reason for reason in reasons if reason not in told]
+def _reasons_without_own_finding(ctx: StepContext) -> list[slurmctld.Reason]:
+    """Why slurmctld needs a restart; without what has an own finding: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
+    reasons = slurmctld.restart_reasons(ctx.site, slurmctld.state(ctx))
+    own = {"conf-missing"}
+    off = {"other-type", "not-loaded"}
+    if any(reason.code in off for reason in reasons) and not activate.enabled(ctx):
+        own |= off
+    return [reason for reason in reasons if reason.code not in own]

@@ -38,7 +38,9 @@ def _loaded(ctx: StepContext, host: str, path: str) -> str:
     if not daemon["main"]:
         return f"slurmctld does not run on {host}"
     has = (
-        "runs with an earlier text of its file" if path in slurmctld.unread(ctx.site, daemon) else "has loaded its file"
+        "runs with an earlier text of its file"
+        if path in slurmctld.changed_since_start(ctx.site, daemon)
+        else "has loaded its file"
     )
     return f"slurmctld on {host} {has}"
 

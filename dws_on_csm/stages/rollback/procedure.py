@@ -243,7 +243,7 @@ def _pods(target: RollbackTarget) -> tuple[Stage, Stage]:
         activate.want_daemon,
         read=lambda ctx, daemon: {
             "answers": slurmctld.answers(daemon),
-            "not read": slurmctld.unread(ctx.site, daemon),
+            "not read": slurmctld.changed_since_start(ctx.site, daemon),
         },
         settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
         status_text=activate.daemon_status,

@@ -198,7 +198,8 @@ def disable(ctx: StepContext) -> Sequence[Action]:
 
 
 def _read_daemon(ctx: StepContext, daemon: slurmctld.Daemon) -> Value:
-    return {"answers": slurmctld.answers(daemon), "not read": slurmctld.stale(ctx.site, daemon)}
+    reasons = slurmctld.restart_reasons(ctx.site, daemon)
+    return {"answers": slurmctld.answers(daemon), "not read": [reason.text for reason in reasons]}
 
 
 def want_daemon(ctx: StepContext) -> Value:
@@ -243,13 +244,13 @@ def _runs_elsewhere(ctx: StepContext, key: Literal["id", "text"]) -> bool:
         key = "text"  # the files of two pods, from one template
     same = [host for host, file in files.items() if own and file and file[key] == own[key]]
     good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
-    return any(host != ctx.host and not slurmctld.stale(ctx.site, daemons[host]) for host in good)
+    return any(host != ctx.host and not slurmctld.restart_reasons(ctx.site, daemons[host]) for host in good)
 
 
 def _restart_aborts_plugin(ctx: StepContext) -> bool:
     """Whether this run restarts a slurmctld that has the burst buffer: that kills the plugin's running functions."""
     daemon = slurmctld.state(ctx)
-    return bool(daemon["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, daemon)))
+    return bool(daemon["loaded"]) and (not enabled(ctx) or bool(slurmctld.restart_reasons(ctx.site, daemon)))
 
 
 AWAITED_STATES = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")

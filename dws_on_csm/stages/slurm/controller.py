@@ -194,7 +194,7 @@ def _position_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
 def _not_loaded(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
     if slurmctld.is_lua(_burst_buffer_type(ctx, have)) or not (
-        changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
+        changed := slurmctld.changed_since_start(ctx.site, slurmctld.state(ctx))
     ):
         return ()
     conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.state(ctx))

@@ -49,7 +49,7 @@ def want_conf(ctx: StepContext) -> Value:
 
 def read_daemon(ctx: StepContext, daemon: Value) -> Value:
     """Whether slurmctld responds, and what it has not read; one that does not run reads slurm.conf when it starts."""
-    unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, daemon)]
+    unread = [slurmctld.changed_file(path).text for path in slurmctld.changed_since_start(ctx.site, daemon)]
     loaded = ["burst_buffer_lua.so is still loaded"] if daemon["loaded"] and not _others_lua(ctx) else []
     return {"answers": slurmctld.answers(daemon) or not daemon["main"], "not read": [*unread, *loaded]}
 

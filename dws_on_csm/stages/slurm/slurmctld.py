@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
@@ -127,7 +127,7 @@ def differing(daemon: Daemon) -> tuple[str, ...] | None:
     return slurm_conf.differing(before, after, next(iter(daemon["was"])).rpartition("/")[0])
 
 
-def unread(site: Site, daemon: Daemon) -> list[str]:
+def changed_since_start(site: Site, daemon: Daemon) -> list[str]:
     """The paths of slurm.conf and its includes that changed after this slurmctld started; none where their meaning is the
     same as what it has read."""
     if differing(daemon) == ():
@@ -136,32 +136,45 @@ def unread(site: Site, daemon: Daemon) -> list[str]:
     return [p for p, at in daemon["changed"].items() if p != conf and daemon["main"] and at > daemon["started"]]
 
 
-def stale(site: Site, daemon: Daemon) -> list[str]:
-    """The reasons why this slurmctld needs a restart, as sentences; none if it is current."""
+class Reason(NamedTuple):
+    """Why a slurmctld needs a restart. `text`: a sentence.
+
+    changed       a file that it has read was changed since
+    conf-missing  there is no burst_buffer.conf
+    other-type    it runs with another BurstBufferType, or with none
+    not-loaded    it has not loaded burst_buffer_lua.so
+    """
+
+    code: Literal["changed", "conf-missing", "other-type", "not-loaded"]
+    text: str
+
+
+def restart_reasons(site: Site, daemon: Daemon) -> list[Reason]:
+    """The reasons why this slurmctld needs a restart; none if it is current."""
     if not daemon["main"]:
         return []
-    why = [f"{path} changed after slurmctld read it" for path in unread(site, daemon)]
+    why = [changed_file(path) for path in changed_since_start(site, daemon)]
     if (conf := burst_buffer_conf(site)) not in daemon["changed"]:
-        why.append(missing(conf))
+        why.append(Reason("conf-missing", f"{conf} is missing: jobs would run without their Workflows"))
     elif daemon["changed"][conf] > daemon["started"]:
-        why.append(f"{conf} changed after slurmctld read it")
-    return [*why, *without(daemon)]
+        why.append(changed_file(conf))
+    return [*why, *plugin_lacks(daemon)]
 
 
-def missing(conf: str) -> str:
-    """The reason of a slurmctld without its burst_buffer.conf, whose path is `conf`."""
-    return f"{conf} is missing: jobs would run without their Workflows"
+def changed_file(path: str) -> Reason:
+    """The reason of a file that slurmctld has read, and that was changed since."""
+    return Reason("changed", f"{path} changed after slurmctld read it")
 
 
-def without(daemon: Daemon) -> Sequence[str]:
-    """How the slurmctld in charge lacks the plugin, as sentences; none if it has the plugin or stands by."""
+def plugin_lacks(daemon: Daemon) -> Sequence[Reason]:
+    """How the slurmctld in charge lacks the plugin; none if it has the plugin or stands by."""
     if not in_charge(daemon):
         return ()
     if not daemon["type"] and daemon["pings"][0][0] == "there":
         return ()  # the controllers before it do not respond, and it has not taken over yet
     if daemon["type"] and not is_lua(daemon["type"]):
-        return (f"BurstBufferType is {daemon['type']}",)
-    return () if daemon["loaded"] else ("burst_buffer_lua.so is not loaded",)
+        return (Reason("other-type", f"BurstBufferType is {daemon['type']}"),)
+    return () if daemon["loaded"] else (Reason("not-loaded", "burst_buffer_lua.so is not loaded"),)
 
 
 def burst_buffer_conf(site: Site) -> str:

@@ -495,25 +495,20 @@ def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
 
 
 @pytest.mark.parametrize(
-    ("have", "changed", "expected"),
+    ("main", "changed", "expected"),
     [
-        (
-            {"answers": True, "not read": ["/etc/slurm/slurm.conf was changed"]},
-            ["burst_buffer.conf"],
-            ["slurmctld-stale"],
-        ),
-        ({"answers": True, "not read": [slurmctld.missing("/etc/slurm/burst_buffer.conf")]}, [], []),
-        ({"answers": False, "not read": []}, ["burst_buffer.conf"], ["slurmctld-not-running"]),
-        (
-            {"answers": False, "not read": ["/etc/slurm/burst_buffer.conf was changed"]},
-            ["burst_buffer.conf"],
-            ["slurmctld-not-running", "slurmctld-stale"],
-        ),
+        ("9", {"slurm.conf": 6.0, "burst_buffer.conf": 1.0}, ["slurmctld-stale"]),
+        ("9", {"slurm.conf": 1.0, "burst_buffer.conf": 6.0}, ["slurmctld-stale"]),
+        ("9", {"slurm.conf": 1.0, "burst_buffer.conf": 1.0}, []),
+        ("9", {"slurm.conf": 1.0}, []),
+        ("", {"slurm.conf": 6.0, "burst_buffer.conf": 6.0}, ["slurmctld-not-running"]),
     ],
 )
-def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str], expected: list[str]) -> None:
-    """A missing file is a finding about the file; an unread one is a finding about slurmctld."""
-    running = {**slurmctld.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
+def test_a_slurmctld_that_is_older_than_its_files(main: str, changed: dict[str, float], expected: list[str]) -> None:
+    """A missing file is a finding about the file; a changed one is a finding about slurmctld."""
+    running = slurmctld.parse(b"started=5.0\nloaded=yes\nping=here UP\ntype=burst_buffer/lua\n")
+    running |= {"main": main, "changed": {f"/etc/slurm/{name}": at for name, at in changed.items()}}
+    have = {"answers": slurmctld.answers(running), "not read": []}
     assert told(rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
 
 
@@ -526,7 +521,7 @@ PARSES = start.parse(b"auth=auth/munge\nas=slurm\n")
     [
         ("", {}, "slurmctld-not-running", "repair slurm"),
         ("", {"proof": "no socket"}, "slurmctld-not-running", "first fix munge-down"),
-        ("", {"closed": "missing"}, "slurmctld-not-running", "first fix state-folder-unusable"),
+        ("", {"state_problem": "missing"}, "slurmctld-not-running", "first fix state-folder-unusable"),
         ("9", {"unparsed": ["error"]}, "slurmctld-not-answering", "first fix slurm-conf-unparsable"),
         ("9", {"proof": "no socket"}, "slurmctld-not-answering", "first fix munge-down"),
         ("9", {}, "slurmctld-not-answering", "wait a minute"),
@@ -620,7 +615,7 @@ def test_the_last_errors_of_slurmctlds_log_are_read_where_it_does_not_respond(tm
 def test_a_backup_is_not_old_because_its_primary_is_ill(pings: str, type_: str, stale: bool) -> None:
     """Only a slurmctld in charge says what burst buffer it has; one that stands by loads it when it takes over."""
     daemon = slurmctld.parse(f"main=9\nstarted=5.0\nchanged=1.0 /etc/slurm/burst_buffer.conf\n{pings}{type_}".encode())
-    assert bool(slurmctld.stale(SITE, daemon)) is stale
+    assert bool(slurmctld.restart_reasons(SITE, daemon)) is stale
 
 
 TIMES = ["2026-01-01 10:00:00", "2026-01-02 10:00:00"]
@@ -662,9 +657,8 @@ def test_a_slurmctld_that_has_read_a_slurm_conf_without_the_burst_buffer(line: s
     )
     conf = {"id": "1", "text": f"ClusterName=x\n{line}"}
     seen = place(slurm_daemon=running, slurm_conf=conf, preflight_controller={"files": {}})
-    have = {"answers": True, "not read": slurmctld.stale(SITE, running)}
-    assert have["not read"] == ["BurstBufferType is (null)"]
-    assert told(rules.RULES["slurm.daemon"](seen, have, None)) == expected
+    assert [reason.code for reason in slurmctld.restart_reasons(SITE, running)] == ["other-type"]
+    assert told(rules.RULES["slurm.daemon"](seen, {"answers": True, "not read": []}, None)) == expected
 
 
 INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "traces": ["Deployment x"], "crds": {}}

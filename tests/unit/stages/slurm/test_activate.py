@@ -149,7 +149,7 @@ def test_an_undo_gives_the_text_back() -> None:
 )
 def test_when_a_slurmctld_is_current(change: dict[str, Any], why: list[str]) -> None:
     """It started after its files were changed; and the one in charge, the first that answers, has loaded the plugin."""
-    assert slurmctld.stale(SITE, CURRENT | change) == why
+    assert [reason.text for reason in slurmctld.restart_reasons(SITE, CURRENT | change)] == why
 
 
 @pytest.mark.parametrize(
@@ -482,9 +482,9 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
 def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
     """What it has read still means the same."""
     changed = {"changed": {CONF: 150.0, BB: 9.0}, "was": {CONF: TEXT + LINE}}
-    assert slurmctld.stale(SITE, CURRENT | changed | {"now": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
-    assert slurmctld.stale(SITE, CURRENT | changed | {"now": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
-        f"{CONF} changed after slurmctld read it"
+    assert slurmctld.restart_reasons(SITE, CURRENT | changed | {"now": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
+    assert slurmctld.restart_reasons(SITE, CURRENT | changed | {"now": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
+        slurmctld.Reason("changed", f"{CONF} changed after slurmctld read it")
     ]
 
 

@@ -168,7 +168,7 @@ def test_lua_is_burst_buffer_lua_everywhere(value: str) -> None:
     )
     place = StepContext(SITE, facts, "slurmctl")
     assert activate.wanted_text(place, text) == text and activate.enabled(place)
-    assert list(controller.judge(place, GOOD | {"files": files})) == [] == list(slurmctld.without(daemon))
+    assert list(controller.judge(place, GOOD | {"files": files})) == [] == list(slurmctld.plugin_lacks(daemon))
     assert verify_cancel.judge_active(place, {"type": value.strip('"')}) == []
     assert rollback_target.enables_burst_buffer(text)
     assert deactivate.want_conf(place) == TEXT
