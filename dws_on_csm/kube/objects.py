@@ -34,3 +34,18 @@ def without_controller_fields(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: without_controller_fields(field) for key, field in value.items() if key not in _LATER}
     return [without_controller_fields(item) for item in value] if isinstance(value, list) else value
+
+
+def conditions(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The conditions in the status of an object."""
+    return list((item.get("status") or {}).get("conditions") or [])
+
+
+def condition(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of one type in the status of an object; empty where it has none."""
+    return next((one for one in conditions(item) if one.get("type") == kind), {})
+
+
+def is_true(item: Mapping[str, Any], kind: str) -> bool:
+    """Whether an object has a condition of this type that is True."""
+    return condition(item, kind).get("status") == "True"

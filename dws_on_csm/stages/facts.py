@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from dws_on_csm.model.step import Fact
 
 
-class ClusterState(TypedDict):
-    """The versions of Kubernetes, the API versions of cert-manager, and the workers that take pods.
+class Away(TypedDict):
+    """Why a worker takes no pods. `text`: in this tool's words; a kubelet's own message, or the names of taints, may follow."""
 
-    away   worker that takes no pods -> why: words of `kubectl describe node`
-    """
+    kind: Literal["not-ready", "cordoned", "tainted"]
+    text: str
+
+
+class ClusterState(TypedDict):
+    """The versions of Kubernetes, the API versions of cert-manager, the workers that take pods, and those that take none."""
 
     kubernetes: str
     cert_manager: list[str]
     workers: list[str]
-    away: NotRequired[dict[str, str]]
+    away: NotRequired[dict[str, Away]]
 
 
 class RegistryAnswer(TypedDict):

@@ -425,7 +425,7 @@ until kubectl -n dws-system get pods -o json |
     jq -e 'any(.items[].status.conditions[]?; .type == "PodScheduled" and .status == "False")'
 do sleep 0.5; done""",
         ("update-blocked",),
-        says="The former pods still serve",
+        says="The old pods still serve",
         until="kubectl -n dws-system rollout status deployment/dws-webhook --timeout=100s",
     ),
     Night(
@@ -433,7 +433,7 @@ do sleep 0.5; done""",
         MASTER,
         f"ip route add blackhole {POD}",
         ("webhook-pod-unreachable",),
-        says="does not reach 1 of 3 pods",
+        says="cannot reach 1 of 3 pods",
         typed=(),
         back="for one in $(ip route show type blackhole | sed 's/^blackhole //'); do ip route del blackhole $one; done",
     ),

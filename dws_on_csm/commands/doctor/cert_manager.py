@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS
 from dws_on_csm.domain import names
+from dws_on_csm.kube import objects
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import refusals
@@ -78,10 +79,9 @@ def _refusal(cluster: Cluster, at: str, version: str) -> str:
 
 def not_ready(kind: str, item: Mapping[str, Any]) -> str:
     """What the condition Ready of an object says; "" if it is True."""
-    conditions = (item.get("status") or {}).get("conditions") or []
-    ready = next((condition for condition in conditions if condition.get("type") == "Ready"), None)
-    if ready and ready.get("status") == "True":
+    if objects.is_true(item, "Ready"):
         return ""
+    ready = objects.condition(item, "Ready")
     reason = f"{ready.get('reason', '')}: {ready.get('message', '')}" if ready else "cert-manager has not seen it yet"
     return f"{kind} {item['metadata']['name']}: {reason}"[:400]
 

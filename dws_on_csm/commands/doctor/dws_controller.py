@@ -25,8 +25,8 @@ def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
     """A controller whose pod is ready, and which has renewed its Lease long ago: it handles no Workflow."""
     if not installed.there(ctx) or have["ago"] < STALE_SECONDS:
         return ()
-    pods = ctx.facts.one_or_none(readiness.FACT)
-    if pods is None or not readiness.complete(pods[names.CONTROLLER]):
+    state = ctx.facts.one_or_none(readiness.FACT)
+    if state is None or not readiness.complete(state["pods"][names.CONTROLLER]):
         return ()  # that it has no pod is another finding
     where = f"kubectl -n {names.NAMESPACE}"
     text = f"DWS's controller does nothing, though its pod is ready: it has not renewed its Lease since {have['last']}, so new "

@@ -68,23 +68,22 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Pods that are not ready, with what they wait for; and the rule of the cluster that lets none be created."""
     if installed.there(ctx):
-        pods = ctx.facts.one(readiness.FACT)
-        if uncounted := pods["uncounted"]:
+        state = ctx.facts.one(readiness.FACT)
+        if uncounted := state["uncounted"]:
             yield _away(uncounted)
-        if blocked := pods["blocked"]:
+        if blocked := state["blocked"]:
             yield _blocked(blocked)
             return
-        if unplaced := pods["unplaced"]:
+        if unplaced := state["unplaced"]:
             text = f"kube-scheduler does not run, or does not respond, so no new pod starts: {unplaced}"
             yield Finding(
                 "scheduler-away", text, f"{_started_by_kubelet('kube-scheduler')}; the pods then start automatically"
             )
-        if refusal := pods["refusal"]:
-            yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "no pod that ends is replaced")
-        counts = ", ".join(
-            f"{name} {_ready_pods(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK)
-        )
-        text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
+        if refusal := state["refusal"]:
+            yield refusals.finding(refusal, "pods of DWS", names.NAMESPACE, "pods that end are not replaced")
+        wanted = readiness.wanted_pods(ctx)
+        counts = ", ".join(f"{name} {_of_wanted(state['pods'][name], wanted[name])}" for name in wanted)
+        text = f"not all pods of DWS are ready: {counts}{'; ' + state['because'] if state['because'] else ''}"
         text += crashes.last_words(ctx)
         fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
         if readiness.accepted_available(ctx, have, want) in ctx.site.accept:
@@ -95,16 +94,15 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def _blocked(name: str) -> Finding:
     """A restart of the pods by hand, for example, on as many workers as there are pods."""
-    text = f"the update of Deployment {name} cannot end: its new pod needs a worker without another pod of it, and there is none. "
-    text += "The former pods still serve"
-    fix = f"run `kubectl -n {names.NAMESPACE} rollout undo deployment/{name}` on the master: it keeps the former pods. To restart "
-    return Finding(
-        "update-blocked", text, f"{fix}them, delete one after the other, each when the one before is ready again"
-    )
+    text = f"the update of Deployment {name} cannot finish: its new pod needs a worker on which no pod of {name} runs, and finds "
+    text += "none. The old pods still serve"
+    fix = f"run `kubectl -n {names.NAMESPACE} rollout undo deployment/{name}` on the master, which keeps the old pods. To restart "
+    fix += "the pods, delete them one at a time, and wait until each new pod is ready"
+    return Finding("update-blocked", text, fix)
 
 
 def _away(why: str) -> Finding:
-    text = f"kube-controller-manager does not run, or does not respond, so no pod that ends is replaced: {why}"
+    text = f"kube-controller-manager does not run, or does not respond, so pods that end are not replaced: {why}"
     return Finding(
         "controller-manager-away", text, f"{_started_by_kubelet('kube-controller-manager')}; it creates the pods"
     )
@@ -116,9 +114,9 @@ def _started_by_kubelet(program: str) -> str:
     return shown + f"not run (kubeadm starts it by /etc/kubernetes/manifests/{program}.yaml). Start it"
 
 
-def _ready_pods(have: str, want: str) -> str:
+def _of_wanted(pods: readiness.Pods | None, wanted: int) -> str:
     """ "2 of 3": the ready pods, of those that DWS's manifests ask for (a Deployment may have been scaled since)."""
-    return have if have == "missing" else f"{have.partition(' of ')[0]} of {want.partition(' of ')[2]}"
+    return readiness.pods_text({"ready": pods["ready"], "wanted": wanted} if pods else None)
 
 
 def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:

@@ -1,12 +1,12 @@
-"""Each pod of DWS's webhook, asked through the API server: it chooses one of them for each new Workflow, and one that it cannot
-reach makes a part of all sbatch wait and fail."""
+"""Each pod of DWS's webhook, asked through the API server: it chooses one of them for each new Workflow, and of those
+that go to a pod that it cannot reach, sbatch waits and fails."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from dws_on_csm.commands.doctor.cert_manager import not_ready
+from dws_on_csm.kube import objects
 from dws_on_csm.model.cluster_api import Cluster, ClusterError, ClusterSilent
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 from dws_on_csm.stages.dws import installed, readiness
@@ -30,7 +30,7 @@ def _read(cluster: Cluster) -> list[Pod]:
     listed = cluster.get(readiness.PODS, labelSelector="control-plane=webhook")
     found: list[Pod] = []
     for item in listed["items"] if listed else []:
-        if (port := _port(item)) and not not_ready("Pod", item):
+        if (port := _port(item)) and objects.is_true(item, "Ready"):
             name = item["metadata"]["name"]
             found.append(
                 {"name": name, "worker": item["spec"].get("nodeName", ""), "why": _refusal(cluster, name, port)}
@@ -59,8 +59,9 @@ def _judge(ctx: StepContext, have: Sequence[Pod]) -> Sequence[Finding]:
     if not lost or not installed.there(ctx):
         return ()
     where = ", ".join(f"{pod['name']} on {pod['worker']}" for pod in lost)
-    text = f"the API server does not reach {len(lost)} of {len(have)} pods of DWS's webhook ({where}), though they are ready: "
-    text += f"of the sbatch with #DW lines, as many wait and fail. The API server says: {lost[0]['why']}"
+    text = f"the API server cannot reach {len(lost)} of {len(have)} pods of DWS's webhook ({where}), though they are ready: "
+    text += f"so about {len(lost)} of {len(have)} sbatch commands with #DW lines wait and fail. The API server says: "
+    text += lost[0]["why"]
     worker = lost[0]["worker"]
     fix = f"restore the pod network between the masters and {worker}: `kubectl get pods -A -o wide --field-selector "
     fix += f"spec.nodeName={worker}` shows the network's own pods there, and `ip route get` the way to the pod's address on each "

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from dws_on_csm.domain import names
+from dws_on_csm.kube import objects
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Fact, Finding, StepContext
@@ -47,8 +48,7 @@ def read(cluster: Cluster) -> Deletion:
     since = str(((space or {}).get("metadata") or {}).get("deletionTimestamp", ""))
     if space is None or not since:
         return {"since": "", "waits": [], "held": []}
-    conditions = (space.get("status") or {}).get("conditions") or []
-    waits = [str(condition.get("message", "")) for condition in conditions if condition.get("status") == "True"]
+    waits = [str(one.get("message", "")) for one in objects.conditions(space) if one.get("status") == "True"]
     held = [one for wait in waits for match in _REMAINS.finditer(wait) for one in _held(cluster, match[1], match[2])]
     return {"since": since, "waits": waits, "held": held}
 

@@ -4,54 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import names
+from dws_on_csm.kube import objects
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
 from dws_on_csm.stages.dws import cluster_time, manifest_comparison, manifests, refusals
 
-FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
-"""See _read."""
+
+class Pods(TypedDict):
+    """How many pods of a Deployment are up to date and ready, of those that it asks for."""
+
+    ready: int
+    wanted: int
+
+
+class Readiness(TypedDict):
+    """DWS's pods.
+
+    pods         the Deployment's name -> its pods; None where it is missing
+    because      why not all are ready
+    stuck        pods that would wait long before they try again
+    answers      whether any pod of the webhook responds
+    unscheduled  how many pods find no worker
+    refusal      the rule of the cluster that lets no pod be created, or None
+    uncounted    which Deployment counts pods that are gone, in words, or ""
+    unplaced     which pods the scheduler has not even looked at, in words, or ""
+    blocked      the Deployment whose update waits for a worker while all its old pods serve, or ""
+    """
+
+    pods: dict[str, Pods | None]
+    because: str
+    stuck: list[str]
+    answers: bool
+    unscheduled: int
+    refusal: refusals.Refusal | None
+    uncounted: str
+    unplaced: str
+    blocked: str
+
+
+FACT: Fact[Readiness] = Fact("deploy", "available")
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 
-def _read(cluster: Cluster) -> dict[str, Any]:
-    """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
-    "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds; "unscheduled":
-    how many pods find no worker; "refusal": the rule of the cluster that lets no pod be created, or None;
-    "uncounted": which Deployment counts pods that are gone, in words, or ""; "unplaced": which pods the scheduler has not even
-    looked at, in words, or ""; "blocked": the Deployment whose update waits for a worker while all its former pods serve, or ""."""
+def _read(cluster: Cluster) -> Readiness:
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
-    ready: dict[str, Any] = {
-        name: ready_pods(deployment) if deployment else "missing" for name, deployment in deployments.items()
-    }
+    counts = {name: _pods(deployment) if deployment else None for name, deployment in deployments.items()}
     listed = cluster.get(PODS)
     every = listed["items"] if listed else []
     uncounted = "; ".join(filter(None, (_uncounted(item, every) for item in deployments.values() if item and listed)))
     if uncounted:
-        ready = {name: _counted(text, deployments[name], every) for name, text in ready.items()}
-    pods = [] if all(map(complete, ready.values())) else waiting(every)
-    stuck = [pod["pod"] for pod in pods if pod["stuck"]]
+        counts = {name: _that_exist(pods, deployments[name], every) for name, pods in counts.items()}
+    pods = [] if all(map(complete, counts.values())) else waiting(every)
     webhook = deployments[names.WEBHOOK] or {}
-    answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
-    lacking = [item for name, item in deployments.items() if item and not complete(ready[name])]
+    lacking = [item for name, item in deployments.items() if item and not complete(counts[name])]
     others = [*(pod["why"] for pod in sorted(pods, key=lambda pod: pod["unscheduled"])), *filter(None, [uncounted])]
     not_created = [why for item in lacking for why in _not_created(item)]
     reasons = [*others, *not_created] or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
-    unscheduled = sum(pod["unscheduled"] == "yes" for pod in pods)
-    refusal = refusals.read(cluster, because, names.NAMESPACE, ()) if not_created and not others else None
-    return ready | {
+    unscheduled = sum(pod["unscheduled"] for pod in pods)
+    return {
+        "pods": counts,
         "because": because,
-        "stuck": stuck,
-        "answers": answers,
+        "stuck": [pod["pod"] for pod in pods if pod["stuck"]],
+        "answers": webhook.get("status", {}).get("availableReplicas", 0) > 0,
         "unscheduled": unscheduled,
-        "refusal": refusal,
+        "refusal": refusals.read(cluster, because, names.NAMESPACE, ()) if not_created and not others else None,
         "uncounted": uncounted,
         "unplaced": _unplaced(cluster, every) if pods else "",
         "blocked": next((item["metadata"]["name"] for item in lacking if unscheduled and _former_serve(item)), ""),
@@ -77,10 +101,9 @@ def _unplaced(cluster: Cluster, pods: Sequence[Mapping[str, Any]]) -> str:
 
 def _unseen(pod: Mapping[str, Any]) -> bool:
     """Whether no scheduler has looked at a pod."""
-    conditions = {c["type"] for c in pod.get("status", {}).get("conditions", [])}
     return (
         "nodeName" not in pod["spec"]
-        and "PodScheduled" not in conditions
+        and not objects.condition(pod, "PodScheduled")
         and "deletionTimestamp" not in pod["metadata"]
     )
 
@@ -110,17 +133,27 @@ def _uncounted(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]])
     return f"Deployment {deployment['metadata']['name']} counts {counted} available pods, and has {there}"
 
 
-def _counted(text: str, deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> str:
-    """ "1 of 3" by the pods that exist, where the Deployment's own number is out of date."""
-    if not deployment:
-        return text
-    good, _, total = text.partition(" of ")
-    return f"{min(int(good), len(_pods_of(deployment, pods)))} of {total}"
+def _that_exist(
+    counted: Pods | None, deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+) -> Pods | None:
+    """The ready pods by those that exist, where the Deployment's own number is out of date."""
+    if not counted or not deployment:
+        return counted
+    return {"ready": min(counted["ready"], len(_pods_of(deployment, pods))), "wanted": counted["wanted"]}
+
+
+def _pods(deployment: Mapping[str, Any]) -> Pods:
+    return {"ready": ready(deployment), "wanted": int(deployment["spec"]["replicas"])}
 
 
 def ready_pods(deployment: Mapping[str, Any]) -> str:
     """Its pods that are up to date and ready, of those that it asks for: "1 of 3"."""
-    return f"{ready(deployment)} of {deployment['spec']['replicas']}"
+    return pods_text(_pods(deployment))
+
+
+def pods_text(pods: Pods | None) -> str:
+    """ "1 of 3", or "missing"."""
+    return f"{pods['ready']} of {pods['wanted']}" if pods else "missing"
 
 
 def ready(deployment: Mapping[str, Any]) -> int:
@@ -136,12 +169,9 @@ def ready(deployment: Mapping[str, Any]) -> int:
 
 def _not_created(deployment: Mapping[str, Any]) -> list[str]:
     """Why pods of a Deployment cannot be created at all: a quota, or an admission policy that rejects them."""
-    conditions = deployment.get("status", {}).get("conditions") or []
-    return [
-        f"pods cannot be created: {condition.get('message', '')}"[:400]
-        for condition in conditions
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
-    ]
+    if not objects.is_true(deployment, "ReplicaFailure"):
+        return []
+    return [f"pods cannot be created: {objects.condition(deployment, 'ReplicaFailure').get('message', '')}"[:400]]
 
 
 def _not_replaced(deployment: Mapping[str, Any]) -> list[str]:
@@ -156,21 +186,27 @@ def _not_replaced(deployment: Mapping[str, Any]) -> list[str]:
     return ["the rollout has not finished"]
 
 
-def complete(text: str) -> bool:
-    """Whether "N of M" are all."""
-    good, _, total = text.partition(" of ")
-    return bool(total) and good == total
+def complete(pods: Pods | None) -> bool:
+    """Whether all pods of a Deployment are ready."""
+    return pods is not None and pods["ready"] == pods["wanted"]
 
 
-def waiting(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """DWS's pods that are not ready: {"pod": name, "why", "stuck": "yes" if it would wait long before it tries again,
-    "unscheduled": "yes" if no worker can take it}."""
+class Waiting(TypedDict):
+    """A pod that is not ready; `stuck`: it would wait long before it tries again; `unscheduled`: no worker can take it."""
+
+    pod: str
+    why: str
+    stuck: bool
+    unscheduled: bool
+
+
+def waiting(pods: Sequence[Mapping[str, Any]]) -> list[Waiting]:
+    """DWS's pods that are not ready."""
     return [state for pod in pods if (state := _waiting_state(pod))]
 
 
-def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
-    conditions = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True" or "deletionTimestamp" in pod["metadata"]:
+def _waiting_state(pod: Mapping[str, Any]) -> Waiting | None:
+    if objects.is_true(pod, "Ready") or "deletionTimestamp" in pod["metadata"]:
         return None
     states = [
         (s["name"], s["state"]["waiting"])
@@ -183,8 +219,9 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
     ]
     if reasons and (node := pod.get("spec", {}).get("nodeName")):
         reasons[-1] += f" (on {node})"
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
+    scheduled = objects.condition(pod, "PodScheduled")
+    unscheduled = scheduled.get("status") == "False"
+    if unscheduled:
         reasons = [f"not scheduled: {scheduled.get('message', '')}"]
     elif _unseen(pod):
         reasons = ["kube-scheduler has not looked at it yet: it is busy, or does not run"]
@@ -192,8 +229,8 @@ def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
     return {
         "pod": pod["metadata"]["name"],
         "why": "; ".join(reasons) or "started, not ready yet",
-        "stuck": "yes" if stuck else "",
-        "unscheduled": "yes" if scheduled.get("status") == "False" else "",
+        "stuck": stuck,
+        "unscheduled": unscheduled,
     }
 
 
@@ -210,13 +247,13 @@ def _pods_status(have: Value) -> str:
 # --- the minimum: the controller, and one pod of the webhook
 
 
-def _read_minimum(ctx: StepContext, state: Value) -> Value:
-    serving = not state[names.WEBHOOK].startswith(("0 ", "missing"))
-    serves = serving and complete(state[names.CONTROLLER])
+def _read_minimum(ctx: StepContext, state: Readiness) -> Value:
+    controller, webhook = state["pods"][names.CONTROLLER], state["pods"][names.WEBHOOK]
+    serving = webhook is not None and webhook["ready"] > 0
     return {
-        names.CONTROLLER: state[names.CONTROLLER],
-        names.WEBHOOK: "one or more" if serving else state[names.WEBHOOK],
-        "because": "" if serves else state["because"],
+        names.CONTROLLER: pods_text(controller),
+        names.WEBHOOK: "one or more" if serving else pods_text(webhook),
+        "because": "" if serving and complete(controller) else state["because"],
     }
 
 
@@ -227,12 +264,8 @@ def _want_minimum(ctx: StepContext) -> Value:
 # --- all of them
 
 
-def _read_available(ctx: StepContext, state: Value) -> Value:
-    return {
-        key: value
-        for key, value in state.items()
-        if key not in ("stuck", "answers", "unscheduled", "refusal", "uncounted", "unplaced", "blocked")
-    }
+def _read_available(ctx: StepContext, state: Readiness) -> Value:
+    return {name: pods_text(pods) for name, pods in state["pods"].items()} | {"because": state["because"]}
 
 
 def _want_available(ctx: StepContext) -> Value:
@@ -241,31 +274,34 @@ def _want_available(ctx: StepContext) -> Value:
 
 def accepted_available(ctx: StepContext, have: Value, want: Value) -> str:
     """ "workers-few" where the webhook has all pods that the workers can take, and those that it lacks find no worker; else ""."""
-    good, _, total = str(have[names.WEBHOOK]).partition(" of ")
-    others = {key: value for key, value in have.items() if key not in (names.WEBHOOK, "because")}
-    unscheduled = ctx.facts.one(FACT)["unscheduled"]
-    serves = others.items() <= want.items() and total and int(good) > 0
-    return "workers-few" if serves and unscheduled and int(good) + unscheduled == int(total) else ""
+    state = ctx.facts.one(FACT)
+    webhook, unscheduled = state["pods"][names.WEBHOOK], state["unscheduled"]
+    if not webhook or not webhook["ready"] or have[names.CONTROLLER] != want[names.CONTROLLER]:
+        return ""
+    return "workers-few" if unscheduled and webhook["ready"] + unscheduled == webhook["wanted"] else ""
+
+
+def wanted_pods(ctx: StepContext) -> dict[str, int]:
+    """The Deployment's name -> how many pods DWS's manifests ask for."""
+    deployments = [manifest for manifest in manifests.objects(ctx) if manifest["kind"] == "Deployment"]
+    return {deployment["metadata"]["name"]: _replicas(ctx, deployment) for deployment in deployments}
 
 
 def _wanted(ctx: StepContext) -> dict[str, str]:
-    deployments = [manifest for manifest in manifests.objects(ctx) if manifest["kind"] == "Deployment"]
-    return {
-        deployment["metadata"]["name"]: "{0} of {0}".format(_replicas(ctx, deployment)) for deployment in deployments
-    }
+    return {name: pods_text({"ready": number, "wanted": number}) for name, number in wanted_pods(ctx).items()}
 
 
 def _replicas(ctx: StepContext, manifest: Mapping[str, Any]) -> int:
     """The number of pods in the manifest, or in a Deployment that is as admission made it of the manifest."""
     applied, name = ctx.facts.one_or_none(manifest_comparison.APPLIED) or {}, manifest["metadata"]["name"]
-    state, present = applied.get(manifests.label(manifest)), ctx.facts.one_or_none(FACT) or {}
-    total = str(present.get(name, "")).partition(" of ")[2]
-    as_admitted = state is not None and state["state"] == manifest_comparison.AS_RENDERED and total
-    return int(total) if as_admitted else int(manifest["spec"]["replicas"])
+    state, present = applied.get(manifests.label(manifest)), ctx.facts.one_or_none(FACT)
+    pods = present["pods"].get(name) if present else None
+    as_admitted = state is not None and state["state"] == manifest_comparison.AS_RENDERED
+    return pods["wanted"] if pods and as_admitted else int(manifest["spec"]["replicas"])
 
 
 def _step(
-    fact: Fact[dict[str, Any]], want: Callable[[StepContext], Value], read: Callable[[StepContext, Value], Value]
+    fact: Fact[Readiness], want: Callable[[StepContext], Value], read: Callable[[StepContext, Readiness], Value]
 ) -> Step:
     def restart_stuck(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         """Pods that back off are deleted, so that their successors try again at once; other pods only need time."""

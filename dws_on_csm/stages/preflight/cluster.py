@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.domain import compatibility, tested
+from dws_on_csm.kube import objects
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Check, Finding, StepContext, Value
 from dws_on_csm.stages.dws import external
-from dws_on_csm.stages.facts import CLUSTER, ClusterState
+from dws_on_csm.stages.facts import CLUSTER, Away, ClusterState
 
 
 def read(cluster: Cluster) -> ClusterState:
@@ -23,27 +24,24 @@ def read(cluster: Cluster) -> ClusterState:
         "kubernetes": version.get("gitVersion", ""),
         "cert_manager": [version["version"] for version in served["versions"]],
         "workers": [node["metadata"]["name"] for node in nodes if not _away(node)],
-        "away": {node["metadata"]["name"]: _away(node) for node in nodes if _away(node) and not _control_plane(node)},
+        "away": {
+            node["metadata"]["name"]: away for node in nodes if (away := _away(node)) and not _control_plane(node)
+        },
     }
 
 
-_CORDONED, _NOT_READY = "cordoned", "not Ready"
-
-
-def _away(node: Mapping[str, Any]) -> str:
-    """Why a node takes no pods: it is not Ready, cordoned, or has a taint; "" if it takes them."""
-    spec = node["spec"]
-    ready: Mapping[str, Any] = next(
-        (c for c in node["status"].get("conditions", []) if c["type"] == "Ready"), {"status": "Unknown"}
-    )
-    if ready["status"] != "True":
+def _away(node: Mapping[str, Any]) -> Away | None:
+    """Why a node takes no pods: it is not Ready, cordoned, or has a taint; None if it takes them."""
+    if not objects.is_true(node, "Ready"):
+        ready = objects.condition(node, "Ready")
         since = f" since {ready['lastTransitionTime']}" if ready.get("lastTransitionTime") else ""
         message = f": {ready['message']}" if ready.get("message") else ""
-        return f"{_NOT_READY}{since}{message}"[:200]
+        return {"kind": "not-ready", "text": f"not Ready{since}{message}"[:200]}
+    spec = node["spec"]
     if spec.get("unschedulable", False):
-        return _CORDONED
+        return {"kind": "cordoned", "text": "cordoned"}
     taints = [taint["key"] for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
-    return f"taint {', '.join(taints)}" if taints else ""
+    return {"kind": "tainted", "text": f"taint {', '.join(taints)}"} if taints else None
 
 
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
@@ -80,15 +78,20 @@ def _few_workers(have: ClusterState) -> Finding:
     """Fewer than 3 workers take pods; which ones do not, why, and the command for each."""
     away = have.get("away", {})
     text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
-    text += f". These take none: {first_few([f'{name} ({why})' for name, why in away.items()])}" if away else ""
-    cordoned = [name for name, why in away.items() if why == _CORDONED]
-    silent = [name for name, why in away.items() if why.startswith(_NOT_READY)]
-    others = [name for name in away if name not in (*cordoned, *silent)]
+    if away:
+        text += ". These take none: " + first_few([f"{name} ({why['text']})" for name, why in away.items()])
+    cordoned, silent, tainted = (
+        [name for name, why in away.items() if why["kind"] == kind] for kind in ("cordoned", "not-ready", "tainted")
+    )
     fixes = [f"run `{shlex.join(['kubectl', 'uncordon', *cordoned])}` on the master"] if cordoned else []
-    fixes += [f"run `systemctl start kubelet` on {', '.join(silent)}, or boot what does not respond"] if silent else []
-    fixes += [f"see `{shlex.join(['kubectl', 'describe', 'node', *others])}` on the master"] if others else []
-    goal = "get 3 workers Ready, uncordoned and without a NoSchedule taint"
-    return Finding("workers-few", text, f"{'; '.join(fixes)}: {goal}" if fixes else goal)
+    fixes += (
+        [f"run `systemctl start kubelet` on {', '.join(silent)}, or power on the hosts that do not respond"]
+        if silent
+        else []
+    )
+    fixes += [f"see `{shlex.join(['kubectl', 'describe', 'node', *tainted])}` on the master"] if tainted else []
+    goal = "3 workers must be Ready, uncordoned, and without a NoSchedule taint"
+    return Finding("workers-few", text, f"{'; '.join(fixes)}. {goal}" if fixes else f"add workers: {goal}")
 
 
 def _note(ctx: StepContext, have: Value) -> str:

@@ -52,19 +52,19 @@ def test_a_renewal_is_compared_with_the_kubelets(leases: dict[str, list[str]], a
 
 
 @pytest.mark.parametrize(
-    ("ago", "controller", "traces", "found"),
+    ("ago", "ready", "traces", "found"),
     [
-        (240.0, "1 of 1", ["x"], ["dws-controller-idle"]),
-        (12.0, "1 of 1", ["x"], []),
-        (240.0, "0 of 1", ["x"], []),  # that it has no pod is another finding
-        (240.0, "1 of 1", [], []),
+        (240.0, 1, ["x"], ["dws-controller-idle"]),
+        (12.0, 1, ["x"], []),
+        (240.0, 0, ["x"], []),  # that it has no pod is another finding
+        (240.0, 1, [], []),
     ],
 )
-def test_a_controller_that_is_ready_and_idle(ago: float, controller: str, traces: list[str], found: list[str]) -> None:
+def test_a_controller_that_is_ready_and_idle(ago: float, ready: int, traces: list[str], found: list[str]) -> None:
     """With the command that starts it again."""
     known: dict[str, Any] = {
         "preflight.installed": {MASTER: {"traces": traces, "crds": {}, "unfinished": "", "tag": ""}},
-        "deploy.available": {MASTER: {names.CONTROLLER: controller}},
+        "deploy.available": {MASTER: {"pods": {names.CONTROLLER: {"ready": ready, "wanted": 1}}}},
     }
     ctx = StepContext(load(DEFAULT), Facts(known), MASTER)
     findings = dws_controller.CHECK.judge(ctx, {"last": "2026-01-31 11:56 UTC", "ago": ago})

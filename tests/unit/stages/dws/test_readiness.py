@@ -51,7 +51,7 @@ class Answers:
 def test_pods_of_a_former_form_do_not_count(status: dict[str, int], generation: int, ready: str) -> None:
     """During an update only the pods count that are certainly up to date."""
     found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=a_deployment(3, generation, **status)))  # type: ignore[arg-type, union-attr]
-    assert found[names.WEBHOOK] == ready and found[names.CONTROLLER] == "missing"
+    assert readiness.pods_text(found["pods"][names.WEBHOOK]) == ready and found["pods"][names.CONTROLLER] is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_proof_needs_the_controller_and_an_answering_webhook(controller: int, 
         for name, count in ((names.CONTROLLER, 1), (names.WEBHOOK, 3))
     ]
     place = StepContext(load(DEFAULT), Facts({"workarea.rendered": {"ncn-m001": {"objects": rendered}}}), "ncn-m001")
-    have = {names.CONTROLLER: f"{controller} of 1", names.WEBHOOK: f"{webhook} of 3", "because": "slow", "stuck": []}
+    have = {"pods": counted((controller, 1), (webhook, 3)), "because": "slow", "stuck": []}
     step = readiness.MINIMUM
     assert step.read is not None
     assert (step.read(place, have) == step.want(place)) == serves
@@ -74,22 +74,32 @@ def test_a_proof_needs_the_controller_and_an_answering_webhook(controller: int, 
 @pytest.mark.parametrize(
     ("controller", "webhook", "unscheduled", "name"),
     [
-        ("1 of 1", "2 of 3", 1, "workers-few"),
-        ("1 of 1", "1 of 3", 2, "workers-few"),
-        ("1 of 1", "1 of 3", 1, ""),  # another pod is still starting
-        ("1 of 1", "0 of 3", 3, ""),
-        ("1 of 1", "missing", 0, ""),
-        ("0 of 1", "2 of 3", 1, ""),
-        ("1 of 1", "2 of 3", 0, ""),
+        ((1, 1), (2, 3), 1, "workers-few"),
+        ((1, 1), (1, 3), 2, "workers-few"),
+        ((1, 1), (1, 3), 1, ""),  # another pod is still starting
+        ((1, 1), (0, 3), 3, ""),
+        ((1, 1), None, 0, ""),
+        ((0, 1), (2, 3), 1, ""),
+        ((1, 1), (2, 3), 0, ""),
     ],
 )
-def test_pods_that_find_no_worker_can_be_accepted(controller: str, webhook: str, unscheduled: int, name: str) -> None:
+def test_pods_that_find_no_worker_can_be_accepted(
+    controller: tuple[int, int], webhook: tuple[int, int] | None, unscheduled: int, name: str
+) -> None:
     """Only where every pod that lacks waits for a worker, and the rest serves."""
-    state = {"unscheduled": unscheduled, "stuck": [], "answers": True}
+    because = "x: not scheduled: 1 node is cordoned"
+    state = {"pods": counted(controller, webhook), "unscheduled": unscheduled, "because": because}
     place = StepContext(load(DEFAULT), Facts({"deploy.available": {"ncn-m001": state}}), "ncn-m001")
-    have = {names.CONTROLLER: controller, names.WEBHOOK: webhook, "because": "x: not scheduled: 1 node is cordoned"}
+    assert readiness.AVAILABLE.read is not None
+    have = readiness.AVAILABLE.read(place, state)
     want = {names.CONTROLLER: "1 of 1", names.WEBHOOK: "3 of 3", "because": ""}
     assert readiness.accepted_available(place, have, want) == name
+
+
+def counted(controller: tuple[int, int], webhook: tuple[int, int] | None) -> dict[str, readiness.Pods | None]:
+    """The pods of both Deployments, (ready, wanted) each; None: it is missing."""
+    both = {names.CONTROLLER: controller, names.WEBHOOK: webhook}
+    return {name: {"ready": pods[0], "wanted": pods[1]} if pods else None for name, pods in both.items()}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_pods_that_are_gone_do_not_count(there: int, ready: str, uncounted: str)
     ]
     other = {"metadata": {"name": "c", "labels": {"app": "c"}}, "status": status}
     found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook, pods={"items": [*pods, other]}))  # type: ignore[arg-type, union-attr]
-    assert found[names.WEBHOOK] == ready and found["uncounted"].endswith(uncounted)
+    assert readiness.pods_text(found["pods"][names.WEBHOOK]) == ready and found["uncounted"].endswith(uncounted)
     assert bool(found["uncounted"]) == bool(uncounted)
 
 
@@ -148,7 +158,7 @@ def test_a_number_of_pods_that_admission_made_is_the_wanted_one(monkeypatch: pyt
     monkeypatch.setattr(manifests, "objects", lambda ctx: [manifest])
     for state, wanted in (("as rendered", "2 of 2"), ("spec.replicas is 2, not 3", "3 of 3")):
         applied = {f"Deployment {names.WEBHOOK}": {"state": state, "refused": "", "updated": ""}}
-        facts = {"deploy.applied": {"m": applied}, "deploy.available": {"m": {names.WEBHOOK: "2 of 2"}}}
+        facts = {"deploy.applied": {"m": applied}, "deploy.available": {"m": {"pods": counted((1, 1), (2, 2))}}}
         ctx = StepContext(load(DEFAULT), Facts(facts), "m")  # type: ignore[arg-type]
         assert readiness.AVAILABLE.want(ctx)[names.WEBHOOK] == wanted
 
