@@ -1,4 +1,4 @@
-# Prints a line "image IMAGE STATE" for each of $images, as registry.py says: what the registry has; then "pushed IMAGE DIGEST".
+# Prints the lines of registry.py's `images` for each of $images: what the registry has; then "pushed IMAGE DIGEST".
 # $images is empty before DWS's manifests were read: then for the images that were pushed the last time, mostly the same ones.
 [ -n "$images" ] || images=$(cut -d' ' -f1 "$record" 2>/dev/null) || true
 # shellcheck disable=SC2086  # a word for each image

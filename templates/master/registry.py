@@ -6,8 +6,8 @@ get the password, to issue tokens. WHAT is one of:
 
 authfile             print an authfile for podman
 check                print one line of JSON: "tls", and "problem", "text" and perhaps "cause" where something is wrong
-images IMAGE...      print a line "image IMAGE STATE" for each: the digest of its configuration, "absent", or "not readable: WHY";
-                     after the last perhaps a line "cause IMAGE CAUSE"
+images IMAGE...      print a line "image IMAGE STATE" for each: the digest of its configuration, "absent", or "unreadable"; after
+                     the last a line "problem IMAGE WHY", and perhaps "cause IMAGE CAUSE"
 writable REPOSITORY  begin an upload and cancel it; print how TLS is where it is not verified, and why the registry rejects uploads,
                      with exit code 1
 
@@ -505,7 +505,8 @@ def problem_text(problem):
 
 
 def tell_problem(image, problem):
-    tell(f"image {image} not readable: {problem_text(problem)}")
+    tell(f"image {image} unreadable")
+    tell(f"problem {image} {problem_text(problem)}")
     cause = REJECTED if problem.kind == "credential" else problem.cause
     if cause:
         tell(f"cause {image} {cause}")

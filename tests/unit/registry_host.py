@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from dws_on_csm.model import render
+from dws_on_csm.stages.dws import images
 from tests.unit.authority import pem, private
 
 PASSWORD = 'ho"r\\se/42 ü'
@@ -89,9 +90,9 @@ class RegistryHost:
         return told
 
     def state(self, name: str, image: str = "dws:1", token_hosts: str = "") -> str:
-        """The state of an image, as the look reads it."""
+        """The state of an image, as the look reads it; where the registry does not say it, why."""
         done = self.run(name, f"ask_registry images {name}/{image}", token_hosts)
         assert (done.returncode, done.stderr) == (0, "")
-        word, path, state = done.stdout.splitlines()[0].split(" ", 2)
-        assert (word, path) == ("image", f"{name}/{image}")
-        return state
+        (seen,) = images.parse_pushed(done.stdout.encode()).values()
+        assert done.stdout.startswith(f"image {name}/{image} ")
+        return seen["problem"] or seen["registry"]

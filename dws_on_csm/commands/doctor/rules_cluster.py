@@ -49,7 +49,7 @@ def pushed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         elif images.has_digest(image["registry"]) and image["registry"] != want[name]["registry"]:
             text = f"{name} in the registry is a different image from the one that was pushed"
             yield Finding("image-differs", text, repair_fix(ctx, "images"))
-    if reasons := sorted({why for image in have.values() if (why := images.why_unreadable(image))}):
+    if reasons := sorted({image["problem"] for name, image in images.unreadable(ctx).items() if name in have}):
         raise LookFailed(f"the registry did not say which images it has: {', '.join(reasons)}")
 
 

@@ -68,12 +68,12 @@ def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Acti
         raise Refused(*others)
     actions: list[Action] = []
     webhook = ctx.facts.one(APPLIED).get(_WEBHOOK)
-    if _webhook_changes(ctx, have):
+    if _webhook_changes(ctx):
         if webhook and webhook["refused"]:
             raise Refused(_not_recreated(webhook["refused"]))
         # each of its three replicas needs a host of its own: with three workers a rolling update never ends
         actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
-    elif webhook and webhook["updated"].startswith(manifest_comparison.TEMPLATE):
+    elif webhook and manifest_comparison.replaces_pods(webhook["updated"]):
         raise Refused(_policy_of_creations(webhook["updated"]))
     return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
 
@@ -103,11 +103,11 @@ def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
 
     No object that grants rights is among them, except the plugin's role if it allows nothing more than the manifest's.
     """
-    different: list[str] = have["not as rendered"]
-    deleted = any(difference.endswith(f": {manifest_comparison.DELETED}") for difference in different)
-    if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
+    different = {label: item["state"] for label, item in ctx.facts.one(APPLIED).items() if item["state"] != AS_RENDERED}
+    gone = {MISSING, manifest_comparison.DELETED} & set(different.values())
+    if gone or not ctx.facts.one(readiness.FACT)["answers"]:
         return ""
-    granting = [difference.partition(": ")[0] for difference in different if difference.partition(" ")[0] in _GRANTING]
+    granting = [label for label in different if label.partition(" ")[0] in _GRANTING]
     if not granting:
         return "objects-differ"
     alone = len(different) == 1 or "objects-differ" in ctx.site.accept
@@ -130,20 +130,19 @@ def _accepted(ctx: StepContext) -> bool:
     return bool(have["not as rendered"]) and _accepted_applied(ctx, have, None) in ctx.site.accept
 
 
-def _webhook_changes(ctx: StepContext, have: Value) -> bool:
+def _webhook_changes(ctx: StepContext) -> bool:
     """Whether the webhook's Deployment exists, and either gets new pods or has no pod that responds."""
-    if _WEBHOOK in have["missing"]:
+    webhook = ctx.facts.one(APPLIED).get(_WEBHOOK)
+    if webhook and webhook["state"] == MISSING:
         return False
-    answers = ctx.facts.one(readiness.FACT)["answers"]
-    return not answers or any(
-        difference.startswith(f"{_WEBHOOK}: {manifest_comparison.TEMPLATE}") for difference in have["not as rendered"]
-    )
+    if not ctx.facts.one(readiness.FACT)["answers"]:
+        return True
+    return webhook is not None and manifest_comparison.replaces_pods(webhook["state"])
 
 
 def _interrupts(ctx: StepContext) -> bool:
     """Whether a webhook that responds is replaced: meanwhile running Workflows cannot continue, and their jobs fail."""
-    have = _read_applied(ctx, ctx.facts.one(APPLIED))
-    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have) and not _accepted(ctx)
+    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx) and not _accepted(ctx)
 
 
 def _applied_side_effect(ctx: StepContext, have: Value, want: Value) -> str:

@@ -30,13 +30,15 @@ from dws_on_csm.stages.facts import REGISTRY_ANSWER
 class Image(TypedDict):
     """An image of DWS's manifests in the registry.
 
-    registry  the digest of its configuration, ABSENT, or why that is unknown (`why_unreadable`)
+    registry  the digest of its configuration, ABSENT, or UNREADABLE
     pushed    the digest that this tool pushed
+    problem   why the registry does not say what it has, in words; "" where it does
     cause     what makes it unreadable, in a word of templates/master/registry.py, where the fix depends on that
     """
 
     registry: str
     pushed: str
+    problem: str
     cause: NotRequired[str]
 
 
@@ -75,22 +77,32 @@ def _look_pushed(ctx: StepContext) -> ShellLook:
     return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), parse_pushed)
 
 
-def _read_pushed(ctx: StepContext, images: dict[str, Image]) -> dict[str, Image]:
-    unknown: Image = {"registry": "not checked yet", "pushed": _NEVER}
+class Digests(TypedDict):
+    """An image in the registry and as this tool pushed it: the digests, or words."""
+
+    registry: str
+    pushed: str
+
+
+def _read_pushed(ctx: StepContext, images: Mapping[str, Image]) -> dict[str, Digests]:
+    unknown: Image = {"registry": "not checked yet", "pushed": _NEVER, "problem": ""}
     seen = {name: images.get(name, unknown) for name in manifests.image_sources(ctx)}
-    return {name: {"registry": image["registry"], "pushed": image["pushed"]} for name, image in seen.items()}
+    return {name: {"registry": _registry_text(image), "pushed": image["pushed"]} for name, image in seen.items()}
+
+
+def _registry_text(image: Image) -> str:
+    return f"not readable: {image['problem']}" if image["registry"] == UNREADABLE else image["registry"]
 
 
 _NEVER = "never by this tool"
 
-ABSENT = "absent"
-_UNREADABLE = "not readable: "
+ABSENT, UNREADABLE = "absent", "unreadable"
 
 
-def why_unreadable(image: Image) -> str:
-    """Why the registry does not say what it has as this image; "" where it says that."""
-    state = image["registry"]
-    return state.removeprefix(_UNREADABLE) if state.startswith(_UNREADABLE) else ""
+def unreadable(ctx: StepContext) -> dict[str, Image]:
+    """The images of which the registry does not say what it has."""
+    seen = ctx.facts.one_or_none(PUSHED) or {}
+    return {name: image for name, image in seen.items() if image["registry"] == UNREADABLE}
 
 
 def has_digest(state: str) -> bool:
@@ -101,11 +113,12 @@ def has_digest(state: str) -> bool:
 def parse_pushed(out: bytes) -> dict[str, Image]:
     """Image -> what the registry has, and what this tool pushed."""
     rows = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
-    pushed, states, causes = (
-        {name: value for word, name, value in rows if word == key} for key in ("pushed", "image", "cause")
+    pushed, states, problems, causes = (
+        {name: value for word, name, value in rows if word == key} for key in ("pushed", "image", "problem", "cause")
     )
     images: dict[str, Image] = {
-        name: {"registry": state, "pushed": pushed.get(name, _NEVER)} for name, state in states.items()
+        name: {"registry": state, "pushed": pushed.get(name, _NEVER), "problem": problems.get(name, "")}
+        for name, state in states.items()
     }
     for name, cause in causes.items():
         images[name]["cause"] = cause
@@ -129,11 +142,9 @@ def is_known_unusable(ctx: StepContext) -> bool:
 def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if is_known_unusable(ctx):
         raise NotYetKnown(REGISTRY_ANSWER.stage)
-    if unreadable := {name: why for name, image in have.items() if (why := why_unreadable(image))}:
-        name, why = next(iter(unreadable.items()))
-        seen = (ctx.facts.one_or_none(PUSHED) or {}).get(name)
-        fix = registry_fix(ctx.site, seen.get("cause", "") if seen else "")
-        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", fix))
+    if image := next((image for name, image in unreadable(ctx).items() if name in have), None):
+        fix = registry_fix(ctx.site, image.get("cause", ""))
+        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {image['problem']}", fix))
     wrong = {name: image["registry"] for name, image in have.items() if image != want[name]}
     return [
         _check_uploads(ctx.site, next(iter(wrong))),
@@ -171,7 +182,7 @@ def digests_text(have: Value) -> str:
 def password_fix(site: Site) -> str:
     """What to do where the registry rejects the credential."""
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
-    return f"if the password was changed in Nexus, set the new one in the Secret {secret}"
+    return f"set the new password in the Secret {secret}, if it was changed in Nexus"
 
 
 def registry_fix(site: Site, cause: str) -> str:

@@ -22,6 +22,11 @@ TEMPLATE = "spec.template"
 """Where a Deployment says what its pods are made of."""
 
 
+def replaces_pods(difference: str) -> bool:
+    """Whether an update that ends this difference (`first_difference`) replaces the pods of a Deployment."""
+    return difference.startswith(TEMPLATE)
+
+
 class ObjectState(TypedDict):
     """An object, compared with its manifest.
 

@@ -233,4 +233,4 @@ def test_the_registrys_answers(tmp_path: Path) -> None:
     done = run(
         tmp_path, render.read("master/registry.py"), "registry.local", "nexus/a", "", "images", "registry.local/a:1"
     )
-    assert done.stdout.decode() == f"image registry.local/a:1 not readable: {ODD}\n"
+    assert done.stdout.decode() == f"image registry.local/a:1 unreadable\nproblem registry.local/a:1 {ODD}\n"

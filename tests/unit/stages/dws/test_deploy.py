@@ -273,6 +273,7 @@ def test_what_gives_rights_is_accepted_for_the_plugins_harmless_role_alone(
     monkeypatch.setattr(manifests, "wanted", lambda place: [role])
     site = load(DEFAULT)
     site = replace(site, versions=replace(site.versions, dws="0.1.12"), accept=frozenset(accept))
+    states = {one: {"state": "rules", "refused": "", "updated": ""} for one in odd}
     facts = {"deploy.available": {"m": {"answers": True}}, "access.role": {"m": {"rules": rules}}}
-    have = {"missing": [], "not as rendered": [f"{one}: rules" for one in odd]}
-    assert steps.accepted_as(deploy.STAGE, "applied", StepContext(site, Facts(facts), "m"), have, None) == accepted
+    facts["deploy.applied"] = {"m": states}
+    assert steps.accepted_as(deploy.STAGE, "applied", StepContext(site, Facts(facts), "m"), None, None) == accepted

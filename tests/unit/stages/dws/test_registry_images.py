@@ -132,10 +132,11 @@ BODIES += [b'{"manifests":{"a":1}}']
 def test_what_no_registry_answers_is_said(registry: Registry, host: RegistryHost, body: bytes, kind: str) -> None:
     """An answer that is not a registry's is reported, whatever its content type, and nothing is pushed over it."""
     registry.answers["/v2/dws/manifests/1"] = (200, kind, body, ())
-    state = host.state(name_of(registry))
-    assert state.startswith("not readable: it does not answer as a registry: it sends ")
-    parsed = images.PUSHED.shell("", images.parse_pushed).parse(f"image registry.local/dws:1 {state}\n".encode())
-    assert parsed["registry.local/dws:1"]["registry"] == state
+    name = name_of(registry)
+    out = host.run(name, f"ask_registry images {name}/dws:1").stdout.encode()
+    seen = images.PUSHED.shell("", images.parse_pushed).parse(out)[f"{name}/dws:1"]
+    assert seen["registry"] == images.UNREADABLE
+    assert seen["problem"].startswith("it does not answer as a registry: it sends ")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,8 @@ def test_an_answer_that_is_no_http_is_one_line_of_text(registry: Registry, host:
     registry.answers["/v2/dws/manifests/1"] = (0, IMAGE, b"{}", ())
     name = name_of(registry)
     told = host.run(name, f"ask_registry images {name}/dws:1").stdout.splitlines()
-    assert told == [f"image {name}/dws:1 not readable: it does not answer as a registry: it sends HTTP/1.0 0"]
+    words = "it does not answer as a registry: it sends HTTP/1.0 0"
+    assert told == [f"image {name}/dws:1 unreadable", f"problem {name}/dws:1 {words}"]
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
@@ -181,7 +183,10 @@ def test_a_registry_that_is_gone_is_said_of_each_image(host: RegistryHost) -> No
     """If the registry does not answer, the look gives that state for each image and does not fail."""
     done = host.run("127.0.0.1:1", "ask_registry images 127.0.0.1:1/a:1 127.0.0.1:1/b:1")
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [f"image 127.0.0.1:1/{one}:1 not readable: Connection refused" for one in "ab"]
+    seen = images.parse_pushed(done.stdout.encode())
+    assert {name: (one["registry"], one["problem"]) for name, one in seen.items()} == {
+        f"127.0.0.1:1/{one}:1": ("unreadable", "Connection refused") for one in "ab"
+    }
 
 
 @pytest.mark.parametrize(("status", "cause"), [(401, "rejected"), (403, "rejected"), (500, "")])
@@ -197,14 +202,15 @@ def test_the_fix_follows_from_the_cause(registry: Registry, host: RegistryHost, 
     assert pushed.change
     with pytest.raises(Refused) as refused:
         pushed.change(StepContext(load(DEFAULT), facts, "ncn-m001"), seen, {})
-    assert ("set the new one in the Secret" in refused.value.findings[0].fix) == bool(cause)
+    assert ("set the new password in the Secret" in refused.value.findings[0].fix) == bool(cause)
 
 
 @pytest.mark.parametrize("problem", ["credential", "unreachable", ""])
 def test_a_registry_that_cannot_be_used_is_reported_once(problem: str) -> None:
     """By the preflight: what the registry says of each image is a refusal of its own only where nothing else was reported."""
-    said = {"reg/dws:1": images.Image(registry="not readable: HTTP 401", pushed="never by this tool")}
+    said = {"reg/dws:1": images.Image(registry=images.UNREADABLE, pushed="never by this tool", problem="HTTP 401")}
     facts = Facts({REGISTRY_ANSWER.name: {"ncn-m001": {"tls": "", "problem": problem, "text": "HTTP 401"}}})
+    facts.found[images.PUSHED.name] = {"ncn-m001": said}
     context = StepContext(load(DEFAULT), facts, "ncn-m001")
     pushed = next(step for step in images.STAGE.steps if isinstance(step, Step) and step.name == images.PUSHED.step)
     assert pushed.change
