@@ -297,7 +297,7 @@ sleep 45""",
         f"""sed -i.was 's/^[0-9.]*\\([[:space:]].*{PRIMARY}\\)/192.0.2.9\\1/' /etc/hosts; getent hosts {PRIMARY} | grep -F 192.0.2.9
 {RESTARTED}; until scontrol ping | grep '{PRIMARY} is DOWN'; do sleep 0.5; done""",
         ("controllers-divided",),
-        says=f"finds {PRIMARY} at 192.0.2.9",
+        says=f"resolves {PRIMARY} to 192.0.2.9",
         typed=(),
         back=f"[ ! -e /etc/hosts.was ] || mv /etc/hosts.was /etc/hosts; {RESTARTED}; {BOTH_HEARD}",
     ),

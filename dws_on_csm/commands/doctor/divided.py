@@ -48,7 +48,7 @@ def judge_key(ctx: StepContext, have: dict[str, str]) -> Iterator[Finding]:
     text = f"{file} on {ctx.host} is not the same as on {first}: Slurm on each of these hosts rejects what comes from the other "
     text += "(Invalid credential). A backup that does not hear the primary takes charge, and both write one state"
     copy = copy_command(ctx.site, first, ctx.host, file)
-    fix = f"if the key on {first} is the cluster's, " + (f"run `{copy}`" if copy else f"copy it to {ctx.host}")
+    fix = f"copy the cluster's key to {ctx.host} (from {first}, if its key is right{f': `{copy}`' if copy else ''})"
     if auth == "auth/munge":
         fix += f"; then run `systemctl restart munge` on {ctx.host}"
     yield Finding("auth-key-differs", text, f"{fix}; then {repair_fix(ctx, 'slurm')}")
@@ -95,9 +95,9 @@ def judge_divided(ctx: StepContext) -> Iterator[Finding]:
             if wrong := _wrong_address(ctx, host):
                 name, found = wrong
                 has = ctx.facts.known(CONTROLLER)[host]["addresses"]
-                text += f". {ctx.host} finds {name} at {found}, and {host} has {has}"
+                text += f". {ctx.host} resolves {name} to {found}, but {host} has the addresses {has}"
                 fix = f"correct {name} in /etc/hosts on {ctx.host}, or in the name service that it asks; "
-                yield Finding("controllers-divided", text, f"{fix}`getent hosts {name}` shows what it finds")
+                yield Finding("controllers-divided", text, f"{fix}`getent hosts {name}` shows the result")
                 continue
             fix = f"look at the end of slurmctld's log on {host}: an authentication error means that keys or clocks differ; "
             fix += "where it has none, a firewall between the two blocks slurmctld's port (SlurmctldPort, 6817)"

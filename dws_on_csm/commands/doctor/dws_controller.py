@@ -30,7 +30,7 @@ def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
         return ()  # that it has no pod is another finding
     where = f"kubectl -n {names.NAMESPACE}"
     text = f"DWS's controller does nothing, though its pod is ready: it has not renewed its Lease since {have['last']}, so new "
-    text += "Workflows get no state, and #DW jobs wait for ever"
+    text += "Workflows get no state, and #DW jobs wait forever"
     fix = f"run `{where} rollout restart deployment/{names.CONTROLLER}` on the master. If that does not help, "
     fix += f"`{where} logs deployment/{names.CONTROLLER} -c manager` shows what it waits for"
     return (Finding("dws-controller-idle", text, fix),)

@@ -175,7 +175,10 @@ def of_failure(run: Run, key: str, host: str, why: str) -> Iterator[HostFinding]
         yield HostFinding(host, Finding("cluster-unreachable", why, SILENT_FIX))
         return
     file = run.site.master.kubeconfig
-    text = f"the API server responds, and refuses what {file} on {host} asks for, which is an administrator's: {why}"
+    text = (
+        f"the API server responds, but rejects requests made with {file} on {host}, which must be an administrator's "
+    )
+    text += f"kubeconfig: {why}"
     group = "kubeadm:cluster-admins"
     fix = f"run `kubectl --kubeconfig {file} auth whoami` on {host}. If it names the group {group}, whose binding an upgrade of "
     fix += "Kubernetes may leave out, run `kubectl --kubeconfig /etc/kubernetes/super-admin.conf create clusterrolebinding "

@@ -168,7 +168,7 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     elif proxy := answer.get("proxy"):
         yield _through_proxy(ctx, proxy, answer["direct"], message)
     elif script := answer.get("script"):
-        text = f"{script} on {host} is a script, which slurmctld finds before the kubectl that it calls, and does not work, so "
+        text = f"{script} on {host} is a wrapper script that comes before the real kubectl on slurmctld's PATH, and it fails, so "
         text += f"{SBATCH_FAILS}; {message}. Without that script kubectl reaches the API server"
         away = f"`mv {shlex.quote(script)} /root/`"
         fix = f"run `cat {shlex.quote(script)}` on {host} to see what it is for; correct it, or run {away}"
@@ -177,9 +177,9 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
         yield _undiscovered(ctx)
     elif "broken" in answer:
         kubectl = controller.state(ctx)["kubectl"]
-        text = f"{kubectl} on {host} does not work, whatever the kubeconfig, so {SBATCH_FAILS}; {message}"
-        repeat = f"until `{shlex.quote(kubectl)} version --client` there ends without an error"
-        yield Finding("kubectl-broken", text, f"install a kubectl of the cluster's version there again, {repeat}")
+        text = f"{kubectl} on {host} fails with every kubeconfig, so {SBATCH_FAILS}; {message}"
+        proof = f"`{shlex.quote(kubectl)} version --client` must succeed"
+        yield Finding("kubectl-broken", text, f"reinstall kubectl in the cluster's version there; then {proof}")
     elif "asked" not in answer and answer["code"] not in ("0", TIMED_OUT):
         text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)

@@ -64,8 +64,9 @@ def shared(ctx: StepContext, have: Value) -> Iterator[Finding]:
     others = rbac.strangers(ctx, have["subjects"]) if have else ()
     # one that is recorded is known to be another Slurm's: no problem of this one
     if set(others) - slurm_clusters.known_subjects(ctx) and all(host.name in seen for host in ctx.site.controllers):
-        fix = "if another Slurm uses it, set accept: [binding-shared]; else remove that name, on the master: "
-        yield Finding("binding-shared", rbac.described(ctx, others), f"{fix}`{rbac.removal_command(ctx, have)}`")
+        fix = "set accept: [binding-shared] if another Slurm uses it; otherwise run "
+        fix += f"`{rbac.removal_command(ctx, have)}` on the master"
+        yield Finding("binding-shared", rbac.described(ctx, others), fix)
 
 
 def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
@@ -80,7 +81,7 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
         yield from _settings(ctx, have, fix)
         return
     if _account_wanted(ctx):
-        text = f"the kubeconfig in {host} has a certificate, but the plugin is to log in with ServiceAccount "
+        text = f"the kubeconfig in {host} has a certificate, but the plugin must log in with ServiceAccount "
         text += f"{service_account.account(ctx)} ({service_account.way(ctx).why})"
         yield Finding("kubeconfig-other-login", text, certificate_fixes.INSTALL)
     if discover.pod_of(ctx) and int(have["mode"], 8) & 0o007:
@@ -103,7 +104,7 @@ def file(ctx: StepContext, have: Value) -> Iterator[Finding]:
 
 
 def _account_wanted(ctx: StepContext) -> bool:
-    """Whether the plugin is to log in with its pod's ServiceAccount; False where that is unknown."""
+    """Whether the plugin must log in with its pod's ServiceAccount; False where that is unknown."""
     try:
         return service_account.chosen(ctx)
     except NotYetKnown:
@@ -113,7 +114,7 @@ def _account_wanted(ctx: StepContext) -> bool:
 def _by_account(ctx: StepContext) -> Iterator[Finding]:
     """A kubeconfig that names the pod's token: whether the site wants that. Whether the token can be read, preflight tells."""
     if not _account_wanted(ctx):
-        text = f"the kubeconfig in {ctx.host} names the token of a ServiceAccount, but the plugin is to log in with a certificate"
+        text = f"the kubeconfig in {ctx.host} names the token of a ServiceAccount, but the plugin must log in with a certificate"
         yield Finding("kubeconfig-other-login", text, certificate_fixes.INSTALL)
 
 

@@ -51,7 +51,9 @@ def _equal(ctx: StepContext, first: str, path: str) -> str:
     copy, back = (copy_command(ctx.site, *ends, path) for ends in ((first, ctx.host), (ctx.host, first)))
     if not copy:
         return f"make both files the same; then {restart}"
-    return f"if the file on {first} is right, run `{copy}`, else `{back}`; then {restart}"
+    return (
+        f"decide which file is right: run `{copy}` to keep {first}'s, or `{back}` to keep {ctx.host}'s; then {restart}"
+    )
 
 
 def _bare(text: str | None) -> str:

@@ -96,7 +96,7 @@ def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
     if not exists or ctx.facts.one(rules_cluster.RUNNING_ON_MASTER):
         return ()
     text = f"a run of `invoke verify --cancel --all` was killed: its DWDirectiveRule {verify_cancel.DRIVER} is left in "
-    text += f"{names.NAMESPACE}, and Workflows of its jobs may wait for ever"
+    text += f"{names.NAMESPACE}, and Workflows of its jobs may never continue"
     return (Finding("test-rule-left", text, "run `invoke verify --cancel`, which first removes what such a run left"),)
 
 

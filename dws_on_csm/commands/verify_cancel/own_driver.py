@@ -17,13 +17,13 @@ from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.stages.verify_cancel import DRIVER
 
-HEARD = 30.0
+NOTICED_WITHIN = 30.0
 """Seconds that DWS's webhook has to notice the rule: it watches rules, and needs less than a second."""
 
 RELEASED = 30.0
 """Seconds within which a Workflow must be released, though DWS and Slurm change it at the same time."""
 
-ANSWERS = 3
+DRY_RUNS_IN_A_ROW = 3
 """Dry runs in a row that must show our driver: the webhook's replicas notice the rule one after the other."""
 
 
@@ -45,16 +45,16 @@ class OwnDriver:
             raise ClusterError(404, f"DWS's CRD dwdirectiverules.{names.GROUP} does not exist")
         version = installed.path("dwdirectiverules", crd).split("/")[3]
         self._cluster.apply(rule(f"{names.GROUP}/{version}"))
-        deadline_at, seen, why = time.monotonic() + HEARD, 0, ""
-        while seen < ANSWERS:
-            why = self._deaf()
+        deadline_at, seen, why = time.monotonic() + NOTICED_WITHIN, 0, ""
+        while seen < DRY_RUNS_IN_A_ROW:
+            why = self._why_not_held()
             seen = 0 if why else seen + 1
             if why and time.monotonic() >= deadline_at:
-                raise ClusterError(0, f"DWS does not heed the DWDirectiveRule {DRIVER} in {names.NAMESPACE}: {why}")
+                raise ClusterError(0, f"DWS ignores the DWDirectiveRule {DRIVER} in {names.NAMESPACE}: {why}")
             if why:
                 time.sleep(0.2)  # the webhook reports no event when it has noticed a rule
 
-    def _deaf(self) -> str:
+    def _why_not_held(self) -> str:
         """Why a Workflow would not wait for our driver; "" if it would."""
         try:
             answer = self._cluster.create(self._path, _trial(self._path), dryRun="All")

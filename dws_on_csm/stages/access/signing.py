@@ -119,8 +119,8 @@ def _judge(ctx: StepContext, have: Signing) -> Sequence[Finding]:
     if days < 0:
         text = f"the cluster's CA in {ctx.site.master.pki} ended on {_ca_end(have)}"
         return (Finding("ca-ends-soon", text, RENEW_CA),)
-    text = f"the cluster's CA ends on {_ca_end(have)}, in {days} days, and so does every certificate of it;"
-    text += f" one with {least} days or less is renewed in every run (access.renew_below)"
+    text = f"the cluster's CA ends on {_ca_end(have)}, in {days} days, and so do all certificates that it signed;"
+    text += f" a certificate with {least} days or less left is renewed in every run (access.renew_below)"
     fix = f"{RENEW_CA}; until then, set access.renew_below to less than {days}"
     return (Finding("ca-ends-soon", text, fix if days else RENEW_CA),)
 

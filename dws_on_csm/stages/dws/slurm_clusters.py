@@ -245,7 +245,7 @@ def _breaks(ctx: StepContext, who: str, writes: str) -> Finding:
     wanted = ctx.site.versions.dws
     text = f"{who} writes Workflows of {writes}, which DWS {wanted} does not serve: its #DW jobs would be refused"
     fix = "keep a version of DWS that serves both; or wait until that Slurm has no #DW jobs, set accept: [other-slurm-breaks], "
-    fix += f"install, and at once install with that Slurm's site file, too (versions.dws: {wanted})"
+    fix += f"run `invoke install` for this site, then at once for the other Slurm's site file (versions.dws: {wanted})"
     return Finding("other-slurm-breaks", text, fix)
 
 

@@ -124,7 +124,7 @@ def ask(workflow: Workflow) -> str:
 def describe_removal(workflow: Workflow, jobs: Jobs) -> str:
     """An orphan that will be deleted, in words; and which drivers then never run its Teardown."""
     held = storage_drivers.ids(holders(workflow))
-    lost = f". The storage driver {held} has not freed its storage ({FREES}), and may keep it for ever" if held else ""
+    lost = f". The storage driver {held} has not freed its storage ({FREES}), and may keep it forever" if held else ""
     return f"{describe(workflow, jobs)}{lost}"
 
 

@@ -43,7 +43,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "token": Finding(
             "registry-token",
             f"{registry.host} wants its password sent to another host ({text}) to get a token",
-            "if that host may get the password, and has https, add it to registry.token_hosts; else correct the registry",
+            "add that host to registry.token_hosts if it may get the password and has https; otherwise correct the registry",
         ),
         "podman": Finding(
             "podman-broken",

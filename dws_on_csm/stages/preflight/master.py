@@ -132,7 +132,7 @@ def tools_missing(host: str, tools: Sequence[str]) -> list[Finding]:
 def _expired(host: str, path: str, until: str) -> Finding:
     """A certificate of the control plane that has ended; its name for kubeadm is that of its file."""
     if path.endswith(".crt"):
-        text = f"the API server's certificate {path} on {host} expired on {until}: nobody trusts its answers"
+        text = f"the API server's certificate {path} on {host} expired on {until}, so clients reject it"
         fix = f"run `kubeadm certs renew apiserver` on {host}; then restart the API server: `crictl stop $(crictl ps -q --name "
         return Finding("api-certificate-expired", text, f"{fix}kube-apiserver)`, and the kubelet restarts it")
     text = (

@@ -88,13 +88,13 @@ def other_files(ctx: StepContext, *file_names: str) -> Sequence[Finding]:
         f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(file)})" for name, file in seen
     )
     moved = " and ".join(f"{folder}/{name}" for name, _ in seen)
-    fix = "if slurm.conf sets BurstBufferType, remove that line and restart slurmctld; "
+    fix = "remove the line BurstBufferType from slurm.conf and restart slurmctld, if it is set there; "
     return (_other(problem, f"{fix}move {moved} to another folder"),)
 
 
 def _other(problem: str, fix: str) -> Finding:
     text = f"{problem}, and Slurm supports one burst buffer only: jobs that use it would lose their storage"
-    return Finding("other-burst-buffer", text, f"once no job needs that burst buffer, {fix}; then run again")
+    return Finding("other-burst-buffer", text, f"wait until no job needs that burst buffer; then {fix}, and run again")
 
 
 def refuse(ctx: StepContext, name: str) -> None:

@@ -104,7 +104,7 @@ def _account_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Fi
         fix = f"remove that mount from {template}; or set access.via: ca in {ctx.site.path.name}"
         yield Finding("account-hidden", text, fix)
     if not have.get("token"):
-        text = f"pod {have['pod']} has no token of its ServiceAccount {name}, with which the plugin is to log in"
+        text = f"pod {have['pod']} has no token of its ServiceAccount {name}, with which the plugin must log in"
         fix = f"set automountServiceAccountToken: true in {template}; or set access.via: ca in {ctx.site.path.name}"
         yield Finding("account-token-missing", text, fix)
     elif service_account.token_problem(ctx, have):

@@ -133,11 +133,11 @@ def controllers(conf: str) -> dict[str, Any]:
         (
             "SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n",
             "192.0.2.9 192.0.2.8",
-            "finds slurmctl2 at 192.0.2.9 192.0.2.8",
+            "resolves slurmctl2 to 192.0.2.9 192.0.2.8",
         ),
         ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n", "10.0.0.2 192.0.2.8", ""),
         ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2\n", "", ""),
-        ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2(ctl2-ib)\n", "192.0.2.9", "finds ctl2-ib at 192.0.2.9"),
+        ("SlurmctldHost=slurmctl1\nSlurmctldHost=slurmctl2(ctl2-ib)\n", "192.0.2.9", "resolves ctl2-ib to 192.0.2.9"),
     ],
 )
 def test_a_wrong_address_of_the_other_is_shown(site: Site, conf: str, found: str, says: str) -> None:

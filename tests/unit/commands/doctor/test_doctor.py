@@ -762,7 +762,7 @@ def test_controllers_with_different_files() -> None:
     assert finding.text.startswith(f"{nodes} on other differs from that on {HOST} (- other, + {HOST}): - N=2; + N=1. ")
     assert f"slurmctld on {HOST} has loaded its file; slurmctld on other runs with an earlier text" in finding.text
     assert (
-        f"`scp -3 root@{HOST}:{nodes} adm@other:{nodes}`, else `scp -3 adm@other:{nodes} root@{HOST}:{nodes}`"
+        f"`scp -3 root@{HOST}:{nodes} adm@other:{nodes}` to keep {HOST}'s, or `scp -3 adm@other:{nodes} root@{HOST}:{nodes}`"
         in finding.fix
     )
     assert "repair slurm" in finding.fix

@@ -86,10 +86,10 @@ def test_the_rule_is_awaited_until_the_webhook_heeds_it(deaf: int) -> None:
     ]
 
 
-def test_a_webhook_that_never_heeds_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_that_never_notices_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the API server's own words."""
-    monkeypatch.setattr(own_driver, "HEARD", 0.0)
-    with pytest.raises(ClusterError, match=r"does not heed .* invalid directive"):
+    monkeypatch.setattr(own_driver, "NOTICED_WITHIN", 0.0)
+    with pytest.raises(ClusterError, match=r"ignores .* invalid directive"):
         OwnDriver(Api(deaf=1000), PATH).start()
 
 

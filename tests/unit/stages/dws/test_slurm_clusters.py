@@ -167,7 +167,9 @@ def test_an_upgrade_that_another_slurms_plugin_cannot_use_is_refused(writes: str
     at = replace(site(), versions=replace(site().versions, dws=dws))
     told = slurm_clusters.broken(place(at, {"slurm-b": entry(writes=writes)}))
     assert [finding.name for finding in told] == (["other-slurm-breaks"] if breaks else [])
-    assert all("Slurm cluster second" in finding.text and "that Slurm's site file" in finding.fix for finding in told)
+    assert all(
+        "Slurm cluster second" in finding.text and "the other Slurm's site file" in finding.fix for finding in told
+    )
 
 
 def test_a_slurm_without_an_entry_is_taken_to_have_the_plugin_as_it_comes() -> None:
