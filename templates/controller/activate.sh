@@ -28,9 +28,9 @@ sum() { sha256sum -- "$1" | cut -d' ' -f1; }
 conf_sum() { { read_file "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
 clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
-# pledge: before any change, write to disk what is needed to undo it. /run does not outlive the host: the unit for boot is on disk,
-# for as long as this takes.
-pledge() {
+# write_undo_record: before any change, write to disk what is needed to undo it. /run does not outlive the host: the unit for boot is
+# on disk, for as long as this takes.
+write_undo_record() {
     rm -f -- "$pending"
     there=$(real_path "$conf")
     if systemd; then
@@ -52,7 +52,7 @@ END
     for one in activate next back was; do [ ! -e "$work/$one" ] || sync -- "$work/$one" || return 1; done
     sync -- "$work" && ln -s -- "$work" "$pending" && sync -- "$state"
 }
-pledged() { [ "$(readlink -- "$pending")" = "$work" ]; }
+undo_record_written() { [ "$(readlink -- "$pending")" = "$work" ]; }
 
 # finish CODE OUTCOME REASON: record the outcome, which outlives the folder: a run whose connection broke can read it.
 finish() {
@@ -72,7 +72,7 @@ finish() {
     exit "$1"
 }
 settled() {
-    if pledged; then rm -f -- "$pending"; fi
+    if undo_record_written; then rm -f -- "$pending"; fi
     [ -e "$pending" ] || rm -f -- "$units/multi-user.target.wants/$boot" "$units/$boot"
     rm -f -- "$work/next" "$work/back" "$work/was"
     # nobody follows these
@@ -211,7 +211,7 @@ as_it_was() {
 # recover: undo an interrupted activation, wherever it was interrupted; the second time it does nothing.
 recover() {
     trap '' HUP INT TERM PIPE
-    if ! pledged; then
+    if ! undo_record_written; then
         say "the activation was interrupted before it changed anything"
         : >"$work/done"
         exit 1
@@ -254,8 +254,8 @@ ended() {
     find_slurm
     recover
 }
-# alone SECONDS: take the activation's lock; a look holds it for an instant
-alone() {
+# take_activation_lock SECONDS: take the activation's lock; a look holds it for an instant
+take_activation_lock() {
     exec 8>>"$state/activation.lock"
     flock -w "$1" 8 || { say "another activation is running on this host"; [ -n "$how" ] || : >"$work/done"; exit 75; }
 }
@@ -264,20 +264,20 @@ answered=
 seconds=
 if [ -n "$how" ]; then
     # one that finished, or never began because another one runs, has nothing to undo
-    if [ -e "$work/done" ] && ! pledged; then
+    if [ -e "$work/done" ] && ! undo_record_written; then
         rm -f -- "$work/next" "$work/back" "$work/was"
         exit 0
     fi
-    alone 60
+    take_activation_lock 60
     ended
 fi
 : >"$work/begun"
-alone 2
+take_activation_lock 2
 : >"$state/activation.lock" # its time says when this began
 if [ -e "$pending" ]; then
     exec 8>&-
     sh "$pending/activate" again >>"$work/progress" 2>&1
-    alone 60
+    take_activation_lock 60
     [ ! -e "$pending" ] || finish 1 refused "an interrupted activation could not be undone: nothing was changed"
 fi
 trap ended EXIT
@@ -296,7 +296,7 @@ text=$conf
 [ ! -e "$work/next" ] || text=$work/next
 problem=$(start_problem "$text")
 [ -z "$problem" ] || finish 1 refused "slurmctld would not start: $problem. It was not stopped, and nothing was changed"
-pledge || finish 1 refused "the record for undoing this could not be written: nothing was changed"
+write_undo_record || finish 1 refused "the record for undoing this could not be written: nothing was changed"
 if [ -e "$work/next" ]; then
     now=$(sum "$work/next")
     replace "$work/next" "$seen" || finish 1 refused "slurm.conf could not be written: nothing was changed"

@@ -72,7 +72,7 @@ NAMED = (
     Named("activate without comparing what was there", "templates/controller/activate.sh",
           ' && [ "$(sum ./new)" = "$2" ] &&', " &&",
           _OF_ACTIVATION),
-    Named("activate without sync of its pledge", "templates/controller/activate.sh", 'sync -- "$work" && ln -s', "ln -s",
+    Named("activate without sync of its undo record", "templates/controller/activate.sh", 'sync -- "$work" && ln -s', "ln -s",
           _OF_ACTIVATION),
     Named("activate without reset-failed", "templates/controller/activate.sh", 'systemctl reset-failed "$unit" 2>/dev/null', ":",
           _OF_ACTIVATION),

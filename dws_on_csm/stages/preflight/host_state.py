@@ -45,7 +45,7 @@ class HostState(TypedDict):
 
 def _look_controller(ctx: StepContext) -> Look:
     asked_at = time.time()
-    script = render.script("host/room.sh", "controller/room.sh")
+    script = render.script("host/file_systems.sh", "controller/file_systems.sh")
     return ShellLook(script, lambda out: parse(out, asked_at), controller_library.text(ctx))
 
 
@@ -58,7 +58,9 @@ def _look_node(ctx: StepContext) -> Look:
     )
     folders = shlex.join([ctx.site.slurm.folder, STATE.rpartition("/")[0]] if edited else [])
     asked_at = time.time()
-    return ShellLook(f"{render.script('host/room.sh')}\nroom {folders}\n", lambda out: parse(out, asked_at))
+    return ShellLook(
+        f"{render.script('host/file_systems.sh')}\nfile_systems {folders}\n", lambda out: parse(out, asked_at)
+    )
 
 
 def parse(out: bytes, asked_at: float) -> HostState:

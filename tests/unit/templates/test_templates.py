@@ -39,8 +39,10 @@ ELSEWHERE = {
     ),
     "lib/detach.sh": ("test_transaction_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
     "controller/conf_path.sh": ("test_conf_path.test_what_a_process_says_states_no_other_fact",),
-    "controller/room.sh": ("test_host_state.test_what_slurm_user_names_as_its_folder_is_neither_run_nor_opened",),
-    "host/room.sh": ("test_host_state.test_what_slurm_user_names_as_its_folder_is_neither_run_nor_opened",),
+    "controller/file_systems.sh": (
+        "test_host_state.test_what_slurm_user_names_as_its_folder_is_neither_run_nor_opened",
+    ),
+    "host/file_systems.sh": ("test_host_state.test_what_slurm_user_names_as_its_folder_is_neither_run_nor_opened",),
     "controller/slurm_folders.sh": ("test_writable_folders.test_a_foreign_link_is_a_finding",),
     "engine/host_script.LIBRARY": ("test_host_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),

@@ -28,7 +28,7 @@ CTX = StepContext(SITE, Facts(), HOST)
 
 def looked(*folders: Path, shell: str = "sh") -> host_state.HostState:
     """What the script says of these folders of this machine."""
-    script = f"{render.script('host/room.sh')}\nroom {shlex.join(map(str, folders))}\n"
+    script = f"{render.script('host/file_systems.sh')}\nfile_systems {shlex.join(map(str, folders))}\n"
     asked_at = time.time()
     done = subprocess.run([shell, "-c", script], capture_output=True, timeout=60, check=True)
     return host_state.parse(done.stdout, asked_at)

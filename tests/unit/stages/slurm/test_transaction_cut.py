@@ -292,7 +292,7 @@ def test_the_unit_for_the_next_start_of_the_host(tmp_path: Path) -> None:
     """It is there with all that it needs before slurm.conf is another one, is ordered before slurmctld, and goes at the end."""
     host = Host.made(tmp_path, NEW, OLD)
     copy = f"cp -r {tmp_path}/units {tmp_path}/seen; readlink {tmp_path}/state/activation.pending >{tmp_path}/link"
-    host.write(with_lines({n: copy for n in possible() if "pledge ||" in lines()[n]}))
+    host.write(with_lines({n: copy for n in possible() if "write_undo_record ||" in lines()[n]}))
     assert host.calls(str(host.work / "activate")) == 0
     text = (tmp_path / "seen/dws-on-csm-activation-boot.service").read_text().splitlines()
     assert (tmp_path / "link").read_text().strip() == str(host.work)

@@ -1,8 +1,8 @@
 # A host's time, and the file systems of folders. Only reads.
 echo "time $(date +%s)"
-# room FOLDER...: for each one that exists "disk KILOBYTES INODES MODE MOUNT<tab>FOLDER": what is free ("-" where that is unknown),
-# rw, ro (the file system itself) or ro,bind (this mount of it), and where it is mounted. Nothing is opened in it.
-room() {
+# file_systems FOLDER...: for each one that exists "disk KILOBYTES INODES MODE MOUNT<tab>FOLDER": what is free ("-" where that is
+# unknown), rw, ro (the file system itself) or ro,bind (this mount of it), and where it is mounted. Nothing is opened in it.
+file_systems() {
     for one in "$@"; do
         [ -d "$one" ] || continue
         mount=$(timeout -k 1 10 df -Pk -- "$one" 2>/dev/null </dev/null | awk 'NR == 2 { sub(/^.*% +/, ""); print }')

@@ -1,4 +1,4 @@
-# The file systems of a controller's folders, those that slurm.conf names among them. Goes after slurmctld.sh and host/room.sh.
+# The file systems of a controller's folders, those that slurm.conf names among them. Goes after slurmctld.sh and host/file_systems.sh.
 # Set before: $folder, $state.
 set -- "$folder" /var/spool "${state%/*}" /tmp # the plugin's kubectl has its cache in /tmp, and the plugin the Workflow's text
 for key in StateSaveLocation SlurmctldLogFile; do
@@ -6,4 +6,4 @@ for key in StateSaveLocation SlurmctldLogFile; do
     if [ "$key" = SlurmctldLogFile ]; then value=${value%/*}; fi
     case $value in /*) set -- "$@" "$value" ;; esac
 done
-room "$@"
+file_systems "$@"
