@@ -59,8 +59,8 @@ def _open_closed_streams() -> None:
 
 
 EXIT_CODES = """Exit codes: 0 all as it should be; 1 failed, or something is wrong; 2 wrong command line or site file;
-3 refused; 4 a plan has changes; 5 installed, but not verified; 6 works, with less than it should have.
-See docs/exit-codes.md."""
+3 refused; 4 a plan has changes; 5 installed, but not verified (doctor: not everything could be checked);
+6 works, with less than it should have. See docs/exit-codes.md."""
 
 
 def add_exit_codes(commands: Collection) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dws_on_csm.commands.doctor import causes
 from dws_on_csm.config.site import Site
-from dws_on_csm.model.exit_codes import CONVERGED, FAILED
+from dws_on_csm.model.exit_codes import CONVERGED, FAILED, UNPROVEN
 from dws_on_csm.model.step import Finding, StepContext
 from dws_on_csm.runner import commands_to_paste
 
@@ -84,8 +84,10 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """What the findings mean for the command's exit code."""
-        return FAILED if self.findings else CONVERGED
+        """What the findings mean for the command's exit code; a check that could not be made may hide one."""
+        if self.findings:
+            return FAILED
+        return UNPROVEN if self.unseen else CONVERGED
 
 
 def with_causes(findings: Sequence[HostFinding]) -> tuple[HostFinding, ...]:

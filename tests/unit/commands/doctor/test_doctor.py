@@ -838,6 +838,14 @@ def shown(verbose: bool, *findings: tuple[str, str]) -> tuple[list[str], list[di
     )
 
 
+@pytest.mark.parametrize(("findings", "unseen", "code"), [(0, 0, 0), (0, 1, 5), (1, 0, 1), (1, 1, 1)])
+def test_a_check_that_could_not_be_made_is_no_all_clear(findings: int, unseen: int, code: int) -> None:
+    """It may hide a finding: a timer that goes by the exit code alone has to learn of it. Findings outweigh it."""
+    found = with_causes([HostFinding("c1", Finding("a", "a text", "a fix"))] * findings)
+    refused = (Unseen("c1", "a.one", "the look was refused"),) * unseen
+    assert Diagnosis(findings=found, accepted=(), unseen=refused, notes=(), checks=9).exit_code == code
+
+
 def test_a_consequence_is_shown_below_its_cause() -> None:
     """By its name in one line, on whichever host it is; the summary counts causes, and says how many findings follow from them."""
     seen = ((MASTER, "cluster-unreachable"), ("c1", "api-unreachable"), ("c1", "disk-full"), ("c2", "api-unreachable"))
