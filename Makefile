@@ -46,7 +46,7 @@ nights: $(READY) parts ## Break a site in every way of tests/lab/test_nights.py,
 faults: $(READY) parts ## Break a lab at every step of an install in every way of tests/faults (hours; ARGS="--count 12", docs/faults.md)
 	$(BIN)/python -m tests.faults $(ARGS)
 
-soak: $(READY) parts ## Live through days of a site in an hour: acts and faults in random order, while users' jobs run (ARGS="--seed 1")
+soak: $(READY) parts ## Simulate several days of a site in an hour: acts and faults in random order, while users' jobs run (ARGS="--seed 1")
 	$(BIN)/python -m tests.soak $(ARGS)
 
 sites: $(READY) tools ## Try forms of ssh, login shells and sudo that real sites have, and compare with their own programs

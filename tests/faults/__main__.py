@@ -1,7 +1,7 @@
 """`python -m tests.faults`: breaks a site at every step of an install, in every way that it knows, and says what was seen.
 
-Each cell of the matrix is a step, a fault and a moment. Without words all cells are tried, which takes many hours; --count
-takes as many of them by a seed, different steps and faults first. Exit code 1 if anything fell.
+Each cell of the matrix is a step, a fault and a moment. Without options all cells are tried, which takes many hours; --count
+takes as many of them by a seed, different steps and faults first. Exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from lab import lifecycle, registry, snapshot
-from lab.model import Lab, Options
+from lab import lifecycle
 from tests.faults.faults import FAULTS, Cell, cells
 from tests.faults.matrix import NOT_HERE, ROWS, SETTINGS
 from tests.faults.table import table
 from tests.faults.trial import Verdict, tried
-from tests.faults.world import World
 from tests.lab import scene
+from tests.lab.trials import own_lab, print_verdict, say
+from tests.lab.world import World
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -62,26 +61,6 @@ def chosen(every: Sequence[Cell], count: int, seed: int) -> list[Cell]:
     return picked
 
 
-@contextmanager
-def brought_up(name: str) -> Iterator[Lab]:
-    """A pristine lab of that name; LAB_KEEP=1 leaves it up in the end."""
-    lab = registry.create(name, Options())
-    if snapshot.taken(lab) and not lifecycle.current(lab):
-        lifecycle.down(lab)
-        lab = registry.create(name, Options())
-    try:
-        (lifecycle.reset if snapshot.taken(lab) else lifecycle.up)(lab, say)
-        yield lab
-    finally:
-        if not os.environ.get("LAB_KEEP"):
-            lifecycle.down(lab)
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)  # noqa: T201 - this is a program
-
-
 def main(words: Sequence[str]) -> int:
     """Try the cells that were asked for, print the table, and return the exit code."""
     options = arguments(words)
@@ -103,13 +82,13 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the lab goes with it
     say(f"{len(picked)} of {len(every)} cells, seed {seed}")
     ends = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
-    with brought_up(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
+    with own_lab(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
         world = World(lab, scene.variant(lab, Path(folder), SETTINGS))
         verdicts = tried_all(world, picked, ends)
     say(f"\n{table(verdicts)}\n")
-    fallen = [verdict for verdict in verdicts if verdict.fell]
-    say(f"{len(verdicts)} cells were tried, {len(fallen)} fell; the same again: --seed {seed} --count {len(picked)}")
-    return 1 if fallen else 0
+    failed = [verdict for verdict in verdicts if verdict.failures]
+    say(f"{len(verdicts)} cells were tried, {len(failed)} failed; the same again: --seed {seed} --count {len(picked)}")
+    return 1 if failed else 0
 
 
 def tried_all(world: World, picked: Sequence[Cell], ends: float) -> list[Verdict]:
@@ -121,17 +100,15 @@ def tried_all(world: World, picked: Sequence[Cell], ends: float) -> list[Verdict
             break
         verdict = tried(world, cell)
         verdicts.append(verdict)
-        word = "FELL" if verdict.fell else "ok"
-        say(f"{number:3}  {word:4} {verdict.seconds:5.0f} s  {cell.name}  ({verdict.code}) {verdict.message}")
-        for sentence in verdict.fell:
-            say("       - " + sentence.replace("\n", "\n         "))
-        if verdict.fell:
+        text = f"{cell.name}  ({verdict.code}) {verdict.message}"
+        print_verdict(number, verdict.seconds, text, verdict.failures)
+        if verdict.failures:
             recover(world)
     return verdicts
 
 
 def recover(world: World) -> None:
-    """An installed site again, whatever fell."""
+    """An installed site again, whatever failed."""
     lifecycle.reset(world.lab, lambda text: None)
     scene.installed(world.lab, world.site)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from lab import cgroups, machine
 from tests.faults.matrix import NODE, Program, Row
-from tests.faults.world import CONTROLLERS, World
 from tests.lab import product
 from tests.lab.product import Answer, Running
 from tests.lab.scene import MASTER, REGISTRY
+from tests.lab.world import CONTROLLERS, KILL_API_SERVER, START_API_SERVER, World
 
 KILLED = -signal.SIGKILL
 
@@ -149,7 +149,7 @@ def _of_a_program(word: str, seconds: int, longest: float = 300.0) -> Fault:
     )
 
 
-_SERVER = "systemctl stop --no-block kube-apiserver; systemctl kill --signal=KILL kube-apiserver"
+_SERVER = f"systemctl stop --no-block kube-apiserver; {KILL_API_SERVER}"
 _WEBHOOK = "kubectl -n dws-system scale deployment dws-webhook --replicas=0"
 _CONF = "/etc/docker/registry/write.yml"
 _READ_ONLY = f"""cp -p {_CONF} /root/write.yml
@@ -296,7 +296,7 @@ FAULTS: tuple[Fault, ...] = (
         "api-down",
         lambda row: row.host != NODE,
         _command(MASTER, _SERVER),
-        heal=_back(MASTER, "systemctl start kube-apiserver", settle=True),
+        heal=_back(MASTER, START_API_SERVER, settle=True),
         codes=frozenset({0, 1, 3, 5}),
         host=lambda row: "",
         longest=500,

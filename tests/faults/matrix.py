@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from dws_on_csm.model.step import Stage, Step
 from dws_on_csm.stages import install
 from dws_on_csm.stages.dws import closing, slurm_clusters, workflow_namespace
-from tests.lab import undone
+from tests.lab import damages
+from tests.lab.damages import THEN, Damage
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.undone import THEN, Undone
 
 NODE, SPACE = "nid000001", "workflows"
 """A compute node whose slurm.conf is edited; the namespace of Workflows, which the run creates."""
@@ -38,7 +38,7 @@ class Program:
 class Edit:
     """What a second administrator does to an object that the step changes: what differs before, the edit, how it shows."""
 
-    undone: tuple[Undone, ...]
+    damages: tuple[Damage, ...]
     done: str
     shows: str
     back: str
@@ -48,16 +48,16 @@ class Edit:
 class Row:
     """A step, and how a run is brought to it.
 
-    step    "STAGE.STEP"
-    host    where it changes something, as far as faults are concerned
-    undone  what is undone beforehand, and where
-    begins  the kind of event with which the journal says that it is at work
-    folder  the folder on `host` into which it writes; "" for none
+    step     "STAGE.STEP"
+    host     where it changes something, as far as faults are concerned
+    damages  what is damaged beforehand, and where
+    begins   the kind of event with which the journal says that it is at work
+    folder   the folder on `host` into which it writes; "" for none
     """
 
     step: str
     host: str
-    undone: tuple[Undone, ...]
+    damages: tuple[Damage, ...]
     begins: str = "began"
     folder: str = ""
     program: Program | None = None
@@ -69,7 +69,7 @@ class Row:
         return f"{self.step}@{self.host}"
 
 
-def _master(command: str) -> tuple[Undone]:
+def _master(command: str) -> tuple[Damage]:
     return ((MASTER, f"{THEN} {command}"),)
 
 
@@ -95,7 +95,7 @@ _OTHER_IMAGE = (
 _ROLE, _BINDING = "clusterrole workload-manager", "clusterrolebinding slurm-dws-viewer"
 
 
-def _labelled(kind: str, before: tuple[Undone, ...], space: str = "") -> Edit:
+def _labelled(kind: str, before: tuple[Damage, ...], space: str = "") -> Edit:
     """A second administrator's label on an object: nothing that this tool wants there."""
     label = f"kubectl {space} label --overwrite {kind} colleague"
     return Edit(
@@ -108,25 +108,25 @@ _NOBODY = f"""kubectl patch {_BINDING} --type=json -p '[{{"op": "remove", "path"
 
 ROWS: tuple[Row, ...] = (
     Row("namespace.made", MASTER, _master(f"kubectl delete namespace {SPACE} --timeout=100s")),
-    Row("workarea.clone", MASTER, (undone.NO_CLONE,), folder="/root/dws-on-csm", program=Program("git", " clone ")),
+    Row("workarea.clone", MASTER, (damages.NO_CLONE,), folder="/root/dws-on-csm", program=Program("git", " clone ")),
     Row(
         "workarea.kustomize",
         MASTER,
-        (undone.NO_KUSTOMIZE,),
+        (damages.NO_KUSTOMIZE,),
         folder="/root/dws-on-csm",
         program=Program("make", " kustomize "),
     ),
-    Row("images.pushed", MASTER, undone.NO_IMAGES, program=Program("podman", " push ")),
+    Row("images.pushed", MASTER, damages.NO_IMAGES, program=Program("podman", " push ")),
     Row(
         "deploy.applied",
         MASTER,
-        (undone.NO_DEPLOYMENTS,),
+        (damages.NO_DEPLOYMENTS,),
         program=Program("make", " deploy "),
         edit=_labelled("deployment dws-controller-manager", _master(_OTHER_IMAGE), "-n dws-system"),
     ),
-    Row("deploy.minimum", MASTER, (undone.NO_DEPLOYMENTS,), begins="awaiting"),
+    Row("deploy.minimum", MASTER, (damages.NO_DEPLOYMENTS,), begins="awaiting"),
     Row("deploy.open", MASTER, _master(_fed("kubectl create -f -", closing.CONFIGURATION))),
-    Row("deploy.available", MASTER, (undone.NO_DEPLOYMENTS,), begins="awaiting"),
+    Row("deploy.available", MASTER, (damages.NO_DEPLOYMENTS,), begins="awaiting"),
     Row("deploy.kept", MASTER, _PUT_BACK),
     Row("deploy.saved", MASTER, _PUT_BACK),
     Row("access.role", MASTER, _master(f"kubectl delete {_ROLE}"), edit=_labelled(_ROLE, _master(_FIRST_RULE))),
@@ -134,7 +134,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "access.kubeconfig",
         PRIMARY,
-        undone.NO_KUBECONFIG,
+        damages.NO_KUBECONFIG,
         folder="/etc/slurm",
         program=Program("openssl", " ca "),
     ),
@@ -151,14 +151,14 @@ ROWS: tuple[Row, ...] = (
         program=Program("git", " clone "),
     ),
     # not removed: slurmctld, which is restarted where its folder becomes full, would not start without it
-    Row("plugin.lua", BACKUP, ((BACKUP, f"{THEN} echo '-- edited' >>{undone.LUA}"),), folder="/etc/slurm"),
+    Row("plugin.lua", BACKUP, ((BACKUP, f"{THEN} echo '-- edited' >>{damages.LUA}"),), folder="/etc/slurm"),
     Row("plugin.conf", PRIMARY, ((PRIMARY, f"{THEN} rm -f /etc/slurm/burst_buffer.conf"),), folder="/etc/slurm"),
     Row(
-        "slurm.conf", PRIMARY, undone.DISABLED, folder="/etc/slurm", program=Program("systemctl", " restart ", PRIMARY)
+        "slurm.conf", PRIMARY, damages.DISABLED, folder="/etc/slurm", program=Program("systemctl", " restart ", PRIMARY)
     ),
     Row("slurm.daemon", BACKUP, ((BACKUP, f"{THEN} touch /etc/slurm/burst_buffer.conf"),)),
     Row("computes.conf", NODE, ((NODE, f"{THEN} sed -i '/^BurstBufferType/d' /etc/slurm/slurm.conf"),)),
-    Row("verify.job", PRIMARY, (undone.NO_PROOF,), program=Program("sbatch", "dws-on-csm-test", PRIMARY)),
+    Row("verify.job", PRIMARY, (damages.NO_PROOF,), program=Program("sbatch", "dws-on-csm-test", PRIMARY)),
 )
 
 _UPGRADE = "only where another version of DWS is installed: tests/lab/test_upgrade.py"

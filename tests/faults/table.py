@@ -8,7 +8,7 @@ from tests.faults.trial import Verdict
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """As Markdown. A cell has a word for each moment that was tried: its name where all held, in capitals where something fell."""
+    """As Markdown. A cell has a word for each moment that was tried: its name where all held, in capitals where a check failed."""
     faults = list(dict.fromkeys(verdict.cell.fault.name for verdict in verdicts))
     steps = list(dict.fromkeys(verdict.cell.row.name for verdict in verdicts))
     lines = [["step", *faults], ["--"] * (len(faults) + 1)]
@@ -24,4 +24,4 @@ def _words(verdicts: Sequence[Verdict]) -> str:
 
 def _word(verdict: Verdict) -> str:
     name = verdict.cell.point.name
-    return f"{name.upper() if verdict.fell else name} {verdict.seconds:.0f} s"
+    return f"{name.upper() if verdict.failures else name} {verdict.seconds:.0f} s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,38 +10,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.faults import COLLEAGUE, KILLED, Cell
-from tests.faults.world import CONTROLLERS, Jobs, World, submitted
 from tests.lab import product
 from tests.lab.product import Answer, Running
 from tests.lab.scene import MASTER
+from tests.lab.trials import CONVERGES, UNEXPECTED
 from tests.lab.watch import Watched, not_ours, watched
+from tests.lab.world import CONTROLLERS, Jobs, World, submitted
 
 RESTART = 60.0
 """Seconds that a restart of slurmctld may take on a busy machine."""
 REACHES = 400.0
 """Seconds within which a run comes to the moment that it is struck at."""
-CONVERGES = 500.0
-"""Seconds that the run after a fault may take."""
-
-
-UNEXPECTED = (
-    RuntimeError,
-    OSError,
-    AssertionError,
-    ValueError,
-    LookupError,
-    ExceptionGroup,
-    subprocess.SubprocessError,
-)
-"""What a trial may raise that nobody expected of the product: it is told as something that fell."""
 
 
 @dataclass
 class Verdict:
-    """What was seen of a cell: what fell, a sentence each; how the struck run ended, and what it said."""
+    """What was seen of a cell: the checks that failed, a sentence each; how the struck run ended, and what it said."""
 
     cell: Cell
-    fell: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     code: int | None = None
     message: str = ""
     told: str = ""
@@ -50,20 +36,19 @@ class Verdict:
 
 
 def tried(world: World, cell: Cell) -> Verdict:
-    """Try one cell on an installed site. Whatever falls is in the verdict, also what nobody expected."""
+    """Try one cell on an installed site. Each check that failed is in the verdict, also an error that nobody expected."""
     began, verdict = time.monotonic(), Verdict(cell)
     try:
         _try(world, cell, verdict)
     except UNEXPECTED as error:
-        verdict.fell.append(f"{type(error).__name__}: {error}")
+        verdict.failures.append(f"{type(error).__name__}: {error}")
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
 def _try(world: World, cell: Cell, verdict: Verdict) -> None:
     row = cell.row
-    undone = row.edit.undone if cell.fault.name == "object-edited" and row.edit else row.undone
-    world.undo(undone)
+    world.damage(row.edit.damages if cell.fault.name == "object-edited" and row.edit else row.damages)
     before = {host: world.slurm_conf(host) for host in CONTROLLERS}
     jobs = submitted(world)
     states = jobs.states()
@@ -71,16 +56,16 @@ def _try(world: World, cell: Cell, verdict: Verdict) -> None:
         seen = {host: stack.enter_context(watched(world.lab, host)) for host in CONTROLLERS}
         answer, made = _struck(world, cell)
         verdict.code, verdict.message, verdict.told = answer.code, str(answer.summary.get("message", "")), answer.told
-        verdict.fell += _of_the_run(cell, answer)
+        verdict.failures += _of_the_run(cell, answer)
         if cell.fault.frees:
-            verdict.fell += _lock(world)
-        verdict.fell += _converges(world)
-    verdict.fell += cell.fault.holds(world, row, answer, made)
+            verdict.failures += _lock(world)
+        verdict.failures += _converges(world)
+    verdict.failures += cell.fault.holds(world, row, answer, made)
     for host, watch in seen.items():
         silent = cell.fault.silent and host == row.host
-        verdict.fell += [f"{host}: {sentence}" for sentence in of_a_controller(watch, before[host], silent)]
-    verdict.fell += [f"left over: {path}" for path in world.left_over()]
-    verdict.fell += _of_jobs(jobs, states)
+        verdict.failures += [f"{host}: {sentence}" for sentence in of_a_controller(watch, before[host], silent)]
+    verdict.failures += [f"left over: {path}" for path in world.left_over()]
+    verdict.failures += _of_jobs(jobs, states)
 
 
 def _struck(world: World, cell: Cell) -> tuple[Answer, Any]:
@@ -151,7 +136,7 @@ def _converges(world: World) -> Iterator[str]:
         yield f"the next run ended with {again.code}: {again.told[-3000:]}"
         return
     planned = product.plan(world.site)
-    if planned.code or planned.having("failed", "refused", "would change", "unknown"):
+    if planned.differs():
         yield f"after the next run a plan still says: {planned.told[-2000:]}"
 
 

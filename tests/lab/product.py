@@ -50,6 +50,10 @@ class Answer:
         """The steps with one of these outcomes, as "STAGE.STEP@HOST"."""
         return {named(step) for step in self.steps if step["outcome"] in outcomes}
 
+    def differs(self) -> bool:
+        """Whether a plan failed, or an install would change anything."""
+        return bool(self.code or self.having("failed", "refused", "would change", "unknown"))
+
     @property
     def told(self) -> str:
         """What people were told, without the differences."""

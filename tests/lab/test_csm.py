@@ -162,7 +162,7 @@ def test_drift(site: Path, kubectl: Kubectl, drift: Drift) -> None:
 
 
 Moment = tuple[str, str, float, frozenset[str]]
-"""Kind of event, step, seconds after it, and the keys that are undone beforehand, so that a run comes to it."""
+"""Kind of event, step, seconds after it, and the keys that are removed beforehand, so that a run comes to it."""
 
 LUA = frozenset({"burst_buffer.lua"})
 MOMENTS: tuple[Moment, ...] = (
@@ -171,8 +171,8 @@ MOMENTS: tuple[Moment, ...] = (
 )
 
 
-def undo(kubectl: Kubectl, keys: frozenset[str]) -> None:
-    """Templates and result without these files."""
+def remove_keys(kubectl: Kubectl, keys: frozenset[str]) -> None:
+    """Remove these files from the templates and from the result."""
     for which in (TEMPLATES, RESULT):
         patch(kubectl, which, dict.fromkeys(keys))
 
@@ -182,7 +182,7 @@ def undo(kubectl: Kubectl, keys: frozenset[str]) -> None:
 def test_killed(csm_lab: Lab, site: Path, kubectl: Kubectl, moment: Moment) -> None:
     """The next run converges, whatever the killed one had begun; what it began on the master goes on there."""
     kind, step, seconds, keys = moment
-    undo(kubectl, keys)
+    remove_keys(kubectl, keys)
 
     def this(record: Record) -> bool:
         return record["event"] == kind and f"{record.get('stage')}.{record.get('step')}" == step

@@ -11,10 +11,7 @@ import pytest
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
-from tests.lab.product import Record, Running
-from tests.lab.sample import sample
-from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.undone import (
+from tests.lab.damages import (
     DISABLED,
     LEFT,
     NO_CLONE,
@@ -24,14 +21,18 @@ from tests.lab.undone import (
     NO_KUSTOMIZE,
     NO_PLUGIN,
     NO_PROOF,
+    Damage,
 )
+from tests.lab.product import Record, Running
+from tests.lab.sample import sample
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.waits import until_silent
 from tests.lab.watch import Watched, not_ours, watched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
-Moment = tuple[str, str, str, float, tuple[tuple[str, str], ...]]
-"""Kind of event, host, step, seconds after it, and what is undone beforehand, and where, so that a run comes to it."""
+Moment = tuple[str, str, str, float, tuple[Damage, ...]]
+"""Kind of event, host, step, seconds after it, and what is damaged beforehand, and where, so that a run comes to it."""
 
 # The run after a kill is the one that is killed at the next moment: each goes on from where the one before was cut off.
 MOMENTS: tuple[Moment, ...] = (
@@ -89,9 +90,9 @@ def name(moment: Moment) -> str:
     return f"{kind} {step} {host} +{seconds}".replace("   ", " ")
 
 
-def undo(on: On, *beforehand: tuple[str, str]) -> None:
-    """What a run is to come to is undone, each on its host."""
-    for host, command in beforehand:
+def damage(on: On, *damages: Damage) -> None:
+    """Damage what the next run corrects, each on its host."""
+    for host, command in damages:
         on(host, command, deadline=240)
 
 
@@ -117,7 +118,7 @@ def in_sample(moment: Moment) -> bool:
 def test_killed(lab: Lab, on: On, controllers: Controllers, moment: Moment) -> None:
     """A run comes to each moment, wherever the one before it was killed, and is killed there."""
     *_, seconds, beforehand = moment
-    undo(on, *beforehand)
+    damage(on, *beforehand)
     with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
         assert run.until(reached(moment)), run.end(10).told
         time.sleep(seconds)  # the moment itself
@@ -174,7 +175,7 @@ INTERRUPTED = ("images.pushed", "deploy.minimum", "slurm.conf", "verify.job")
 def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
     """Ctrl-C ends a run within seconds; it says where things stand and how to go on, and leaves no lock."""
     scene.installed(lab)
-    undo(on, *moment[4])
+    damage(on, *moment[4])
     with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
         assert run.until(reached(moment)), run.end(10).told
         run.process.send_signal(signal.SIGINT)
@@ -190,7 +191,7 @@ def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
 def test_interrupted_at_its_end(lab: Lab, on: On) -> None:
     """Ctrl-C that comes when the work is through takes nothing from a run: it says how it ended, and leaves its journal."""
     scene.installed(lab)
-    undo(on, NO_PLUGIN)
+    damage(on, NO_PLUGIN)
     with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
         assert run.until(lambda record: record["event"] == "summary"), run.end(10).told
         run.process.send_signal(signal.SIGINT)
@@ -202,7 +203,7 @@ def test_interrupted_at_its_end(lab: Lab, on: On) -> None:
 def test_two_at_once(lab: Lab, on: On) -> None:
     """While a run is at work a second one is refused with exit code 3, and says whose it is; the first goes on."""
     scene.installed(lab)
-    undo(on, NO_CLONE)
+    damage(on, NO_CLONE)
     with ExitStack() as waiting:
         # its test job, without which it can't end: another job has all nodes
         other = "sbatch --parsable --exclusive --nodes=2 --time=10 --output=/dev/null --wrap='sleep 600'"

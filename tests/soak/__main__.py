@@ -1,5 +1,5 @@
 """`python -m tests.soak`: days in the life of a site, in an hour. What an administrator does and what happens to a site come in
-random order, by a seed, while users submit jobs with #DW lines. Exit code 1 if anything fell.
+random order, by a seed, while users submit jobs with #DW lines. Exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.faults.__main__ import brought_up, say
-from tests.faults.world import World
 from tests.lab import scene
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.trials import own_lab, print_verdict, say
+from tests.lab.world import World
 from tests.soak.acts import ACTS, Day, done
 from tests.soak.users import WORKFLOWS, Users
 
@@ -52,7 +52,7 @@ def main(words: Sequence[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the lab goes with it
     say(f"seed {seed}")
-    with brought_up(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
+    with own_lab(options.lab) as lab, tempfile.TemporaryDirectory() as folder:
         sites = {}
         for version in VERSIONS:
             place = Path(folder) / version
@@ -62,36 +62,32 @@ def main(words: Sequence[str]) -> int:
         scene.installed(lab, world.site)
         with Users(world, seed) as users:
             day = Day(world, users, sites, random.Random(seed), VERSIONS[0])  # noqa: S311 - a choice of tests
-            fell = [*lived(day, options.act or [act.name for act in ACTS], 60 * options.minutes), *in_the_end(day)]
-    say(
-        f"\n{len(users.states)} jobs were submitted, {len(users.refused)} refused; {len(fell)} things fell; again: --seed {seed}"
-    )
+            names = options.act or [act.name for act in ACTS]
+            failures = [*lived(day, names, 60 * options.minutes), *in_the_end(day)]
+    jobs = f"{len(users.states)} jobs were submitted, {len(users.refused)} refused"
+    say(f"\n{jobs}; {len(failures)} checks failed; again: --seed {seed}")
     for words_of_one, times in sorted(counted(users.refused).items()):
         say(f"  sbatch, {times} times: {words_of_one}")
-    return 1 if fell else 0
+    return 1 if failures else 0
 
 
 def lived(day: Day, names: Sequence[str], seconds: float) -> list[str]:
-    """Acts with these names one after the other, until the time is over; what fell."""
-    ends, fell, number = time.monotonic() + seconds, [], 0
+    """Acts with these names one after the other, until the time is over; the checks that failed."""
+    ends, failures, number = time.monotonic() + seconds, list[str](), 0
     acts = [act for act in ACTS if act.name in names]
     before: Mapping[str, Sequence[int]] = {}
     while time.monotonic() < ends:
         number += 1
         act = day.choose.choices(acts, [one.often for one in acts])[0]
         began, asked = time.monotonic(), len(day.codes)
-        sentences = done(day, act)
+        failed = done(day, act)
         day.users.look()
         codes = " ".join(map(str, day.codes[asked:]))
-        taken = time.monotonic() - began
-        say(
-            f"{number:3}  {'FELL' if sentences else 'ok':4} {taken:5.0f} s  {act.name} ({codes})  {len(day.users.states)} jobs"
-        )
-        for sentence in sentences:
-            say("       - " + sentence.replace("\n", "\n         "))
-        fell += sentences
+        text = f"{act.name} ({codes})  {len(day.users.states)} jobs"
+        print_verdict(number, time.monotonic() - began, text, failed)
+        failures += failed
         before = before or used(day)
-    return [*fell, *grown(before, used(day))]
+    return [*failures, *grown(before, used(day))]
 
 
 def in_the_end(day: Day) -> Iterator[str]:
@@ -110,13 +106,13 @@ def in_the_end(day: Day) -> Iterator[str]:
         yield told(f"Workflows are left: {', '.join(left)}")
     yield from (told(f"left over: {path}") for path in day.world.left_over())
     planned = day.run("plan")
-    if planned.code or planned.having("failed", "refused", "would change", "unknown"):
+    if planned.differs():
         yield told(f"a plan still says: {planned.told[-2000:]}")
 
 
 def told(sentence: str) -> str:
     """The sentence, which is printed."""
-    say(f"  FELL {sentence}")
+    say(f"  FAILED {sentence}")
     return sentence
 
 

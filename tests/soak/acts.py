@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.trial import CONVERGES, UNEXPECTED
-from tests.faults.world import World
-from tests.lab import product, undone
+from tests.lab import damages, product
+from tests.lab.damages import THEN, Damage
 from tests.lab.product import Answer, Running
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.undone import THEN, Undone
+from tests.lab.trials import CONVERGES, UNEXPECTED
+from tests.lab.world import KILL_API_SERVER, START_API_SERVER, World
 from tests.soak.users import Users
 
-Fell = Iterator[str]
-"""A sentence for each thing that did not hold."""
+Failures = Iterator[str]
+"""A sentence for each check that failed."""
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Day:
         self.codes.append(done.code)
         return done
 
-    def installs(self) -> Fell:
+    def installs(self) -> Failures:
         """An install, which has to end well."""
         yield from ended(self.run("install", "--yes"), "install")
 
 
-def ended(answer: Answer, command: str, *codes: int) -> Fell:
+def ended(answer: Answer, command: str, *codes: int) -> Failures:
     """What is wrong with how a command ended, where it may end with 0 and these exit codes."""
     if answer.code not in (0, *codes):
         yield f"{command} ended with {answer.code}: {answer.told[-2500:]}"
@@ -56,55 +56,55 @@ def ended(answer: Answer, command: str, *codes: int) -> Fell:
         yield f"{command}: a traceback: {answer.err[-2500:]}"
 
 
-HARMLESS: Mapping[str, Sequence[Undone]] = {
-    "the clone is gone": (undone.NO_CLONE,),
-    "kustomize is gone": (undone.NO_KUSTOMIZE,),
-    "the registry lost the images": undone.NO_IMAGES,
-    "the backup lost the plugin": (undone.NO_PLUGIN,),
-    "the backup lost its kubeconfig": undone.NO_KUBECONFIG[1:],
-    "the backup lost its line": undone.DISABLED[1:],
-    "the kubeconfig's mode was changed": ((PRIMARY, f"{THEN} chmod 640 {undone.KUBECONFIG}"),),
+HARMLESS: Mapping[str, Sequence[Damage]] = {
+    "the clone is gone": (damages.NO_CLONE,),
+    "kustomize is gone": (damages.NO_KUSTOMIZE,),
+    "the registry lost the images": damages.NO_IMAGES,
+    "the backup lost the plugin": (damages.NO_PLUGIN,),
+    "the backup lost its kubeconfig": damages.NO_KUBECONFIG[1:],
+    "the backup lost its line": damages.DISABLED[1:],
+    "the kubeconfig's mode was changed": ((PRIMARY, f"{THEN} chmod 640 {damages.KUBECONFIG}"),),
     "a pod of the webhook was scaled away": (
         (MASTER, f"{THEN} kubectl -n dws-system scale deployment dws-webhook --replicas=2"),
     ),
-    "the proof is gone": (undone.NO_PROOF,),
+    "the proof is gone": (damages.NO_PROOF,),
 }
-"""What differs, by itself or by somebody's hand, while jobs of users go on."""
+"""Damages, by accident or by somebody's hand, while jobs of users continue."""
 
 
-def _again(day: Day) -> Fell:
+def _again(day: Day) -> Failures:
     yield from day.installs()
 
 
-def _drift(day: Day) -> Fell:
+def _drift(day: Day) -> Failures:
     name = day.choose.choice(sorted(HARMLESS))
-    day.world.undo(HARMLESS[name])
+    day.world.damage(HARMLESS[name])
     yield from (f"{name}: {sentence}" for sentence in day.installs())
 
 
-def _verify(day: Day) -> Fell:
+def _verify(day: Day) -> Failures:
     yield from ended(day.run("verify"), "verify")
 
 
-def _doctor(day: Day) -> Fell:
+def _doctor(day: Day) -> Failures:
     yield from ended(day.run("doctor"), "doctor")
 
 
-def _rotate(day: Day) -> Fell:
+def _rotate(day: Day) -> Failures:
     yield from ended(day.run("certs.rotate"), "certs.rotate")
 
 
-def _replace(day: Day) -> Fell:
+def _replace(day: Day) -> Failures:
     day.version = day.choose.choice(sorted(set(day.sites) - {day.version}))
     yield from (f"to {day.version}: {sentence}" for sentence in day.installs())
 
 
-def _undeploy(day: Day) -> Fell:
+def _undeploy(day: Day) -> Failures:
     yield from ended(day.run("undeploy", "--yes"), "undeploy")
     yield from day.installs()
 
 
-def _rollback(day: Day) -> Fell:
+def _rollback(day: Day) -> Failures:
     answer = day.run("rollback", "--yes")
     yield from ended(answer, "rollback", 3)
     if answer.code == 3 and not answer.failures() and not answer.summary.get("message"):
@@ -128,7 +128,7 @@ def _cut(name: str) -> Callable[[Day, Running], None]:
 
 
 def _server_killed(day: Day, run: Running) -> None:
-    day.world.on(MASTER, "systemctl kill --signal=KILL kube-apiserver; systemctl start kube-apiserver")
+    day.world.on(MASTER, f"{KILL_API_SERVER}; {START_API_SERVER}")
 
 
 STRIKES: Mapping[str, Callable[[Day, Running], None]] = {
@@ -141,11 +141,11 @@ STRIKES: Mapping[str, Callable[[Day, Running], None]] = {
 }
 
 
-def _struck(day: Day) -> Fell:
+def _struck(day: Day) -> Failures:
     """Something differs, and the install that corrects it is struck at any moment; the next one has to end well."""
     name, strike = day.choose.choice(sorted(HARMLESS)), day.choose.choice(sorted(STRIKES))
     after = day.choose.uniform(0.5, 8)
-    day.world.undo(HARMLESS[name])
+    day.world.damage(HARMLESS[name])
     with Running("install", f"--hosts={day.site}", "--yes", "--json") as run:
         time.sleep(after)  # the moment itself
         STRIKES[strike](day, run)
@@ -159,12 +159,12 @@ class Act:
     """Something that happens in a day.
 
     often  how often, against the others
-    quiet  DWS is taken away for a moment: an administrator first waits until no job needs it
+    quiet  DWS is removed for a moment: an administrator first waits until no job needs it
     """
 
     name: str
     often: int
-    do: Callable[[Day], Fell]
+    do: Callable[[Day], Failures]
     quiet: bool = False
 
 
@@ -182,13 +182,13 @@ ACTS = (
 
 
 def done(day: Day, act: Act) -> list[str]:
-    """Do it; what fell, also what nobody expected."""
+    """Do it; the checks that failed, also an error that nobody expected."""
     try:
         if act.quiet:
             day.users.pause()
-        fell = list(act.do(day))
+        failures = list(act.do(day))
     except UNEXPECTED as error:
-        fell = [f"{type(error).__name__}: {error}"]
+        failures = [f"{type(error).__name__}: {error}"]
     finally:
         day.users.resume()
-    return fell
+    return failures

@@ -7,16 +7,15 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from tests.faults.world import World
 from tests.lab.scene import MASTER, PRIMARY
 from tests.lab.waits import until_silent
+from tests.lab.world import World
 
 AT_ONCE = 6
 """So many jobs of users are waiting or running at most."""
 _SUBMIT = "cd /tmp && timeout 60 runuser -u joe -- sbatch --parsable --partition=work --time=60 --output=/dev/null"
 _STATES = re.compile(r"JobId=(\d+) .*?JobState=(\S+)")
 WORKFLOWS = "kubectl get workflows.dataworkflowservices.github.io --all-namespaces --output name 2>&1"
-OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dws_on_csm.stages import install
 from tests.faults import faults, matrix
 from tests.faults.__main__ import chosen
 from tests.faults.trial import of_a_controller, unclear
-from tests.lab import undone
+from tests.lab import damages
 from tests.lab.watch import OURS, Sample, Watched
 
 
@@ -62,10 +62,10 @@ def test_a_run_begins_where_a_small_file_system_is_to_be_full() -> None:
 
 
 def test_slurmctld_starts_where_its_folder_is_to_be_full() -> None:
-    """A fault that fills /etc/slurm restarts slurmctld there, before and after the run: what is undone leaves its plugin there."""
+    """A fault that fills /etc/slurm restarts slurmctld there, before and after the run: no damage of its row removes its plugin."""
     for cell in faults.cells(matrix.ROWS):
         if cell.fault.name == "disk-full" and cell.row.folder == "/etc/slurm":
-            assert not [command for _, command in cell.row.undone if f"rm -f {undone.LUA}" in command], cell.name
+            assert not [command for _, command in cell.row.damages if f"rm -f {damages.LUA}" in command], cell.name
 
 
 def test_a_seed_chooses_different_steps_and_faults_first() -> None:
@@ -109,5 +109,5 @@ UP = [Sample(1.0, 7, True), Sample(2.0, 7, False), Sample(9.0, 8, True)]
     ],
 )
 def test_a_torn_slurm_conf_and_a_silent_slurmctld_are_noticed(seen: Watched, said: list[str]) -> None:
-    """A text that lacks a line, a file that is away, and a daemon that stays silent fall; our own lines and a restart do not."""
+    """A text that lacks a line, a file that is away, and a daemon that stays silent fail; our own lines and a restart do not."""
     assert list(of_a_controller(seen, CONF, silent=False)) == said

@@ -34,20 +34,20 @@ def test_a_job_that_did_not_complete_is_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "fell"), [([30, 400, 300, 900], []), ([90, 400, 300, 900], ["ctl: processes grew from 20 to 90"])]
+    ("now", "failures"), [([30, 400, 300, 900], []), ([90, 400, 300, 900], ["ctl: processes grew from 20 to 90"])]
 )
-def test_what_grows_is_noticed(now: list[int], fell: list[str]) -> None:
+def test_what_grows_is_noticed(now: list[int], failures: list[str]) -> None:
     """Of each host, against what it was after the first act."""
-    assert list(soak.grown({"ctl": [20, 300, 250, 800]}, {"ctl": now})) == fell
+    assert list(soak.grown({"ctl": [20, 300, 250, 800]}, {"ctl": now})) == failures
 
 
 @pytest.mark.parametrize(
-    ("code", "err", "fell"), [(0, "", 0), (3, "", 0), (1, "", 1), (0, "Traceback (most recent call last):", 1)]
+    ("code", "err", "failures"), [(0, "", 0), (3, "", 0), (1, "", 1), (0, "Traceback (most recent call last):", 1)]
 )
-def test_a_run_that_fails_or_shows_a_traceback_is_noticed(code: int, err: str, fell: int) -> None:
+def test_a_run_that_fails_or_shows_a_traceback_is_noticed(code: int, err: str, failures: int) -> None:
     """A rollback may be refused (3)."""
     answer = Answer(code, (), Told({}, code, err), "", err, 1.0, None)
-    assert len(list(ended(answer, "rollback", 3))) == fell
+    assert len(list(ended(answer, "rollback", 3))) == failures
 
 
 def test_the_page_has_each_act() -> None:

@@ -1,8 +1,8 @@
-"""What is undone on an installed site, so that the next run comes to one of its steps and changes something there."""
+"""Damages to an installed site: the next run comes to one of its steps, and changes something there."""
 
 from tests.lab.scene import BACKUP, MASTER, PRIMARY, REGISTRY
 
-Undone = tuple[str, str]
+Damage = tuple[str, str]
 """A host, and the commands that root types there."""
 
 CLONE, PROOF = "/root/dws-on-csm/dws-0.0.20", "/var/lib/dws-on-csm/proof.json"
@@ -13,7 +13,7 @@ while systemctl -q is-active dws-on-csm-activation; do sleep 0.1; done; exec 9>&
 sed -i '/dws-on-csm/d; /^BurstBufferType/d' /etc/slurm/slurm.conf; systemctl restart slurmctld
 until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
 
-# What a killed run has begun on a host goes on there for a moment, and holds this lock.
+# What a killed run has begun on a host continues there for a moment, and holds this lock.
 THEN = "mkdir -p /var/lib/dws-on-csm; flock -w 150 /var/lib/dws-on-csm/busy"
 NO_CLONE = (MASTER, f"{THEN} rm -rf {CLONE}")
 NO_KUSTOMIZE = (MASTER, f"{THEN} rm -rf {CLONE}/bin")

@@ -1,4 +1,4 @@
-"""The site that faults are made on: its lab, its site file, and what its two jobs of users and its controllers are like."""
+"""A site on which faults are made: its lab, its site file, the states of its controllers and of two jobs of users."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 from lab import cluster, layers, machine, snapshot, ssh
 from lab.model import Lab
 from tests.lab import outside, scene
+from tests.lab.damages import LEFT, Damage
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.undone import LEFT, Undone
 from tests.lab.waits import until
 
 CONTROLLERS = (PRIMARY, BACKUP)
+KILL_API_SERVER = "systemctl kill --signal=KILL kube-apiserver"
+START_API_SERVER = "systemctl start kube-apiserver"
 _FIELDS = re.compile(r"(?:JobId|JobState|Restarts)=\S*")
 _SUBMITTED = "cd /tmp && runuser -u joe -- sbatch --parsable --partition=work --ntasks=1 --time=60 --output=/dev/null"
 
@@ -30,9 +32,9 @@ class World:
         """A shell command on a host, as root; its output. RuntimeError has what it printed if it fails."""
         return ssh.run(self.lab, host, command, feed, deadline)
 
-    def undo(self, undone: Sequence[Undone]) -> None:
-        """Undo what a run is to come to."""
-        for host, command in undone:
+    def damage(self, damages: Sequence[Damage]) -> None:
+        """Damage what the next run corrects."""
+        for host, command in damages:
             self.on(host, command)
 
     def slurm_conf(self, host: str) -> str:
