@@ -34,21 +34,11 @@ from dws_on_csm.transport.output import tail
 Item = Step | Check
 
 
-class LookFailed(Exception):
-    """A look failed; the message has its name, exit code and last words. `fix`: what to do about it, "" if that is unknown."""
-
-    def __init__(self, text: str, fix: str = "") -> None:
-        super().__init__(text)
-        self.fix = fix
-
-
-# --- what is known
-
-
 @dataclass(frozen=True)
 class FailureReason:
-    """Why a look failed, as a Board keeps it; `Board.have` raises LookFailed with it.
+    """Why a look failed.
 
+    text     with the look's name, exit code and last words
     fix      what to do about it, "" if that is unknown
     cluster  the API server failed, not the host
     """
@@ -56,6 +46,22 @@ class FailureReason:
     text: str
     fix: str = ""
     cluster: bool = False
+
+
+class LookFailed(Exception):
+    """A look failed for this reason, which is also the message."""
+
+    def __init__(self, reason: FailureReason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+    @property
+    def fix(self) -> str:
+        """What to do about it, "" if that is unknown."""
+        return self.reason.fix
+
+
+# --- what is known
 
 
 @dataclass
@@ -91,7 +97,7 @@ class Board:
     def have(self, key: str, host: str) -> object:
         """What the look of `STAGE.STEP` returned on `host`. Raises NotYetKnown if it was not made, LookFailed if it failed."""
         if failed := self.failed.get((key, host)):
-            raise LookFailed(failed.text, failed.fix)
+            raise LookFailed(failed)
         if (key, host) not in self.seen:
             raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]

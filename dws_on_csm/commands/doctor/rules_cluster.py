@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dws_on_csm.commands.doctor import crashes
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
-from dws_on_csm.engine.looks import LookFailed
+from dws_on_csm.engine.looks import FailureReason, LookFailed
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Finding, StepContext, Value
 from dws_on_csm.stages.dws import closing, deploy, external, images, installed, readiness, refusals
@@ -50,7 +50,8 @@ def pushed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
             text = f"{name} in the registry is a different image from the one that was pushed"
             yield Finding("image-differs", text, repair_fix(ctx, "images"))
     if reasons := sorted({image["problem"] for name, image in images.unreadable(ctx).items() if name in have}):
-        raise LookFailed(f"the registry did not say which images it has: {', '.join(reasons)}")
+        text = f"the registry did not say which images it has: {', '.join(reasons)}"
+        raise LookFailed(FailureReason(text))
 
 
 def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
