@@ -81,9 +81,15 @@ def _deleting(site: Any, typed: str) -> tuple[Any, list[str]]:
 
 def _preparing(prepare: bool) -> dict[str, Any]:
     """The options of a run that only prepares; none for another."""
-    right = "Everything that --prepare does is done."
+    unchanged = "Everything that --prepare does is done."
     return (
-        {"prepare": True, "done": "Prepared. Nothing is left for the change window.", "right": right} if prepare else {}
+        {
+            "prepare": True,
+            "changed_text": "Prepared. Nothing is left for the change window.",
+            "unchanged_text": unchanged,
+        }
+        if prepare
+        else {}
     )
 
 
@@ -252,18 +258,18 @@ def verify(
         from dws_on_csm.commands.verify_cancel.command import work
         from dws_on_csm.stages.verify_cancel import STAGE
 
-        right = "Verified: cancelled jobs behave as documented."
+        unchanged = "Verified: cancelled jobs behave as documented."
         options = Options(
             "verify",
             json=json,
             verbose=verbose,
             words=["--cancel", *(["--all"] if all else [])],
-            right=right,
+            unchanged_text=unchanged,
             work=partial(work, every=all),
             proves=True,
         )
         sys.exit(run(site, (STAGE,), options))
-    options = Options(task="verify", verify=True, json=json, verbose=verbose, done="Verified.", proves=True)
+    options = Options(task="verify", verify=True, json=json, verbose=verbose, changed_text="Verified.", proves=True)
     sys.exit(run(site, PROCEDURE, options))
 
 
@@ -310,7 +316,14 @@ def undeploy(
     words = [*(f"--{name.replace('_', '-')}" for name, on in given.items() if on), *deleting]
     chosen = of_command(site, **given)
     options = Options(
-        "undeploy", plan, yes, json=json, verbose=verbose, words=words, done=chosen.done, right=chosen.right
+        "undeploy",
+        plan,
+        yes,
+        json=json,
+        verbose=verbose,
+        words=words,
+        changed_text=chosen.changed_text,
+        unchanged_text=chosen.unchanged_text,
     )
     sys.exit(run(chosen.site, chosen.stages, options))
 

@@ -103,9 +103,9 @@ def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], O
         exit_usage(f"--via {via}: access.via is serviceaccount, so there is no certificate to sign")
     access = replace(site.access, signed_via=VIA.get(via, ""))
     site = replace(site, computes=(), access=access)
-    done = "Every controller has a new key and certificate, and the plugin works with them."
+    changed = "Every controller has a new key and certificate, and the plugin works with them."
     words = ("--via", via) if via else ()
-    options = Options(task="certs.rotate", words=words, done=done, right=_NOTHING, **how)
+    options = Options(task="certs.rotate", words=words, changed_text=changed, unchanged_text=_NOTHING, **how)
     return site, _seeing_all(rotate.stages(site), _KEEPS), options
 
 
@@ -116,14 +116,18 @@ def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage]
     """The arguments of a run of `invoke certs.revoke`. Without a name, a site whose plugins log in with ServiceAccounts is read
     before."""
     if not name and _by_account(site):
-        done = "Revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows. #DW jobs are refused until "
-        done += "`invoke install` gives them back."
-        right = "Already revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows."
-        options = Options(task="certs.revoke", done=done, right=right, **how)
+        changed = "Revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows. #DW jobs are refused until "
+        changed += "`invoke install` gives them back."
+        unchanged = "Already revoked: the ServiceAccounts of the controllers' pods have no rights on Workflows."
+        options = Options(task="certs.revoke", changed_text=changed, unchanged_text=unchanged, **how)
         return replace(site, computes=()), _seeing_all(revoke_account.stages(), _REJECTED), options
-    done = "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
-    right = "Already revoked: the API server rejects every kubeconfig of that name."
-    options = Options(task="certs.revoke", words=(name,) if name else (), done=done, right=right, **how)
+    changed = (
+        "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
+    )
+    unchanged = "Already revoked: the API server rejects every kubeconfig of that name."
+    options = Options(
+        task="certs.revoke", words=(name,) if name else (), changed_text=changed, unchanged_text=unchanged, **how
+    )
     return replace(site, computes=()), _seeing_all(revoke.stages(name), _REJECTED), options
 
 

@@ -67,11 +67,11 @@ def repaired(site: Site, what: str, *, yes: bool, json: bool, verbose: bool) -> 
     every = procedure(site)
     stages = chosen(site, every, what)
     host = next(iter(site.limit or ()))
-    right = f"{what} is correct on {host}."
+    unchanged = f"{what} is correct on {host}."
     options = Options("repair", yes=yes, json=json, verbose=verbose, words=(what,), host=host, reads=every)
-    done = f"{what} was corrected on {host}."
+    changed = f"{what} was corrected on {host}."
     proves = any(stage.proves for stage in stages)
-    return run(site, stages, replace(options, verify=proves, done=done, right=right))
+    return run(site, stages, replace(options, verify=proves, changed_text=changed, unchanged_text=unchanged))
 
 
 _FORMER = {"previous": "replace", "access.former": "access.old-subjects"}

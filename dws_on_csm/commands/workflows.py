@@ -40,8 +40,14 @@ COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE"
 
 def deletion(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """The arguments of a run of `invoke workflows --delete NAME`."""
-    right = f"There is no Workflow {name}: nothing to delete."
-    options = Options("workflows", words=("--delete", name), done=f"Workflow {name} was deleted.", right=right, **how)
+    unchanged = f"There is no Workflow {name}: nothing to delete."
+    options = Options(
+        "workflows",
+        words=("--delete", name),
+        changed_text=f"Workflow {name} was deleted.",
+        unchanged_text=unchanged,
+        **how,
+    )
     return replace(site, computes=()), orphan_by_name.stages(name), options
 
 

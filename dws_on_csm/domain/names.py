@@ -9,6 +9,13 @@ CONTROLLER = "dws-controller-manager"
 WEBHOOK = "dws-webhook"
 GROUP = "dataworkflowservices.github.io"
 
+_CONTROLLER = f"`kubectl -n {NAMESPACE} {{}} deployment/{CONTROLLER}"
+RESTART_CONTROLLER = (
+    f"run {_CONTROLLER.format('rollout restart')}` on the master, which restarts DWS's controller; if that does not help, "
+    f"{_CONTROLLER.format('logs')} -c manager` shows what it waits for"
+)
+"""What to do about a controller of DWS that runs and does nothing."""
+
 WORKFLOW_VERSION = "v1alpha2"
 """The API version of the Workflows that plugin 0.0.5 writes (template of a Workflow in its burst_buffer.lua)."""
 

@@ -119,18 +119,18 @@ def not_provided(unknown: NotYetKnown) -> Failure:
 
 def _report_failed_look(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
     """A reason for which several looks failed on a host is reported once, the others as skipped."""
-    if _told_before(run, key, host, str(error)):
+    if _reported_before(run, key, host, str(error)):
         run.done(host, key, "skipped", began, note=SAME)
     else:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix),))
 
 
-def _told_before(run: Run, key: str, host: str, why: str) -> bool:
+def _reported_before(run: Run, key: str, host: str, why: str) -> bool:
     """Whether this reason was reported for another step of the host; otherwise `key` reports it now."""
     reason = (host, why.replace(key, ""))
-    told = reason in run.reported
+    before = reason in run.reported
     run.reported.add(reason)
-    return told
+    return before
 
 
 @dataclass(frozen=True)
@@ -205,14 +205,14 @@ def _restart(step: Step, ctx: StepContext, have: Value, want: Value) -> Restart 
     return step.restarts(ctx, have, want) if step.restarts else None
 
 
-def deferred(run: Run, stage: Stage, item: Step, host: str, seen: Preview, left: Collection[Place]) -> Preview:
+def deferred(run: Run, stage: Stage, item: Step, host: str, seen: Preview, left: Collection[StepOnHost]) -> Preview:
     """`seen` with the outcome "deferred" where a run that only prepares leaves the change for the change window: it belongs
     there, or builds on one of the steps that are `left` for it."""
     if not run.prepare or seen.outcome not in ("would change", "unknown"):
         return seen
     roles = {name: other.role for name, other in keyed(run.stages).items()}
 
-    def comes_after(other: Place) -> bool:
+    def comes_after(other: StepOnHost) -> bool:
         name, step, at = other
         if name == stage.name:  # in the same stage: earlier steps of this host, and those of an earlier role
             return host == at or roles.get(f"{name}.{step}") != item.role
@@ -221,13 +221,13 @@ def deferred(run: Run, stage: Stage, item: Step, host: str, seen: Preview, left:
     return replace(seen, outcome="deferred") if seen.window or any(map(comes_after, left)) else seen
 
 
-Place = tuple[str, str, str]
+StepOnHost = tuple[str, str, str]
 """A step on a host: (stage, step, host)."""
 
 
 def previews(run: Run) -> Iterator[tuple[Stage, str, Step, str, Preview]]:
     """What every step would do on each of its hosts, in the order of the stages."""
-    left: set[Place] = set()
+    left: set[StepOnHost] = set()
     for stage in run.stages:
         for key, item, host in places(run, stage):
             if isinstance(item, Step):
@@ -241,7 +241,7 @@ def _once(run: Run, key: str, host: str, seen: Preview) -> Preview:
     if host in run.unusable:
         return Preview("skipped", note=_unusable_text(run, host))
     whys = [failure.meaning for failure in seen.failures]
-    if seen.outcome == "failed" and len(whys) == 1 and _told_before(run, key, host, whys[0]):
+    if seen.outcome == "failed" and len(whys) == 1 and _reported_before(run, key, host, whys[0]):
         return Preview("skipped", removes=seen.removes, note=SAME)
     return seen
 
@@ -249,7 +249,7 @@ def _once(run: Run, key: str, host: str, seen: Preview) -> Preview:
 def plan(run: Run) -> None:
     """Report what an install would do on each host. No code that changes anything is called from here."""
     changes: set[str] = set()
-    left: set[Place] = set()
+    left: set[StepOnHost] = set()
     for stage in run.stages:
         findings(run, stage)
         for key, item, host in places(run, stage):

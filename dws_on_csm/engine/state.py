@@ -95,8 +95,8 @@ class Run:
         self.outcomes[stage, step, host] = outcome
         self.progressed.set()
         self.codes.update({failure.code for failure in failures if failure.code is not None})
-        told = tuple(failure.with_cause() for failure in failures)
-        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=told, **more))  # type: ignore[arg-type]
+        explained = tuple(failure.with_cause() for failure in failures)
+        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=explained, **more))  # type: ignore[arg-type]
 
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), did not complete."""
@@ -169,7 +169,7 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
                 run.board.fail(key, host, str(error), error.fix, cluster=isinstance(error, ClusterError))
 
 
-def left_out(run: Run) -> list[str]:
+def unchanged_hosts(run: Run) -> list[str]:
     """The hosts of the site on which this run changes nothing: a limit leaves them out, or they did not answer."""
     answered = _answered(run)
     return [host.name for host in run.site.hosts() if host.name not in answered or not run.site.active(host)]

@@ -92,6 +92,11 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
         return [session for session in self.values() if isinstance(session, RemoteShell)]
 
     @property
+    def unreachable(self) -> dict[str, Unreachable]:
+        """The hosts without a connection, and why."""
+        return {host: error for host, error in self.items() if isinstance(error, Unreachable)}
+
+    @property
     def commands(self) -> int:
         """Exec channels opened so far."""
         return sum(session.commands for session in self.open())
@@ -367,7 +372,7 @@ def report_connections(
     site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Report how each connection went, with what to do; return the hosts that answered, by role, and those that should have."""
-    silent = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
+    silent = sessions.unreachable
     spared = _spared(site.computes, _silent(sessions)) | site.absent
     for host, error in silent.items():
         failure = Failure(command=f"ssh {host}", meaning=error.text, fix=error.fix)
@@ -383,8 +388,7 @@ def report_connections(
 
 def _silent(sessions: Sessions) -> dict[str, Unreachable]:
     """The hosts that did not respond, without those for which this machine has no open files."""
-    errors = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
-    return {host: error for host, error in errors.items() if not isinstance(error, Crowded)}
+    return {host: error for host, error in sessions.unreachable.items() if not isinstance(error, Crowded)}
 
 
 def _spared(groups: Sequence[ComputeGroup | ControllerGroup], silent: Collection[str]) -> set[str]:

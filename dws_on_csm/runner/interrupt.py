@@ -20,6 +20,7 @@ from dws_on_csm.display.progress import Progress, fold, take
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Event, Stopping
+from dws_on_csm.model.exit_codes import FAILED
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.transport.remote_shell import RemoteShell
 
@@ -29,7 +30,6 @@ WITHIN = 0.8
 LastWords = Callable[["tuple[Run, Sessions] | None"], int | None]
 """Shows where the run stands, by the run and its connections, if there are any. Returns the exit code, if it is not FAILED."""
 
-FAILED = 1
 STOPPED = "Stopped; nothing was changed."
 SHOW_CURSOR = "\x1b[?25h"
 
@@ -115,7 +115,7 @@ def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
 
 
 @contextmanager
-def read_only() -> Iterator[None]:
+def ending_at_once() -> Iterator[None]:
     """While the `with` lasts, hosts are only read: the first Ctrl-C ends this process at once."""
     with interruptible(lambda watched: console.note("", STOPPED)):
         yield

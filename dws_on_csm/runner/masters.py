@@ -19,7 +19,7 @@ from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.runner.connections import connect_all
-from dws_on_csm.runner.interrupt import read_only
+from dws_on_csm.runner.interrupt import ending_at_once
 
 
 def choose(site: Site) -> Site:
@@ -31,7 +31,7 @@ def choose(site: Site) -> Site:
     """
     if not site.master.several:
         return site
-    with read_only():
+    with ending_at_once():
         return _choose(site)
 
 

@@ -39,7 +39,8 @@ class PastRun:
     installed  the DWS installation before it; None where it was not read
     kept       whether the hosts have records of what it changed, so that it can be rolled back
     ended      whether a host's log of runs has its line, so that it has ended, though its exit code may be unknown
-    unread     records of it that can't be read, in words
+    unreadable_records
+               records of it that can't be read, in words
     """
 
     id: str
@@ -55,7 +56,7 @@ class PastRun:
     installed: Mapping[str, Any] | None = None
     kept: bool = False
     ended: bool = False
-    unread: list[str] = field(default_factory=list)
+    unreadable_records: list[str] = field(default_factory=list)
 
     def note(self, host: str, step: str) -> None:
         """Add a step that was begun on `host`."""
@@ -65,8 +66,8 @@ class PastRun:
 
     def unreadable(self, noun: str) -> None:
         """Add a record that can't be read."""
-        if noun not in self.unread:
-            self.unread.append(noun)
+        if noun not in self.unreadable_records:
+            self.unreadable_records.append(noun)
 
     def of_another_slurm(self, controllers: Collection[str]) -> bool:
         """Whether it was made with another Slurm's site file: with none of these controllers. A run without a record of its
@@ -261,7 +262,7 @@ def _join(own: PastRun | None, theirs: PastRun | None) -> PastRun:
     for host, steps in own.changed.items():
         for step in steps:
             theirs.note(host, step)
-    for record in own.unread:
+    for record in own.unreadable_records:
         theirs.unreadable(record)
     theirs.code = own.code if theirs.code is None else theirs.code
     theirs.message = theirs.message or own.message
@@ -276,7 +277,7 @@ def _join(own: PastRun | None, theirs: PastRun | None) -> PastRun:
 
 def headless(run: PastRun) -> bool:
     """Whether a run changed something, and its record of who began it and what was installed before can't be read."""
-    return bool(run.changes) and not run.kept and any(record.startswith(OPENED) for record in run.unread)
+    return bool(run.changes) and not run.kept and any(record.startswith(OPENED) for record in run.unreadable_records)
 
 
 def last(runs: Sequence[PastRun], controllers: Collection[str] = ()) -> PastRun | None:

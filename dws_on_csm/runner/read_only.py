@@ -64,9 +64,8 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         except BaseException:
             sessions.close()
             raise
-    silent = {host: session for host, session in sessions.items() if isinstance(session, Unreachable)}
     try:
-        yield Reading(run, sessions, silent, events)
+        yield Reading(run, sessions, sessions.unreachable, events)
     finally:
         sessions.close()
 

@@ -205,4 +205,4 @@ def result_message(options: Options, code: int, counts: Mapping[str, int], stopp
     }
     if options.proves and not stopped:  # there is nothing to continue: the cause is what has to change
         messages[FAILED] = "Not verified. Do what the fix says; `invoke doctor` looks for more causes."
-    return messages.get(code, options.done if counts["changed"] else options.right)
+    return messages.get(code, options.changed_text if counts["changed"] else options.unchanged_text)

@@ -25,7 +25,7 @@ from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.reach import ClusterLease
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
-from dws_on_csm.engine.state import Run, defect, left_out, on_all, recording_hosts, stage_graph
+from dws_on_csm.engine.state import Run, defect, on_all, recording_hosts, stage_graph, unchanged_hosts
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
@@ -139,8 +139,8 @@ def _changes_controllers(stages: Sequence[Stage]) -> bool:
 
 def _unfinished(absent: Sequence[str], options: Options) -> str:
     """That controllers were left as they are, and how to continue."""
-    go_on = "run the same command again" if options.undoes else "`invoke install` does what is left"
-    return f"{fold(absent)} did not respond, so nothing was done there; once it responds, {go_on}"
+    next_step = "run the same command again" if options.undoes else "`invoke install` completes the rest"
+    return f"{fold(absent)} did not respond, so nothing was done there; once it responds, {next_step}"
 
 
 def redacting(keep: Callable[[Event], None], show: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -334,7 +334,9 @@ def change_site(run: Run, options: Options, display: select.Display, lease: Clus
         lease.keep_records(masters.controllers(run.site))
     installed = before_images.installed_before(keyed((*options.reads, *run.stages)), run.board.facts)
     controllers = [host.name for host in run.site.controllers]
-    before_images.record_begin(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
+    before_images.record_begin(
+        run.reach, run.id, options.task, options.undoes, installed, unchanged_hosts(run), controllers
+    )
     _forget_proof(run)
     try:
         if pending.before:

@@ -127,7 +127,9 @@ def outlived(known: Sequence[PastRun], keep: int, controllers: Collection[str] =
     own = [run for run in known if run not in other]
     changing = sorted((run for run in own if run.lasts), key=lambda run: run.id)
     idle = sorted(run.id for run in own if not run.lasts)
-    if len(changing) < keep or any(run.unread for run in changing[-keep:]):  # which run that one undoes is unknown
+    if len(changing) < keep or any(
+        run.unreadable_records for run in changing[-keep:]
+    ):  # which run that one undoes is unknown
         return "", idle[:-keep]
     oldest = min([changing[-keep].id, *_unfinished(changing[-keep:], own)])
     older = [run.id for run in changing if run.id < oldest] if other else []

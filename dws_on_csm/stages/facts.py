@@ -114,7 +114,7 @@ class ControllerValues(TypedDict):
     user, uid, lacks, why   SlurmUser, or why it is not known who that is, in a word and in a sentence
     path, kubectl     PATH as slurmctld has it, and kubectl in it
     closed            a file of that name on PATH that is not executable
-    library, unread   burst_buffer_lua.so; the same where it cannot be read to its end
+    library           burst_buffer_lua.so; `unreadable_library`: the same where it cannot be read to its end
     """
 
     host: str
@@ -133,7 +133,7 @@ class ControllerValues(TypedDict):
     kubectl: str
     closed: str
     library: str
-    unread: str
+    unreadable_library: str
 
 
 class Controller(ControllerValues):

@@ -112,8 +112,8 @@ class Undeploy:
 
     site: Site
     stages: tuple[Stage, ...]
-    done: str
-    right: str
+    changed_text: str
+    unchanged_text: str
 
 
 def of_command(site: Site, *, slurm: bool, rbac: bool, orphans: bool, all_jobs: bool, keep_dws: bool) -> Undeploy:

@@ -222,13 +222,6 @@ def _follow(ctx: StepContext, title: str, printed: Mapping[str, str] = MappingPr
     return RunScript(title, _test_job(ctx, printed), ctx.site.test_job.deadline + 300.0)
 
 
-_OF_CONTROLLER = f"kubectl -n {names.NAMESPACE} {{}} deployment/{names.CONTROLLER}"
-_RESTARTED = (
-    f"Run `{_OF_CONTROLLER.format('rollout restart')}` on the master, which restarts it; if that does not help, "
-    f"`{_OF_CONTROLLER.format('logs')} -c manager` shows what it waits for"
-)
-
-
 def _test_job(ctx: StepContext, printed: Mapping[str, str]) -> str:
     """templates/controller/test_job.sh, with the job, the number of its user and bbstat's answer, as a login host `printed`."""
     given = {
@@ -236,7 +229,8 @@ def _test_job(ctx: StepContext, printed: Mapping[str, str]) -> str:
         "user_number": printed.get("user", ""),
         "bbstat": printed.get("bbstat", ""),
     }
-    given |= {"controller": _RESTARTED if not ctx.site.external else "Those who deploy DWS can restart it"}
+    restart = "those who deploy DWS can restart it" if ctx.site.external else names.RESTART_CONTROLLER
+    given |= {"controller": restart[0].upper() + restart[1:]}
     given |= {"name": NAME, "allowed": str(int(ctx.site.test_job.deadline))}
     return script(ctx, render.read("controller/test_job.sh"), state_folder=STATE, **given)
 

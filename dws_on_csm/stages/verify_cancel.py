@@ -65,18 +65,18 @@ def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
 
 def judge_active(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     """That the slurmctld in charge has the burst buffer."""
-    seen = []
+    findings = []
     if not slurmctld.is_lua(answer.get("type", "")):
         text = f"slurmctld on {ctx.host} does not respond"
         if answer.get("type"):
             text = f"slurmctld on {ctx.host} runs with BurstBufferType={answer['type']}"
-        seen.append(Finding("plugin-not-active", text, "run `invoke install`"))
+        findings.append(Finding("plugin-not-active", text, "run `invoke install`"))
     if "refused" in answer:
         text = f"SlurmUser on {ctx.host} can't list Workflows: {answer['refused']}"
-        seen.append(
+        findings.append(
             Finding("api-refuses", text, "run `invoke install`; if that does not help, check that the API server is up")
         )
-    return seen
+    return findings
 
 
 def _look_rule(ctx: StepContext) -> ApiLook:

@@ -42,7 +42,7 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
         slurm timeout 10 ldd -- "$library" 2>/dev/null </dev/null | sed -n 's/^[[:space:]]*\(liblua[^ ]*\) => not found$/absent=\1/p'
         reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
     else
-        fact unread "$library"
+        fact unreadable_library "$library"
     fi
     break
 done

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Place = tuple[str, str]
+FindingAt = tuple[str, str]
 """A host, and the name of a finding there."""
 
 
@@ -235,13 +235,13 @@ TABLE = (
 """The rows, the most general cause first: of two causes that explain a finding, the earlier row's is shown."""
 
 
-def roots(present: Collection[Place]) -> dict[Place, Place]:
+def roots(present: Collection[FindingAt]) -> dict[FindingAt, FindingAt]:
     """Finding -> the finding from which it follows in the end, of those that are present; without those that follow from none."""
     causes = {place: cause for place in present if (cause := _cause(place, present))}
     return {place: _root(place, causes) for place in causes}
 
 
-def _cause(place: Place, present: Collection[Place]) -> Place | None:
+def _cause(place: FindingAt, present: Collection[FindingAt]) -> FindingAt | None:
     """The finding that explains this one: by the first row that does, on the same host if possible."""
     host, name = place
     for row in TABLE:
@@ -254,7 +254,7 @@ def _cause(place: Place, present: Collection[Place]) -> Place | None:
     return None
 
 
-def _root(place: Place, causes: Mapping[Place, Place]) -> Place:
+def _root(place: FindingAt, causes: Mapping[FindingAt, FindingAt]) -> FindingAt:
     while place in causes:  # ends, as the table has no circle
         place = causes[place]
     return place

@@ -53,7 +53,7 @@ class HostFinding:
     follows_from: HostFinding | None = None
 
     @property
-    def place(self) -> causes.Place:
+    def place(self) -> causes.FindingAt:
         """Where it is, for `causes`."""
         return self.host, self.finding.name
 

@@ -28,12 +28,9 @@ def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
     state = ctx.facts.one_or_none(readiness.FACT)
     if state is None or not readiness.complete(state["pods"][names.CONTROLLER]):
         return ()  # that it has no pod is another finding
-    where = f"kubectl -n {names.NAMESPACE}"
     text = f"DWS's controller does nothing, though its pod is ready: it has not renewed its Lease since {have['last']}, so new "
     text += "Workflows get no state, and #DW jobs wait forever"
-    fix = f"run `{where} rollout restart deployment/{names.CONTROLLER}` on the master. If that does not help, "
-    fix += f"`{where} logs deployment/{names.CONTROLLER} -c manager` shows what it waits for"
-    return (Finding("dws-controller-idle", text, fix),)
+    return (Finding("dws-controller-idle", text, names.RESTART_CONTROLLER),)
 
 
 CHECK = Check("dws-controller", "master", lambda ctx: FACT.api(_read), judge)

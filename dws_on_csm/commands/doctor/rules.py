@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "images.pushed": rules_cluster.pushed,
     "deploy.applied": rules_cluster.applied,
     "deploy.open": rules_cluster.closed,
-    "deploy.minimum": lambda ctx, have, want: (),  # deploy.available tells of all pods
+    "deploy.minimum": lambda ctx, have, want: (),  # deploy.available reports all pods
     "deploy.webhook": rules_cluster.admits,
     "deploy.available": rules_cluster.available,
     "access.role": lambda ctx, have, want: (),  # see ALWAYS

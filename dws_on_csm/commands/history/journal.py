@@ -14,14 +14,14 @@ from dws_on_csm.model.events import current
 from dws_on_csm.model.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner import journal, past_runs
 from dws_on_csm.runner.commands_to_paste import with_site
-from dws_on_csm.runner.interrupt import read_only
+from dws_on_csm.runner.interrupt import ending_at_once
 from dws_on_csm.runner.past_runs import PastRun
 
 
 def show(site: Site, name: str, as_json: bool) -> int:
     """Print all runs, the oldest first, or the run `name` alone; the exit code."""
     try:
-        with read_only():
+        with ending_at_once():
             runs = past_runs.runs(site, console.note)
     except RemoteError as error:
         console.note(f"{site.master.host.name}: {error}")
@@ -70,7 +70,7 @@ def runs_text(runs: list[PastRun]) -> Iterator[str]:
         yield f"{run.id}  {when}  {run.by}  {run.task}{_undone_run(run)}  {_result(run)}"
         for host, steps in run.changes.items():
             yield f"    {host}: {', '.join(steps)}"
-        yield from (f"    cannot be read: {record}" for record in run.unread)
+        yield from (f"    cannot be read: {record}" for record in run.unreadable_records)
 
 
 def _undone_run(run: PastRun) -> str:
@@ -106,5 +106,5 @@ def run_record(run: PastRun) -> dict[str, Any]:
         "undoes": run.undoes,
         "without": sorted(run.without),
         "can_be_rolled_back": run.kept and bool(run.changes),
-        "unread": run.unread,
+        "unread": run.unreadable_records,
     }

@@ -19,7 +19,7 @@ from dws_on_csm.model.exit_codes import FAILED, REFUSED
 from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.runner import commands_to_paste, masters, past_runs
 from dws_on_csm.runner.connections import Sessions, connect_all, roles
-from dws_on_csm.runner.interrupt import read_only
+from dws_on_csm.runner.interrupt import ending_at_once
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.runner.run import run
@@ -35,7 +35,7 @@ class CannotRollBack(Exception):
 def rollback(site: Site, name: str, options: Options) -> int:
     """Restore the state before the run `name` ("": the last that changed something); the exit code."""
     try:
-        with read_only():
+        with ending_at_once():
             wanted, target, sentences = _read(site, name)
     except CannotRollBack as error:
         console.note(commands_to_paste.with_site(str(error), site))
@@ -48,9 +48,9 @@ def rollback(site: Site, name: str, options: Options) -> int:
     where = ""
     if site.limit is not None:
         where = f" on {fold(sorted(site.limit))}, and on no other host that run {wanted.id} changed"
-    done = f"Rolled back to the state before run {wanted.id}{where}. {stays}"
-    right = f"The site is already in the state before run {wanted.id}{where}. {stays}"
-    options = replace(options, words=(wanted.id,), undoes=wanted.id, done=done, right=right)
+    changed = f"Rolled back to the state before run {wanted.id}{where}. {stays}"
+    unchanged = f"The site is already in the state before run {wanted.id}{where}. {stays}"
+    options = replace(options, words=(wanted.id,), undoes=wanted.id, changed_text=changed, unchanged_text=unchanged)
     former = replace(site, versions=replace(site.versions, dws=target.version or site.versions.dws))
     return run(former if target.dws == "install" else site, procedure.stages(target, site.slurm.conf), options)
 
@@ -136,7 +136,7 @@ def unreadable_records(runs: Sequence[PastRun], records: Mapping[str, HostRecord
         for run in record.unreadable
         for name in record.unreadable[run]
     }
-    unreadable |= {(run.id, name) for run in runs if run.id >= first for name in run.unread}
+    unreadable |= {(run.id, name) for run in runs if run.id >= first for name in run.unreadable_records}
     return [f"A record of run {run} cannot be read, but is not needed: {name}." for run, name in sorted(unreadable)]
 
 

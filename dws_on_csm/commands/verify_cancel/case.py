@@ -14,6 +14,7 @@ from dws_on_csm.engine.host_script import WAITS, fenced
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.exit_codes import UNPROVEN
 from dws_on_csm.stages import verify_cancel
 from dws_on_csm.stages.dws import installed
 
@@ -32,9 +33,6 @@ BUFFER = dict.fromkeys(STATES[:3], "staging-in") | {
 }
 """Slurm's name for the state of the job's burst buffer at that time (scontrol show job: BurstBufferState)."""
 
-NO_RESOURCES = 5
-"""The exit code of a run whose job never got resources: nothing failed, and nothing is verified."""
-
 
 class CaseFailed(Exception):
     """A case that could not be made, or did not end; says why."""
@@ -45,7 +43,7 @@ class CaseFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Bench:
+class CancelRun:
     """What all cases use: the run, the submitting host, the watch on Workflows, the driver that holds them, and their path."""
 
     run: Run
@@ -95,24 +93,26 @@ def is_gone(seen: Sequence[Seen]) -> bool:
 # --- up to the cancel
 
 
-def submit(bench: Bench, case: Case) -> str:
+def submit(cancel_run: CancelRun, case: Case) -> str:
     """Submit the case's job, whose Workflow will stop where the job shall be cancelled; its id."""
     how = {"not begun": "--begin=now+1hour", "job held": "--hold"}.get(case.where, "")
     commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
     line = OwnDriver.line(case.where) if case.held else "#DW"
     (job,) = verify_cancel.job_ids(
-        bench.host, bench.script("submit", 150.0, how=how, commands=commands, directive=line)
+        cancel_run.host, cancel_run.script("submit", 150.0, how=how, commands=commands, directive=line)
     )
     return job
 
 
-def reach(bench: Bench, case: Case, job: str) -> None:
+def reach(cancel_run: CancelRun, case: Case, job: str) -> None:
     """Wait until the job and its Workflow are where the job shall be cancelled. Raises CaseFailed."""
     if case.where in NOT_BEGUN:
-        reached = bench.until(job, _proposed, EFFECT)
+        reached = cancel_run.until(job, _proposed, EFFECT)
     else:
-        _begin(bench, case, job)
-        reached = bench.until(job, lambda seen: _running(seen) if not case.held else _held(seen, case.where), EFFECT)
+        _begin(cancel_run, case, job)
+        reached = cancel_run.until(
+            job, lambda seen: _running(seen) if not case.held else _held(seen, case.where), EFFECT
+        )
     if not reached:
         raise CaseFailed(f"Workflow bb{job} did not reach {case.where} within {EFFECT:.0f} s")
 
@@ -130,23 +130,23 @@ def _running(seen: Sequence[Seen]) -> bool:
     return bool(seen) and seen[-1].desired == "PreRun"
 
 
-def _begin(bench: Bench, case: Case, job: str) -> None:
+def _begin(cancel_run: CancelRun, case: Case, job: str) -> None:
     """Wait until Slurm has called the plugin for this state; an earlier cancel would find nothing to cancel. Raises CaseFailed."""
-    allowed, wanted = bench.run.site.test_job.deadline, BUFFER[case.where]
+    allowed, wanted = cancel_run.run.site.test_job.deadline, BUFFER[case.where]
     given = {"wanted": wanted, "allowed": f"{allowed:.0f}"}
-    state = bench.script("begin", allowed + 60.0, job=job, **given)
+    state = cancel_run.script("begin", allowed + 60.0, job=job, **given)
     if state["buffer"] == wanted:
         return
     text = f"job {job} is {state['job']} ({state['reason']}) and its burst buffer {state['buffer']} instead of {wanted}"
     lacks = state["job"] == "PENDING" and state["buffer"] in ("pending", "staged-in")
-    raise CaseFailed(f"{text}: it never got resources" if lacks else text, NO_RESOURCES if lacks else None)
+    raise CaseFailed(f"{text}: it never got resources" if lacks else text, UNPROVEN if lacks else None)
 
 
-def abandon(bench: Bench, case: Case, job: str) -> None:
+def abandon(cancel_run: CancelRun, case: Case, job: str) -> None:
     """Cancel the job of a failed case, which would otherwise hold resources that the other cases need."""
-    if not bench.run.stopping.is_set():  # a stopping run cancels all its jobs together
-        bench.release(case, job)
-        bench.script("cancel", 120.0, job=job, words="--hurry")
+    if not cancel_run.run.stopping.is_set():  # a stopping run cancels all its jobs together
+        cancel_run.release(case, job)
+        cancel_run.script("cancel", 120.0, job=job, words="--hurry")
 
 
 # --- from the cancel on
@@ -165,20 +165,20 @@ class Ending:
     unlogged: bool = False
 
 
-def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
+def cancel_job(cancel_run: CancelRun, case: Case, job: str) -> Ending:
     """Cancel the job and watch what becomes of it. A Workflow that stays is deleted, and counts as one that stays."""
-    before = bench.watch.events(f"bb{job}")
+    before = cancel_run.watch.events(f"bb{job}")
     began = time.monotonic()
-    mark = bench.script("cancel", 120.0, job=job, words="--hurry" if case.hurry else "")
-    without_effect, end = _wait_for_end(bench, case, job, before, mark)
+    mark = cancel_run.script("cancel", 120.0, job=job, words="--hurry" if case.hurry else "")
+    without_effect, end = _wait_for_end(cancel_run, case, job, before, mark)
     if case.known.gone and "killed" not in end:
-        bench.until(job, is_gone, 30.0)  # Slurm has finished the job as soon as it has asked for the deletion
-    seen = bench.watch.events(f"bb{job}")
+        cancel_run.until(job, is_gone, 30.0)  # Slurm has finished the job as soon as it has asked for the deletion
+    seen = cancel_run.watch.events(f"bb{job}")
     ended = seen[-1].at if is_gone(seen) else time.monotonic()
     if not is_gone(seen):
         if seen[-1].user != mark["user"]:
-            raise foreign(bench, job, seen[-1].user)
-        delete_workflow(bench, job, seen[-1].uid)
+            raise foreign(cancel_run, job, seen[-1].user)
+        delete_workflow(cancel_run, job, seen[-1].uid)
     states = tuple(
         dict.fromkeys(event.desired for event in _after(seen, before) if event.desired != before[-1].desired)
     )
@@ -186,36 +186,38 @@ def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
     return Ending(course, ended - began, "killed" in end, "unlogged" in end)
 
 
-def foreign(bench: Bench, job: str, user: str) -> Unreachable:
+def foreign(cancel_run: CancelRun, job: str, user: str) -> Unreachable:
     """That the Workflow with this job's name is of another user, as of another Slurm's job in this namespace. It stays."""
     text = f"Workflow bb{job} is of user {user}, and not of test_job.user: it was not deleted"
-    return Unreachable(bench.host, text, f"find out which Slurm has created it in {bench.run.site.access.namespace}")
+    return Unreachable(
+        cancel_run.host, text, f"find out which Slurm has created it in {cancel_run.run.site.access.namespace}"
+    )
 
 
-def delete_workflow(bench: Bench, job: str, uid: str) -> None:
+def delete_workflow(cancel_run: CancelRun, job: str, uid: str) -> None:
     """Delete the job's Workflow with this uid; another Workflow that has its name by now stays."""
     try:
-        bench.run.reach.cluster().delete(f"{bench.path}/bb{job}", uid=uid)
+        cancel_run.run.reach.cluster().delete(f"{cancel_run.path}/bb{job}", uid=uid)
     except ClusterError as error:
         if error.status != CONFLICT:
             raise
 
 
 def _wait_for_end(
-    bench: Bench, case: Case, job: str, before: Sequence[Seen], mark: Mapping[str, str]
+    cancel_run: CancelRun, case: Case, job: str, before: Sequence[Seen], mark: Mapping[str, str]
 ) -> tuple[bool, Mapping[str, str]]:
     """Wait until Slurm has finished the job: whether it did so only once its Workflow was released, and its state."""
-    if not case.known.without_effect or bench.until(job, lambda seen: any(_after(seen, before)), QUIET):
-        end = _job_end(bench, job, mark)
+    if not case.known.without_effect or cancel_run.until(job, lambda seen: any(_after(seen, before)), QUIET):
+        end = _job_end(cancel_run, job, mark)
         if not case.held or end["buffer"] == "complete" or "killed" in end:
             return False, end
-    bench.release(case, job)
-    return True, _job_end(bench, job, mark)
+    cancel_run.release(case, job)
+    return True, _job_end(cancel_run, job, mark)
 
 
-def _job_end(bench: Bench, job: str, mark: Mapping[str, str]) -> Mapping[str, str]:
+def _job_end(cancel_run: CancelRun, job: str, mark: Mapping[str, str]) -> Mapping[str, str]:
     given = {"size": mark["size"], "since": mark["since"], "allowed": f"{EFFECT:.0f}"}
-    return bench.script("end", EFFECT + 60.0, job=job, **given)
+    return cancel_run.script("end", EFFECT + 60.0, job=job, **given)
 
 
 def _after(seen: Sequence[Seen], before: Sequence[Seen]) -> Iterator[Seen]:

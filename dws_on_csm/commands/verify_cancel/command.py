@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from dws_on_csm.commands.verify_cancel.case import (
-    Bench,
+    CancelRun,
     CaseFailed,
     Ending,
     abandon,
@@ -50,95 +50,99 @@ def work(run: Run, *, every: bool = False) -> None:
     cluster = run.reach.cluster()
     path = collection(run)
     watch = Watch(cluster, path)
-    bench = Bench(run, host, watch, OwnDriver(cluster, path), path)
+    cancel_run = CancelRun(run, host, watch, OwnDriver(cluster, path), path)
     try:
-        clear_case(bench, left=True)
+        clear_run(cancel_run, other_runs=True)
         if every:
-            bench.driver.start()
+            cancel_run.driver.start()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            cases = [pool.submit(_case, bench, case) for case in CASES if every or not case.held]
+            cases = [pool.submit(_case, cancel_run, case) for case in CASES if every or not case.held]
             while wait(cases, timeout=0.5).not_done:  # the main thread has to wake up to notice Ctrl-C
                 pass
             for case in cases:
                 case.result()
     finally:
-        clear_case(bench)
+        clear_run(cancel_run)
         watch.close()
     if not every:
-        _left_out(bench)
+        _left_out(cancel_run)
 
 
-def _left_out(bench: Bench) -> None:
+def _left_out(cancel_run: CancelRun) -> None:
     states = ", ".join(dict.fromkeys(case.where for case in CASES if case.held))
     note = f"not tested: {states}. `invoke verify --cancel --all` tests these, too, with a storage driver of its own"
-    bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
+    cancel_run.run.done(cancel_run.host, "cancel.left out", "ok", time.time(), note=note)
 
 
-def clear_case(bench: Bench, *, left: bool = False) -> None:
-    """Cancel this run's jobs, release their Workflows until these are gone, and remove our rule. `left`: also other runs' jobs.
+def clear_run(cancel_run: CancelRun, *, other_runs: bool = False) -> None:
+    """Cancel this run's jobs, release their Workflows until these are gone, and remove our rule. `other_runs`: also of theirs.
 
     Jobs are searched once by name and then cancelled by number: a later job may have the same name.
     """
     try:
-        _clear_jobs(bench, "" if left else bench.run.id)
-        bench.driver.release_all()  # squeue does not list a job that has ended and whose Workflow is still in Teardown
+        _clear_jobs(cancel_run, "" if other_runs else cancel_run.run.id)
+        cancel_run.driver.release_all()  # squeue does not list a job that has ended and whose Workflow is still in Teardown
     finally:
-        bench.driver.stop()
+        cancel_run.driver.stop()
 
 
-def _clear_jobs(bench: Bench, run: str) -> None:
-    script = fenced(bench.run.id, verify_cancel.script(bench.run.board.context(bench.host), "clear", run))
+def _clear_jobs(cancel_run: CancelRun, run: str) -> None:
+    script = fenced(
+        cancel_run.run.id, verify_cancel.script(cancel_run.run.board.context(cancel_run.host), "clear", run)
+    )
     undone = "the jobs to cancel are unknown, because squeue failed: "
     fix = f"run `squeue` there, and cancel the jobs whose names begin with {verify_cancel.JOB}"
-    out = bench.run.reach.run_fenced(bench.host, script, deadline=150.0, undone=undone, fix=fix)
+    out = cancel_run.run.reach.run_fenced(cancel_run.host, script, deadline=150.0, undone=undone, fix=fix)
     answers = verify_cancel.answers(out.encode(errors="surrogateescape"))
     deadline_at = time.monotonic() + CLEARED
-    cluster = bench.run.reach.cluster()
+    cluster = cancel_run.run.reach.cluster()
     users = answers.get("user", "").split()
-    for job, user in zip(verify_cancel.job_ids(bench.host, answers), users, strict=True):
-        workflow = cluster.get(f"{bench.path}/bb{job}")
-        while workflow and not bench.watch.until(
+    for job, user in zip(verify_cancel.job_ids(cancel_run.host, answers), users, strict=True):
+        workflow = cluster.get(f"{cancel_run.path}/bb{job}")
+        while workflow and not cancel_run.watch.until(
             f"bb{job}", is_gone, min(ROUND, deadline_at - time.monotonic()), NEVER
         ):
             if time.monotonic() >= deadline_at:
                 if str(workflow["spec"]["userID"]) != user:
-                    raise foreign(bench, job, str(workflow["spec"]["userID"]))
-                delete_workflow(bench, job, workflow["metadata"]["uid"])
+                    raise foreign(cancel_run, job, str(workflow["spec"]["userID"]))
+                delete_workflow(cancel_run, job, workflow["metadata"]["uid"])
                 break
-            bench.driver.release(f"bb{job}")  # the cancel may have brought it into the state in which it is held
+            cancel_run.driver.release(f"bb{job}")  # the cancel may have brought it into the state in which it is held
 
 
-def _case(bench: Bench, case: Case) -> None:
+def _case(cancel_run: CancelRun, case: Case) -> None:
     began = time.time()
     try:
-        outcome, more = run_case(bench, case)
+        outcome, more = run_case(cancel_run, case)
     except (CaseFailed, LookFailed, RemoteError) as failed:
         code = getattr(failed, "code", None)
         command = f"submit a job, {case.reached}, {case.command}"  # the failure says at which of these it failed
         outcome, more = "failed", {"failures": (Failure(command, code, meaning=str(failed), fix=FIX),)}
-    if outcome == "failed" and bench.run.stopping.is_set():
+    if outcome == "failed" and cancel_run.run.stopping.is_set():
         outcome, more = "skipped", {"note": "stopped"}
     if outcome == "failed":
-        bench.run.codes |= {more["failures"][0].code or 1}  # one failure outweighs all jobs that never got resources
-    bench.run.done(bench.host, f"cancel.{case.name}", outcome, began, **more)
+        cancel_run.run.codes |= {
+            more["failures"][0].code or 1
+        }  # one failure outweighs all jobs that never got resources
+    cancel_run.run.done(cancel_run.host, f"cancel.{case.name}", outcome, began, **more)
 
 
 FIX = "check test_job in the site file, with which jobs are submitted; run `invoke logs` to see what the plugin and DWS logged"
 
 
-def run_case(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
+def run_case(cancel_run: CancelRun, case: Case) -> tuple[Outcome, dict[str, Any]]:
     """Run a case: its outcome, and the other fields of its event. Raises CaseFailed."""
-    bench.check_stop()
-    at = StepReporter(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
+    cancel_run.check_stop()
+    at = StepReporter(cancel_run.run.id, cancel_run.host, "cancel", case.name, cancel_run.run.emit)
     at.began("submit a job")
-    job = submit(bench, case)
+    job = submit(cancel_run, case)
     try:
         at.began(f"job {job}: {case.reached}")
-        reach(bench, case, job)
+        reach(cancel_run, case, job)
         at.began(f"{case.command} {job}")
-        return judge_case(case, job, cancel_job(bench, case, job))
+        return judge_case(case, job, cancel_job(cancel_run, case, job))
     except CaseFailed:
-        abandon(bench, case, job)
+        abandon(cancel_run, case, job)
         raise
 
 

@@ -118,8 +118,10 @@ def _names(to_revoke: NamesToRevoke) -> Check:
 
 
 def _covers_all_hosts(ctx: StepContext) -> Sequence[Finding]:
-    out = controller.left_out(ctx, "would keep a rejected kubeconfig, or the old name would keep its rights")
-    return (*out, *in_use.left_out(ctx, "the old name must lose its rights"))
+    out = controller.limit_leaves_out_controllers(
+        ctx, "would keep a rejected kubeconfig, or the old name would keep its rights"
+    )
+    return (*out, *in_use.limit_leaves_out_master(ctx, "the old name must lose its rights"))
 
 
 def _bindable(ctx: StepContext, binding: Binding | None) -> Sequence[Finding]:

@@ -47,7 +47,9 @@ _EFFECT = "#DW jobs are refused, and Workflows stay as they are, until `invoke i
 
 def _whole(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
     """Pods may share an account: all controllers or none."""
-    return controller.left_out(ctx, "may have the same ServiceAccount, and would lose its rights too")
+    return controller.limit_leaves_out_controllers(
+        ctx, "may have the same ServiceAccount, and would lose its rights too"
+    )
 
 
 def _read_refused(ctx: StepContext, file: Kubeconfig) -> Value:

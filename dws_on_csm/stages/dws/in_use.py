@@ -97,7 +97,7 @@ def checks(
         if have is None:
             raise NotYetKnown(stage)
         every = [] if stage == FIRST else ctx.facts.one(workflows.fact(stage))
-        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(ctx):
+        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _reported_first(ctx):
             return ()
         findings = () if stage == FIRST else objecting(ctx, every)
         if not have["answers"]:
@@ -135,12 +135,12 @@ def limit(due: Callable[[StepContext], str]) -> Check:
     """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        return left_out(ctx, work) if (work := due(ctx)) else ()
+        return limit_leaves_out_master(ctx, work) if (work := due(ctx)) else ()
 
     return Check("limit", "master", lambda ctx: Constant(None), judge)
 
 
-def left_out(ctx: StepContext, work: str) -> Sequence[Finding]:
+def limit_leaves_out_master(ctx: StepContext, work: str) -> Sequence[Finding]:
     """A finding where `work` is due, and this run may not change the master, where that is done."""
     if ctx.site.active(ctx.site.master.host):
         return ()
@@ -165,8 +165,8 @@ def _jobs(ctx: StepContext, stage: str) -> Jobs:
     return next((answer for answer in ctx.facts.known(jobs.fact(stage)).values() if answer), nothing)
 
 
-def _told(ctx: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
-    """What was told of before anything was touched."""
+def _reported_first(ctx: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
+    """What was reported before anything was changed."""
     return ctx.facts.one(workflows.fact(FIRST)), _jobs(ctx, FIRST)["jobs"]
 
 

@@ -112,7 +112,7 @@ def removed_step(
 
     workarea_stage   the stage that has its clone
     describe         the removal in words, for the confirmation
-    confirm_after       the stage after which `describe` can tell everything
+    confirm_after    the stage after which `describe` can tell everything
     again            another version follows, so that preserved objects are put back there (see kept_configuration)
     """
 

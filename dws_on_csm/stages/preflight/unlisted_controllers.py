@@ -83,7 +83,7 @@ def _numeric(word: str) -> bool:
     return re.fullmatch(r"[0-9a-f.:]+", word) is not None
 
 
-def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
+def unlisted_entries(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     """The entries of this controller's slurm.conf that the site file certainly lacks, and those that it may lack.
 
     Raises NotYetKnown where no controller was looked at.
@@ -119,7 +119,7 @@ def check(takes: bool, effect: str = "") -> Check:
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         renamed = {host.name: twin for host in ctx.site.controllers if (twin := _renamed(ctx, host.name))}
         known = _before(ctx) | {entry for entry, _ in renamed.values()}
-        sure, unsure = ([entry for entry in unlisted if entry not in known] for unlisted in left_out(ctx))
+        sure, unsure = ([entry for entry in unlisted if entry not in known] for unlisted in unlisted_entries(ctx))
         return [
             *([_name_differs(ctx, *renamed[ctx.host])] if ctx.host in renamed else ()),
             *(_taken(ctx, entry) if takes else _missed(ctx, entry, effect) for entry in sure),

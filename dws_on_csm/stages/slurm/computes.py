@@ -163,12 +163,12 @@ def _look_edited(ctx: StepContext) -> ShellLook | Constant:
 def _read(ctx: StepContext, conf: NodeConf | None) -> Value:
     if group(ctx).slurm_conf == "edit":
         return conf["text"] if conf else None
-    return {"told": _difference_status(ctx)}
+    return {"status": _difference_status(ctx)}
 
 
 def _want(ctx: StepContext) -> Value:
     if group(ctx).slurm_conf != "edit":
-        return {"told": _difference_status(ctx)}
+        return {"status": _difference_status(ctx)}
     conf = ctx.facts.all(EDITED)[ctx.host]
     if configless(ctx):
         return _read(ctx, conf)
@@ -216,7 +216,7 @@ def _exposed_passwords(have: str, want: str, mode: int, closed_group: bool) -> S
 
 
 def _status_text(have: Value) -> str:
-    return str(have["told"]) if isinstance(have, dict) else ""
+    return str(have["status"]) if isinstance(have, dict) else ""
 
 
 CHECK = Check("slurm-conf", "compute", _look_compared, judge)

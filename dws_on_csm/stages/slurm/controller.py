@@ -83,15 +83,15 @@ def judge(ctx: StepContext, have: Controller) -> Sequence[Finding]:
             activate.conf_missing(ctx),
             *(_user_findings(ctx, have) if have["lacks"] else ()),
         )
-    looked = (*_service_findings(ctx, have), *plugin_findings(ctx, have), *_conf_findings(ctx, have))
-    return [*looked, *_user_findings(ctx, have), *kubectl_findings(ctx, have)]
+    findings = (*_service_findings(ctx, have), *plugin_findings(ctx, have), *_conf_findings(ctx, have))
+    return [*findings, *_user_findings(ctx, have), *kubectl_findings(ctx, have)]
 
 
 KEEPS_FILES = "would keep using burst-buffer files that this run removes"
 """What becomes of a slurmctld that an undeploy leaves out."""
 
 
-def left_out(
+def limit_leaves_out_controllers(
     ctx: StepContext, effect: str, fix: str = "give neither --limit nor a node set for --hosts"
 ) -> Sequence[Finding]:
     """A finding where the command line leaves out controllers; `effect`: what becomes of those."""
@@ -147,34 +147,36 @@ def _burst_buffer_type(ctx: StepContext, have: Controller) -> str:
 def plugin_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
     """What is wrong with burst_buffer_lua.so on a controller."""
     versions = {"plugin": ctx.site.versions.plugin, "slurm": have["version"], "lua": min(have["linked"], default="")}
-    seen = list(compatibility.findings(versions, ctx.host))
+    findings = list(compatibility.findings(versions, ctx.host))
     if not have["library"]:
         text = f"Slurm {have['version']} on {ctx.host} lacks burst_buffer_lua.so"
         fix = "install the package that contains it, or build Slurm where Lua's development files are installed"
-        seen.append(Finding("bb-plugin-missing", text, fix))
+        findings.append(Finding("bb-plugin-missing", text, fix))
     if absent := have.get("absent"):
         text = f"{have['library']} on {ctx.host} needs {', '.join(absent)}, which that host lacks: slurmctld does not start with "
         fix = "install Lua's library there again (Debian: liblua5.4-0; SLES: liblua5_4-5; RHEL: lua-libs); then "
         fix += f"`ldd {shlex.quote(have['library'])}`"
-        seen.append(
+        findings.append(
             Finding("lua-library-missing", f"{text}the burst buffer", f"{fix} on {ctx.host} must not say `not found`")
         )
-    if have["unread"]:
-        text = f"{have['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
-        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(have['unread'])}`"
-        seen.append(Finding("hooks-unknown", text, fix))
-    return seen
+    if library := have["unreadable_library"]:
+        text = f"{library} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
+        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(library)}`"
+        findings.append(Finding("hooks-unknown", text, fix))
+    return findings
 
 
 def _conf_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:
-    seen = []
+    findings = []
     conf = ctx.site.slurm.conf
     if have["unreadable"]:
         text = f"{conf} on {ctx.host} includes {', '.join(have['unreadable'])}, which can't be read"
-        seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
-    seen += other_burst_buffer.other_type(ctx, setting(have["files"], ctx.site, activate.KEY))
-    seen += other_burst_buffer.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
-    return [*seen, *_position_findings(ctx, have), *_not_loaded(ctx, have)]
+        findings.append(
+            Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart")
+        )
+    findings += other_burst_buffer.other_type(ctx, setting(have["files"], ctx.site, activate.KEY))
+    findings += other_burst_buffer.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
+    return [*findings, *_position_findings(ctx, have), *_not_loaded(ctx, have)]
 
 
 def _position_findings(ctx: StepContext, have: Controller) -> Sequence[Finding]:

@@ -20,7 +20,9 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """Refuse unless slurmctld reads the slurm.conf that the run edits, and the run has all controllers: one that is left out may
     share the files that are removed.
     """
-    left_out = controller.left_out(ctx, controller.KEEPS_FILES, "omit --limit where you pass --slurm")
+    left_out = controller.limit_leaves_out_controllers(
+        ctx, controller.KEEPS_FILES, "omit --limit where you pass --slurm"
+    )
     return (*controller.judge_place(ctx, have), *left_out, *controller.unreached(ctx, controller.KEEPS_FILES))
 
 

@@ -95,7 +95,7 @@ def _closed_conf(words: str) -> tuple[Literal["enter", "read"], str] | None:
 
 def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
     """The findings: each a reason why slurmctld would not start on this host."""
-    found = [
+    findings = [
         *_masked(ctx),
         *_unparsable(ctx, have),
         *_proof(ctx, have),
@@ -103,7 +103,7 @@ def judge(ctx: StepContext, have: Start) -> Sequence[Finding]:
         *_cluster(ctx, have),
         *_port(ctx, have),
     ]
-    return found if have["unparsed"] else [*found, *_plugins(ctx)]
+    return findings if have["unparsed"] else [*findings, *_plugins(ctx)]
 
 
 def _if_restarted(ctx: StepContext, first: str = "s") -> str:

@@ -184,7 +184,7 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         notes=(evil,),
         checks=1,
     )
-    run = PastRun(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
+    run = PastRun(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unreadable_records=[evil])
     certificate = Status(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
     entry = Entry(at=1.0, source=evil, text=f"{evil}\n{evil}")
     return {

@@ -244,8 +244,8 @@ def test_a_hosts_unusable_record_is_reported_as_unreadable(record: str) -> None:
     event = f'{{"event": "opened", "task": "x", "at": {record}}}'
     lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]
     runs = past_runs.from_records("m", {"m": lines})
-    assert (runs["a"].at, runs["a"].unread) == (5.0, [])
-    assert runs["b"].unread and runs["c"].unread and runs["b"].at == runs["c"].at == 0.0
+    assert (runs["a"].at, runs["a"].unreadable_records) == (5.0, [])
+    assert runs["b"].unreadable_records and runs["c"].unreadable_records and runs["b"].at == runs["c"].at == 0.0
 
 
 def test_a_record_of_an_object_that_is_nested_too_deeply_is_passed_over() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from paramiko import ECDSAKey
@@ -284,6 +284,7 @@ class Connected(dict[str, Any]):
     """All hosts of the site are the same host."""
 
     commands = connections = 1
+    unreachable: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, host: LocalHost) -> None:
         super().__init__()
@@ -334,7 +335,7 @@ def test_torn_records_are_named_and_passed_over(host: LocalHost, disk: Disk) -> 
     (state / "runs/2").write_text('{"event": "opened", "task": "install", "at": 5.0}\n{"event": "summary", "exit"')
     (state / "runs/5").write_bytes(b'{"event": "opened"}\n\xff\xfe{"event": "summary"\n[]\n')
     found = past_runs.on_hosts(load(DEFAULT), Connected(host))  # type: ignore[arg-type]
-    assert {name: bool(one.unread) for name, one in found.items()} == {
+    assert {name: bool(one.unreadable_records) for name, one in found.items()} == {
         "1": True, "2": True, "3": True, "4": True, "5": True,
     }  # fmt: skip
     assert found["2"].task == "install" and found["1"].changes
@@ -347,7 +348,7 @@ def test_the_operators_own_journals_may_be_torn(tmp_path: Path) -> None:
     (tmp_path / "1/journal.jsonl").write_bytes(opened.encode() + b'\n{"event": "su\n\xff\n{"event": "summary"}\n{"ev')
     (found,) = past_runs.of_operator(load(DEFAULT), tmp_path).values()
     assert found.task == "install" and found.code is None
-    assert found.unread[0].startswith("2 lines of ") and len(found.unread) == 2
+    assert found.unreadable_records[0].startswith("2 lines of ") and len(found.unreadable_records) == 2
 
 
 OBJECT = 'object 1 {"path": "/x", "step": "deploy.applied", "before": null}'
@@ -380,7 +381,7 @@ def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -
 def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
     """It names the record, and does not undo an earlier run in its place."""
     whole = PastRun("1", changed={"one": ["a.b"]}, kept=True)
-    torn = PastRun("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
+    torn = PastRun("2", changed={"one": ["a.b"]}, unreadable_records=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
         with pytest.raises(rollback.CannotRollBack, match=r"2.* record"):
             rollback.choose_run([whole, torn], name, load(DEFAULT))

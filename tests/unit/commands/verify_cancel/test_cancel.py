@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import pytest
 
-from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending, collection
-from dws_on_csm.commands.verify_cancel.command import clear_case, judge_case, run_case
+from dws_on_csm.commands.verify_cancel.case import CancelRun, CaseFailed, Ending, collection
+from dws_on_csm.commands.verify_cancel.command import clear_run, judge_case, run_case
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, describe, rows
 from dws_on_csm.commands.verify_cancel.own_driver import OwnDriver
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
@@ -127,8 +127,8 @@ NO_DRIVER = cast(OwnDriver, SimpleNamespace(release=lambda name: None, release_a
 
 
 @dataclass(frozen=True)
-class Scripted(Bench):
-    """A bench whose submitter gives these answers, and records the scripts that it was asked for."""
+class Scripted(CancelRun):
+    """A cancel_run whose submitter gives these answers, and records the scripts that it was asked for."""
 
     answers: Mapping[str, Mapping[str, str]]
     asked: list[tuple[str, Mapping[str, str]]]
@@ -147,11 +147,11 @@ def test_a_case_that_cannot_start_leaves_its_resources_to_the_others() -> None:
     )
     pending = {"job": "PENDING", "buffer": "staged-in", "reason": "Resources"}
     answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
-    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), NO_DRIVER, "/workflows", answers, [])
+    cancel_run = Scripted(cast(Run, run), "c1", cast(Watch, None), NO_DRIVER, "/workflows", answers, [])
     with pytest.raises(CaseFailed, match="never got resources"):
-        run_case(bench, RUNNING)
-    assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
-    assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
+        run_case(cancel_run, RUNNING)
+    assert [step for step, _ in cancel_run.asked] == ["submit", "begin", "cancel"]
+    assert cancel_run.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
 
 class Changing(SimpleNamespace):
@@ -168,7 +168,7 @@ def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyP
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
     with pytest.raises(Unreachable, match=said):
-        clear_case(Bench(cast(Run, run), "one", cast(Watch, None), NO_DRIVER, "/workflows"))
+        clear_run(CancelRun(cast(Run, run), "one", cast(Watch, None), NO_DRIVER, "/workflows"))
 
 
 class Workflows:
@@ -207,7 +207,7 @@ def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPat
         else pytest.raises(Unreachable, match=r"is of user 1500, and not of test_job\.user")
     )
     with foreign:
-        clear_case(Bench(cast(Run, run), "one", cast(Watch, watch), NO_DRIVER, "/workflows"))
+        clear_run(CancelRun(cast(Run, run), "one", cast(Watch, watch), NO_DRIVER, "/workflows"))
     assert api.deleted == ([("bb7", "a")] if (then, user) == ("a", "1500") else [])
 
 

@@ -132,7 +132,10 @@ def test_a_host_with_the_name_of_another_one(takes: bool) -> None:
 def test_a_limit_hides_none() -> None:
     """Controllers that a run may not change are looked at as well, and belong to the site."""
     (first, _) = places({"c1": found("c1"), "c2": found("c2")})
-    assert unlisted_controllers.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
+    assert unlisted_controllers.unlisted_entries(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == (
+        [],
+        [],
+    )
 
 
 def test_who_looks() -> None:

@@ -208,10 +208,17 @@ def test_a_library_that_is_not_read_to_its_end_is_none_without_functions(host: P
     program(host / "bin/dd", '/usr/bin/dd "$@" | head -c 30; exit 1')
     found = look(host)
     library = f"{host}/opt/lib64/slurm/burst_buffer_lua.so"
-    assert (found["library"], found["unread"], found["hooks"], found["linked"]) == (library, library, [], [])
+    assert (found["library"], found["unreadable_library"], found["hooks"], found["linked"]) == (
+        library,
+        library,
+        [],
+        [],
+    )
     place = StepContext(load(DEFAULT), Facts({}), "slurmctl")
     (told,) = [
-        one for one in controller.plugin_findings(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"
+        one
+        for one in controller.plugin_findings(place, GOOD | {"unreadable_library": library})
+        if one.name == "hooks-unknown"
     ]
     assert library in told.text and library in told.fix
 
