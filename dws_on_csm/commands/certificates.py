@@ -146,7 +146,7 @@ _REJECTED = "where its kubeconfig has that name, its #DW jobs fail from then on"
 def _seeing_all(stages: Sequence[Stage], effect: str) -> tuple[Stage, ...]:
     """The stages; the first also compares the controllers of slurm.conf with those of the site file."""
     first, *others = stages
-    return (replace(first, steps=(*first.steps, *unlisted_controllers.looking(effect))), *others)
+    return (replace(first, steps=(*first.steps, *unlisted_controllers.checks_for_reading(effect))), *others)
 
 
 # --- the certificates

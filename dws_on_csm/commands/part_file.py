@@ -8,6 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def why_unwritable(file: Path) -> str:
+    """Why a file cannot be written there, before anything is done for it; "" if it can."""
+    writable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
+    return "" if writable else f"{file.parent} is not a folder that you can write to. Choose another one."
+
+
 @contextmanager
 def beside(path: Path, text: str) -> Iterator[Path]:
     """A new file next to `path` with this text, synced, for the caller to give it that name; it does not outlive the `with`.

@@ -30,7 +30,6 @@ from dws_on_csm.engine.state import (
     failures_of,
     have_of,
     look_again,
-    needs,
     on_all,
     status_text,
     unconfirmed,
@@ -38,7 +37,7 @@ from dws_on_csm.engine.state import (
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Awaiting, Failure
-from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
+from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Removal, Stage, Step, all_needs
 from dws_on_csm.redaction.diff import difference
 
 STOPPED = "the run was stopped while this was running"
@@ -123,7 +122,7 @@ def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str],
 
 def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str, str], None]:
     """What runs these items of a stage on one host, in order."""
-    builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
+    builds_on = all_needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
 
     checks = any(isinstance(item, Check) for item in items.values())
     # a step that failed may have changed something all the same
@@ -162,7 +161,7 @@ def _item(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping
         run.done(host, key, "skipped", time.time(), note=why)
     elif isinstance(item, Check):
         if run.outcomes.get((stage.name, item.name, host)) != "ok":  # it is ok if it was judged before the first change
-            judge(run, key, item, host, last=needs(run.stages, stage.name) | {stage.name})
+            judge(run, key, item, host, last=all_needs(run.stages, stage.name) | {stage.name})
     elif not _deferred(run, stage, key, item, host):
         _step(run, key, item, host, left)
 

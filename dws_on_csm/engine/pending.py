@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dws_on_csm.engine.plan import Preview, previews
-from dws_on_csm.engine.state import Run, needs, unconfirmed
+from dws_on_csm.engine.state import Run, unconfirmed
 from dws_on_csm.model.events import Outcome
-from dws_on_csm.model.step import Restart, Stage, Step
+from dws_on_csm.model.step import Restart, Stage, Step, all_needs
 
 Previews = Sequence[tuple[Stage, str, Step, str, Preview]]
 """(stage, "STAGE.STEP", step, host, what it would do there), in the order of the stages."""
@@ -65,7 +65,7 @@ def pending(run: Run) -> Pending:
         for removal in unconfirmed(run, key, host, seen.removes)
     ]
     after = [step.confirm_after for step, _, _ in to_confirm if step.confirm_after in changes - run.started]
-    before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
+    before = frozenset().union(*({stage} | all_needs(run.stages, stage) for stage in after))
     words = tuple(dict.fromkeys(removal.words for _, _, removal in to_confirm))
     things = frozenset((*where, thing) for _, where, removal in to_confirm for thing in removal.things)
     causes = dict(_causes(every))

@@ -112,19 +112,6 @@ def stage_graph(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -
     return {stage.name: tuple(name for name in stage.builds_on if name not in idle) for stage in shown}
 
 
-def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
-    """The names of all stages that `name` builds on, directly or not."""
-    direct = {stage.name: stage.builds_on for stage in stages}
-    needed: set[str] = set()
-    waiting = list(direct[name])
-    while waiting:
-        stage = waiting.pop()
-        if stage not in needed and stage in direct:
-            needed.add(stage)
-            waiting.extend(direct[stage])
-    return frozenset(needed)
-
-
 def first_looks(run: Run) -> None:
     """Read everything that can be read before the first change: one exec a host, all hosts in parallel.
 

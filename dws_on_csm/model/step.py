@@ -299,3 +299,16 @@ class Stage:
     def builds_on(self) -> tuple[str, ...]:
         """The names of the stages in `needs`, including those of single steps."""
         return tuple(dict.fromkeys(need.partition(".")[0] for need in self.needs))
+
+
+def all_needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
+    """The names of all stages that `name` builds on, directly or not."""
+    direct = {stage.name: stage.builds_on for stage in stages}
+    needed: set[str] = set()
+    waiting = list(direct[name])
+    while waiting:
+        stage = waiting.pop()
+        if stage not in needed and stage in direct:
+            needed.add(stage)
+            waiting.extend(direct[stage])
+    return frozenset(needed)

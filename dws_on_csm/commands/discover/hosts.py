@@ -17,7 +17,7 @@ from dws_on_csm.model.errors import READ_ERRORS, error_text
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Refused
 from dws_on_csm.stages.facts import Controller
-from dws_on_csm.stages.preflight.unlisted_controllers import Entry
+from dws_on_csm.stages.slurm.slurmctld_hosts import Entry
 
 MOST = 8
 """Hosts that are tried for their name alone."""

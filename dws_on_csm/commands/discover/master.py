@@ -11,7 +11,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Refused
 from dws_on_csm.stages.facts import Controller
-from dws_on_csm.stages.preflight.unlisted_controllers import entries
+from dws_on_csm.stages.slurm.slurmctld_hosts import entries
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 REGISTRY = "registry.local"

@@ -17,8 +17,8 @@ from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.lines import all_values, parse_pairs
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.facts import Controller
-from dws_on_csm.stages.preflight.unlisted_controllers import Entry, entries
 from dws_on_csm.stages.slurm import controller
+from dws_on_csm.stages.slurm.slurmctld_hosts import Entry, entries
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 _USERS = r"""

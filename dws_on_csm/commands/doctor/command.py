@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from dws_on_csm.commands import part_file
 from dws_on_csm.commands.doctor import metrics
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records
 from dws_on_csm.commands.doctor.judge import diagnose
@@ -37,11 +37,11 @@ def doctor(
     verbose   findings that follow from another one are shown with their texts and fixes, not by their names alone
     """
     archive = Path(archive_path).expanduser() if archive_path else None
-    if archive and (why := why_unwritable(archive)):
+    if archive and (why := why_no_archive(archive)):
         console.note(why)
         return USAGE
     file = Path(metrics_path).expanduser() if metrics_path else None
-    if file and (why := metrics.unwritable(file)):
+    if file and (why := metrics.why_no_metrics(file)):
         console.note(why)
         return USAGE
     began = time.time()
@@ -60,12 +60,11 @@ def doctor(
     return code
 
 
-def why_unwritable(archive: Path) -> str:
+def why_no_archive(archive: Path) -> str:
     """Why the archive cannot be written there, before any host is checked; "" if it can."""
     if archive.exists():
         return f"{archive} already exists. Choose another file name."
-    writable = archive.parent.is_dir() and os.access(archive.parent, os.W_OK)
-    return "" if writable else f"{archive.parent} is not a folder that you can write to. Choose another one."
+    return part_file.why_unwritable(archive)
 
 
 def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-from dws_on_csm.commands.doctor import rules
+from dws_on_csm.commands.doctor import probes, rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, with_causes
 from dws_on_csm.engine.looks import FailureReason, Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
@@ -168,7 +168,7 @@ def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
 
 def of_failure(run: Run, key: str, host: str, why: str) -> Iterator[HostFinding]:
     """The finding where the check of the API server failed: it does not respond, or it refuses the administrator's kubeconfig."""
-    if key != "doctor.cluster":
+    if key != probes.CLUSTER.name:
         return
     failed = run.board.failed.get((key, host))
     if failed is None or failed.cluster:
@@ -213,7 +213,7 @@ def clock_findings(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
         return
     usual = statistics.median(ahead.values())
     if abs(usual) > clock.SKEW:
-        yield HostFinding(HERE, clock.finding("this machine", _difference(-usual, "the hosts' clocks")))
+        yield HostFinding(HERE, clock.finding(HERE, _difference(-usual, "the hosts' clocks")))
     for host, seconds in ahead.items():
         if abs(seconds - usual) > clock.SKEW:
             yield HostFinding(host, clock.finding(host, _difference(seconds - usual, "most other hosts' clocks")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -22,12 +21,11 @@ Sample = tuple[Mapping[str, str], float]
 """Labels and a value."""
 
 
-def unwritable(file: Path) -> str:
+def why_no_metrics(file: Path) -> str:
     """Why the metrics can't be written there, before any host is checked; "" if they can."""
     if file.suffix != SUFFIX:
         return f"{file} does not end with {SUFFIX}: node_exporter would not read it. Choose a name that does."
-    writable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
-    return "" if writable else f"{file.parent} is not a folder that you can write to. Choose another one."
+    return part_file.why_unwritable(file)
 
 
 def write(file: Path, text: str) -> None:

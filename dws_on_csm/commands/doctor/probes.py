@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dws_on_csm.commands.doctor import (
+    at_work,
     cert_manager,
+    cluster_writes,
+    controller_links,
     crashes,
-    divided,
     dws_controller,
+    left_test_rule,
     nodes,
     orphans,
     plugin_access,
     slurm_confs,
     storage,
-    stored,
     webhook_pods,
 )
 from dws_on_csm.commands.doctor.diagnosis import repair_fix
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine import site_lock
-from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, Fact, Finding, Look, ShellLook, Stage, StepContext, Value
+from dws_on_csm.stages.dws import replace as dws_replace
 from dws_on_csm.stages.install import procedure
+from dws_on_csm.stages.preflight import endpoints
 from dws_on_csm.stages.slurm import controller, plugin
 
 # --- whether the plugin's file on the controller loads
@@ -57,24 +58,10 @@ def judge_loads(ctx: StepContext, answer: Value) -> Sequence[Finding]:
     return (Finding("plugin-not-loading", f"{text}Lua says: {answer['said']}", repair_fix(ctx, "plugin.lua")),)
 
 
-# --- what is running on the master
-
-RUNNING_SCRIPT = f"""
-cd {STATE} 2>/dev/null || exit 0
-{render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
-count
-end=$(lock_end)
-if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
-[ ! -e busy ] || flock -n busy true || printf 'a command of run %s\\n' "$(cat busy)"
-"""
-
-
-def parse_running(out: bytes) -> str:
-    """What runs on the master, in words; "" for nothing."""
-    return ", ".join(out.decode(errors="replace").split("\n")).rstrip(", ")
-
-
 # --- whether the API server responds
+
+
+CLUSTER: Fact[Value] = Fact("doctor", "cluster")
 
 
 def _read_cluster(cluster: Cluster) -> Value:
@@ -88,22 +75,22 @@ PROBES = Stage(
     "doctor",
     (),
     (
-        Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), lambda ctx, have: ()),
-        Check("at-work", "master", lambda ctx: ShellLook(RUNNING_SCRIPT, parse_running), lambda ctx, have: ()),
+        Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(_read_cluster), lambda ctx, have: ()),
+        at_work.CHECK,
         cert_manager.CHECK,
         crashes.CHECK,
         dws_controller.CHECK,
         webhook_pods.CHECK,
-        stored.CHECK,
+        cluster_writes.CHECK,
         orphans.CHECK,
         orphans.JOBS,
         plugin_access.CHECK,
         Check("loads", "controller", _look_loads, judge_loads),
         storage.CHECK,
-        storage.TEST_RULE,
+        left_test_rule.CHECK,
         nodes.CHECK,
         slurm_confs.CHECK,
-        *divided.CHECKS,
+        *controller_links.CHECKS,
     ),
 )
 
@@ -115,10 +102,10 @@ OF_OUR_DWS = (cert_manager.CHECK, crashes.CHECK, dws_controller.CHECK, webhook_p
 def stages(site: Site) -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
     first, *others = procedure(site)
-    asked = tuple(item for item in first.steps if item.name not in ("jobs", "workflows", "api"))
+    asked = tuple(item for item in first.steps if item.name not in ("jobs", "workflows", endpoints.API.name))
     own = tuple(item for item in PROBES.steps if not (site.external and item in OF_OUR_DWS))
     return (
         replace(PROBES, steps=own),
         replace(first, steps=asked),
-        *(stage for stage in others if stage.name != "replace"),
+        *(stage for stage in others if stage.name != dws_replace.STAGE.name),
     )

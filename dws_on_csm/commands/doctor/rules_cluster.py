@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor import crashes
+from dws_on_csm.commands.doctor import at_work, crashes
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import FailureReason, LookFailed
 from dws_on_csm.model.printable import first_few
-from dws_on_csm.model.step import Fact, Finding, StepContext, Value
+from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.stages.dws import closing, deploy, external, images, installed, readiness, refusals
 from dws_on_csm.stages.preflight import external_dws
-
-RUNNING_ON_MASTER: Fact[str] = Fact("doctor", "at-work")
-"""The probe that says what is running on the master, in words; "" for nothing."""
 
 
 def clone(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -141,7 +138,7 @@ def admits_slowly(ctx: StepContext, have: Value) -> Iterator[Finding]:
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """DWS that an interrupted run left closed; during a run, DWS may be closed."""
-    if ctx.facts.one(RUNNING_ON_MASTER):
+    if ctx.facts.one(at_work.FACT):
         return
     text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
     text += f"{closing.NAME}, which makes the API server reject new Workflows"

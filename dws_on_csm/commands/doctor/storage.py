@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-from dws_on_csm.commands.doctor import rules_cluster
-from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, parse_pairs
-from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, StepContext, Value
-from dws_on_csm.stages import controller_library, verify_cancel
+from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, StepContext, Value
+from dws_on_csm.stages import controller_library
 from dws_on_csm.stages.dws import storage_drivers, workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.pod import discover
@@ -89,18 +87,4 @@ def _left(left: Left) -> Finding:
     return Finding("storage-left", text, fix)
 
 
-# --- our own rule
-
-
-def _judge_rule(ctx: StepContext, exists: Value) -> Sequence[Finding]:
-    if not exists or ctx.facts.one(rules_cluster.RUNNING_ON_MASTER):
-        return ()
-    text = f"a run of `invoke verify --cancel --all` was killed: its DWDirectiveRule {verify_cancel.DRIVER} is left in "
-    text += f"{names.NAMESPACE}, and Workflows of its jobs may never continue"
-    return (Finding("test-rule-left", text, "run `invoke verify --cancel`, which first removes what such a run left"),)
-
-
-TEST_RULE = Check(
-    "test-rule", "master", lambda ctx: ApiLook(lambda cluster: verify_cancel.rule_exists(cluster)), _judge_rule
-)
 CHECK = Check(LEFT.step, "controller", _look, judge_left)

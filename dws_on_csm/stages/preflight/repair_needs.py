@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dws_on_csm.model.step import Check, Constant, Fact, Finding, NotYetKnown, Refused, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import (
+    Check,
+    Constant,
+    Fact,
+    Finding,
+    NotYetKnown,
+    Refused,
+    Stage,
+    Step,
+    StepContext,
+    Value,
+    all_needs,
+)
 
 
 def check(stages: Sequence[Stage], name: str, role: str) -> Check:
@@ -41,11 +53,8 @@ def relevant(item: Step | Check, deploys: bool) -> Step | Check:
 
 def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
     """The stages that `name` needs, directly or not, in the procedure's order."""
-    direct = {stage.name: set(stage.builds_on) for stage in stages}
-    every = set(direct[name])
-    for _ in stages:
-        every |= {need for stage_name in every for need in direct.get(stage_name, ())}
-    return [stage for stage in stages if stage.name in every]
+    needed = all_needs(stages, name)
+    return [stage for stage in stages if stage.name in needed]
 
 
 def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:

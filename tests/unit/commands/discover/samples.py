@@ -12,7 +12,7 @@ from dws_on_csm.commands.discover.proposal import Seen
 from dws_on_csm.commands.discover.slurm import Configuration, Users
 from dws_on_csm.config.site import Pod
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.stages.preflight.unlisted_controllers import Entry
+from dws_on_csm.stages.slurm.slurmctld_hosts import Entry
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ from dws_on_csm.commands.discover.page import Value
 from dws_on_csm.commands.discover.proposal import Node
 from dws_on_csm.commands.discover.slurm import Configuration, Users
 from dws_on_csm.config.load import load
-from dws_on_csm.stages.preflight.unlisted_controllers import Entry
+from dws_on_csm.stages.slurm.slurmctld_hosts import Entry
 from tests.unit import external_site
 from tests.unit.commands.discover.samples import CONF, POD, POD_CONF, STATE, external, master, on_hosts, seen, view
 

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.doctor import judge, rules, rules_access, rules_cluster
-from dws_on_csm.commands.doctor.command import finding_rows, merged_over_hosts, unseen_rows, why_unwritable
+from dws_on_csm.commands.doctor.at_work import RUNNING_SCRIPT, parse_running
+from dws_on_csm.commands.doctor.command import finding_rows, merged_over_hosts, unseen_rows, why_no_archive
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records, with_causes
 from dws_on_csm.commands.doctor.judge import HERE, clock_findings, unusable
 from dws_on_csm.commands.doctor.orphans import judge_workflows
 from dws_on_csm.commands.doctor.plugin_access import judge_reach, kubectl_findings, parse_reach
-from dws_on_csm.commands.doctor.probes import RUNNING_SCRIPT, judge_loads, parse_running, stages
+from dws_on_csm.commands.doctor.probes import judge_loads, stages
 from dws_on_csm.commands.doctor.slurm_confs import judge_alike
 from dws_on_csm.commands.workflows import namesakes
 from dws_on_csm.config.load import DEFAULT, ROOT, load
@@ -878,9 +879,9 @@ def test_a_reason_for_several_missing_checks_is_reported_once() -> None:
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
     """An existing file, or a missing folder, is reported before any host is checked."""
     (tmp_path / "there.tar.gz").touch()
-    assert "already exists" in why_unwritable(tmp_path / "there.tar.gz")
-    assert "not a folder" in why_unwritable(tmp_path / "nowhere/support.tar.gz")
-    assert why_unwritable(tmp_path / "support.tar.gz") == ""
+    assert "already exists" in why_no_archive(tmp_path / "there.tar.gz")
+    assert "not a folder" in why_no_archive(tmp_path / "nowhere/support.tar.gz")
+    assert why_no_archive(tmp_path / "support.tar.gz") == ""
 
 
 def test_the_page_has_every_name() -> None:

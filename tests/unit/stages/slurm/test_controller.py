@@ -148,7 +148,7 @@ def test_every_command_that_uses_slurm_conf_refuses_another_one() -> None:
     """An undeploy, a rollback and new certificates too: SlurmUser could be another one there, and the files lie elsewhere."""
     place = StepContext(SITE, Facts(), "slurmctl")
     have = GOOD | {"elsewhere": ["/opt/slurm/etc/slurm.conf (as slurmctld reports)"]}
-    judges = (deactivate.judge, unlisted_controllers.looking("")[0].judge, procedure.CONTROLLER_PLACED.judge)
+    judges = (deactivate.judge, unlisted_controllers.checks_for_reading("")[0].judge, procedure.CONTROLLER_PLACED.judge)
     for judge in judges:
         assert [finding.name for finding in judge(place, have)] == ["slurm-conf-elsewhere"]
         assert list(judge(place, GOOD)) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.doctor import stored
+from dws_on_csm.commands.doctor import cluster_writes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Facts, StepContext
 
@@ -38,8 +38,8 @@ class Leases:
 def test_ready_workers_without_a_sign_of_life(ago: tuple[float, ...], workers: list[str], found: list[str]) -> None:
     """If only the kubelets were away, their nodes would not be Ready."""
     ctx = StepContext(load(DEFAULT), Facts({"preflight.cluster": {MASTER: {"workers": workers}}}), MASTER)
-    look: Any = stored.CHECK.look(ctx)
-    findings = stored.CHECK.judge(ctx, look.read(Leases(*ago)))
+    look: Any = cluster_writes.CHECK.look(ctx)
+    findings = cluster_writes.CHECK.judge(ctx, look.read(Leases(*ago)))
     assert [one.name for one in findings] == found
     for one in findings:
         assert "has stored nothing since 20" in one.text

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands.doctor import divided
+from dws_on_csm.commands.doctor import controller_links
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.step import Facts, Finding, StepContext
@@ -19,7 +19,7 @@ from tests.unit.site_files import write
 
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
 SITE = "{master: {host: m}, controllers: [{host: 'slurmctl[1-2]', user: root}]}"
-KEY, ADDRESSES, DIVIDED = divided.CHECKS
+KEY, ADDRESSES, DIVIDED = controller_links.CHECKS
 
 
 @pytest.fixture

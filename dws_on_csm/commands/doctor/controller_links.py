@@ -11,8 +11,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import first_values, parse_pairs
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, ShellLook, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
-from dws_on_csm.stages.preflight.unlisted_controllers import Entry, entries
 from dws_on_csm.stages.slurm import slurmctld, start
+from dws_on_csm.stages.slurm.slurmctld_hosts import Entry, entries
 
 KEYS = {"auth/munge": "/etc/munge/munge.key", "auth/slurm": "slurm.key"}
 """AuthType -> the file with the key that all hosts of a cluster share; a name alone is that of a file beside slurm.conf."""
