@@ -1,15 +1,17 @@
 """One run, from its first connection to its exit code: what an install, a plan, a repair and a rollback have in common.
 
-run      open journal and display, connect to all hosts
-work     read all hosts; plan, or: preflight, confirm what will be removed and restarted, take the site's lock, change, verify
-_finish  leave the run's record on the hosts, release the lock, write the report, show how the run ended
+run_procedure      open the journal and handle Ctrl-C
+_connect_and_work  connect to all hosts
+work               read all hosts; plan, or: preflight, confirm what will be removed and restarted, take the site's lock
+                   (locked.py), change, verify
+_finish            leave the run's record on the hosts (run_log.py), release the lock, write the report, show how the run ended
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,23 +20,20 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.display import select
 from dws_on_csm.display.html import page
 from dws_on_csm.display.progress import fold
-from dws_on_csm.engine import apply, before_images, site_lock, state
+from dws_on_csm.engine import apply, before_images
 from dws_on_csm.engine import pending as engine_pending
 from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.reach import ClusterLease
-from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
-from dws_on_csm.engine.state import Run, defect, on_all, recording_hosts, stage_graph, unchanged_hosts
-from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import RemoteError, Unreachable
-from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
-from dws_on_csm.model.exit_codes import CONVERGED
-from dws_on_csm.model.printable import plain_line
+from dws_on_csm.engine.site_lock import LEASE_SECONDS
+from dws_on_csm.engine.state import Run, defect, stage_graph, unchanged_hosts
+from dws_on_csm.model.errors import RemoteError
+from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Summary
 from dws_on_csm.model.stage_names import CONNECT
-from dws_on_csm.model.step import Check, ShellLook, Stage, Step, StepContext
+from dws_on_csm.model.step import Stage, Step
 from dws_on_csm.redaction.events import redact_event
-from dws_on_csm.runner import commands_to_paste, masters, run_log
+from dws_on_csm.runner import commands_to_paste, locked, masters, run_log
 from dws_on_csm.runner.confirmation import confirm, confirm_early, confirmed_by_yes, not_confirmed
 from dws_on_csm.runner.connections import (
     Sessions,
@@ -54,7 +53,6 @@ UNRECORDED = (
     "This process ended before the run's record was on all hosts and its journal on the master. If the run still held the "
     f"site's lock, the lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
 )
-AFTER_THE_OTHER_RUN = "run the same command again when no other run is running; it continues from there"
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
@@ -165,7 +163,7 @@ def work(run: Run, options: Options, display: select.Display, down: Sequence[str
     """
     began = time.time()
     try:
-        _look(run, options)
+        locked.look(run, options)
         return _decide(run, options, display, down, holding)
     except RemoteError as error:
         failure = Failure(meaning=str(error), fix=error.fix)
@@ -176,39 +174,6 @@ def work(run: Run, options: Options, display: select.Display, down: Sequence[str
         return ""
 
 
-_LAST = f"""
-last=
-[ ! -e {STATE}/busy ] || IFS= read -r last <{STATE}/busy || :
-printf '%s\\n' "$last"
-"""
-
-ROLES = ("master", "controller", "compute", "login")
-"""The roles of all hosts; where a run changes something it leaves its id (templates/lib/fence.sh)."""
-
-
-def _last(role: str) -> Check:
-    """A check without findings: it reads which run was the last to work on the hosts of `role`."""
-
-    def look(ctx: StepContext) -> ShellLook:
-        return ShellLook(_LAST, lambda out: out.decode(errors="replace").strip())
-
-    return Check(role, role, look, lambda ctx, have: ())
-
-
-LAST = Stage("last-run", (), tuple(_last(role) for role in ROLES))
-
-
-def _look(run: Run, options: Options) -> None:
-    """Make the first looks of this run's stages, of those that it only reads, and of LAST. Raises SudoRefused where nothing can be
-    read on the master: each step would say the same."""
-    run.looked = clock()
-    run.stages, own = (LAST, *options.reads, *run.stages), run.stages
-    state.first_looks(run)
-    run.stages = own
-    if refused := run.reach.refused(run.site.master.host.name):
-        raise refused
-
-
 def _decide(run: Run, options: Options, display: select.Display, down: Sequence[str], holding: ExitStack) -> str:
     """Plan, or judge the preflight and change what differs. Returns why the run was refused as a whole, or ""."""
     if options.plan:
@@ -217,14 +182,14 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
     if not engine_plan.findings(run, run.stages[0]) or down:
         return ""
     if options.work:
-        return _with_lock(run, options, partial(_instead, options.work, run), holding)
+        return locked.with_lock(run, options, partial(_instead, options.work, run), holding)
     pending = engine_pending.pending(run)
     if pending.changes or options.verify:
-        if why := why_records_elsewhere(run, options):
+        if why := locked.why_records_elsewhere(run, options):
             return why
         if not confirm_early(run, display, pending):
             return not_confirmed(run, pending)
-        return _with_lock(run, options, partial(change_site, run, options, display), holding)
+        return locked.with_lock(run, options, partial(change_site, run, options, display), holding)
     apply.install(run)
     apply.finish(run)
     return ""
@@ -233,92 +198,6 @@ def _decide(run: Run, options: Options, display: select.Display, down: Sequence[
 def _instead(other: Callable[[Run], None], run: Run, lease: ClusterLease) -> str:
     other(run)
     return ""
-
-
-def _with_lock(run: Run, options: Options, do: Callable[[ClusterLease], str], holding: ExitStack) -> str:
-    """Take the site's lock and return what `do` returns; where another run holds the lock, return that.
-
-    With the lock the run gets its final id, and before each change it checks that it still holds the lock. If another run may
-    have worked since the first looks, all hosts are read again: decisions are made by how things are now.
-    """
-    master = run.site.master.host.name
-
-    def lost(why: str) -> None:
-        if run.over:  # the work is done and the exit code known: what can't be recorded any more is reported with it
-            return
-        run.done(
-            master, site_lock.STEP, "failed", time.time(), failures=(Failure(meaning=why, fix=AFTER_THE_OTHER_RUN),)
-        )
-        run.stopping.set()
-
-    try:
-        lock = holding.enter_context(hold(run.reach.session(master), run.id, lost))
-        if lock.run != run.id:
-            run.id = lock.run
-            run.emit(Renamed(run.id, time.time()))
-        if why := _later_run(run):
-            return why
-        run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
-        run.reach.fence(lock.run)
-        lease = holding.enter_context(run.reach.lease(run.id, lost))
-        lock.check_lease = lease.check
-
-        def guard() -> None:
-            lock.check()
-            lease.check()
-
-        run.reach = replace(run.reach, guard=guard)
-        if why := why_records_elsewhere(run, options):  # another run may have moved them
-            return why
-        if lock.former or lease.former:
-            _shut_out(run)
-        if lock.former or lease.elsewhere or lock.before >= run.looked:
-            _look(run, options)
-            if not engine_plan.findings(run, run.stages[0]):
-                return ""
-        return do(lease)
-    except Locked as locked:
-        return str(locked)
-    except Unreachable:
-        if run.holding or not run.stopping.is_set():
-            raise
-        return ""  # Ctrl-C ended the script that takes the lock
-
-
-def why_records_elsewhere(run: Run, options: Options) -> str:
-    """Why this run may not work through its master, or "": see masters.records_elsewhere()."""
-    if options.proves or not run.site.master.several:
-        return ""
-    session = run.reach.session(run.site.master.host.name)
-    why = masters.records_elsewhere(run.site, run.reach.cluster(), session)
-    return f"Nothing was changed. {why}" if why else ""
-
-
-def _later_run(run: Run) -> str:
-    """Why nothing may begin where a host knows a run with a later id, or "": its fence would reject this run, and all next ones
-    too. The master orders runs by their ids, and does not know that run."""
-    by_role = [run.board.facts.found.get(f"{LAST.name}.{role}", {}) for role in ROLES]
-    last = {host: name for names in by_role for host, name in names.items()}
-    later = [host for host in recording_hosts(run) if last.get(host, "") > run.id]
-    if not later:
-        return ""
-    known = "; ".join(f"on {host}, {plain_line(last[host][:40])}" for host in later)
-    remove = "; ".join(f"`ssh {host} rm {STATE}/busy`" for host in later)
-    return (
-        f"A run with a later id than this one, {run.id}, has worked {known}. Ids come from the clock of the master "
-        f"{run.site.master.host.name}, which does not know that run: its clock was ahead, {STATE} was lost there, or another "
-        f"master was used. If no other run is running, remove the file that names it and run the same command again: {remove}."
-    )
-
-
-def _shut_out(run: Run) -> None:
-    """Tell each host that this run comes after the former one, which did not release the lock and may still send scripts. This
-    waits until scripts that the former run started there have ended."""
-
-    def tell(role: str, host: str) -> None:
-        run.reach.run_fenced(host, fenced(run.id), deadline=30.0)
-
-    on_all(run, [("", host) for host in recording_hosts(run)], tell)
 
 
 def change_site(run: Run, options: Options, display: select.Display, lease: ClusterLease) -> str:
@@ -371,7 +250,7 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
     journal, shown = request.journal, end
     try:
         with holding:
-            shown = redact_event(replace(end, lacking=tuple(write_record(run, request.options, journal, end))))
+            shown = redact_event(replace(end, lacking=tuple(run_log.write_record(run, request.options, journal, end))))
     finally:
         written = journal.report(
             lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
@@ -379,30 +258,6 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
         lacking = (*shown.lacking, *journal.problems())
         request.display(redact_event(replace(shown, lacking=lacking, report=end.report if written else "")))
         run.shown = True
-
-
-def write_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
-    """Write a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
-
-    Old runs are removed only where this run ended well: after a failure their before-images may still be needed.
-    """
-    if not run.changing:
-        return []
-    changed, site = _by_recording_host(run.site, run_log.changed(run.outcomes)), run.site
-    lacking = run_log.write(run.reach, run.id, options.task, changed, journal.text())
-    # a master that may lack the records of other runs cannot decide which are still needed
-    if end.exit == CONVERGED and not (options.proves and run.site.master.several):
-        lacking += run_log.prune(run.reach, run.id, recording_hosts(run), site.keep_runs, site.ssh.connections)
-    return list(dict.fromkeys(lacking))
-
-
-def _by_recording_host(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """What was changed by host; changes in pods are recorded on the master, since files in a pod do not last."""
-    pods = {host.name for host in site.controllers if host.pod}
-    inside = [f"{host}: {step}" for host in pods & changed.keys() for step in changed[host]]
-    hosts = {host: steps for host, steps in changed.items() if host not in pods}
-    master = site.master.host.name
-    return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
 def _last_words(request: _Request, watched: tuple[Run, Sessions] | None) -> int:

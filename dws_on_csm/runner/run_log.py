@@ -14,15 +14,20 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from dws_on_csm.config.site import Site
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.site_lock import owner
+from dws_on_csm.engine.state import Run, recording_hosts
 from dws_on_csm.model import render, stage_names
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, RemoteError
-from dws_on_csm.model.events import Outcome
+from dws_on_csm.model.events import Outcome, Summary
+from dws_on_csm.model.exit_codes import CONVERGED
 from dws_on_csm.model.lines import lines
 from dws_on_csm.runner import past_runs
+from dws_on_csm.runner.journal import Journal
+from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 
 _LINE = """
@@ -50,6 +55,30 @@ for record in before/* runs/*; do
     fi
 done
 """
+
+
+def write_record(run: Run, options: Options, journal: Journal, end: Summary) -> list[str]:
+    """Write a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
+
+    Old runs are removed only where this run ended well: after a failure their before-images may still be needed.
+    """
+    if not run.changing:
+        return []
+    steps, site = _by_recording_host(run.site, changed(run.outcomes)), run.site
+    lacking = write(run.reach, run.id, options.task, steps, journal.text())
+    # a master that may lack the records of other runs cannot decide which are still needed
+    if end.exit == CONVERGED and not (options.proves and run.site.master.several):
+        lacking += prune(run.reach, run.id, recording_hosts(run), site.keep_runs, site.ssh.connections)
+    return list(dict.fromkeys(lacking))
+
+
+def _by_recording_host(site: Site, steps: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """What was changed by host; changes in pods are recorded on the master, since files in a pod do not last."""
+    pods = {host.name for host in site.controllers if host.pod}
+    inside = [f"{host}: {step}" for host in pods & steps.keys() for step in steps[host]]
+    hosts = {host: done for host, done in steps.items() if host not in pods}
+    master = site.master.host.name
+    return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
 def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from dws_on_csm.engine.reach import ClusterLease, Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import LockLost, Unreachable
-from dws_on_csm.runner import masters, run
+from dws_on_csm.runner import locked, masters
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.read_only import only
 from tests.unit.conftest import LocalHost
@@ -247,6 +247,6 @@ def test_a_run_through_a_master_without_the_records(site: Site, monkeypatch: pyt
     cluster: Any = Api(marked("m1-0"))
     reach = Reach(lambda name: None, lambda: cluster, lambda role: "m2", lease=lambda run, tell: ClusterLease())  # type: ignore[arg-type,return-value]
     made = Run("run-1", used(site, "m2", "m1: gone"), (), reach, lambda event: None, {})
-    refused = run.why_records_elsewhere(made, Options())
+    refused = locked.why_records_elsewhere(made, Options())
     assert refused.startswith("Nothing was changed. The records of this site's runs") and "m1: gone." in refused
-    assert run.why_records_elsewhere(made, Options(proves=True)) == ""
+    assert locked.why_records_elsewhere(made, Options(proves=True)) == ""

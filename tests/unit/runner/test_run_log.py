@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -220,11 +221,11 @@ def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: py
     reach = SimpleNamespace(guard=lambda: None)
     made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
     end = Summary("1", 0, {}, 1, 1, 1, 0.0)
-    said = run.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
+    said = run_log.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
     made.changing = False  # a run that only reads leaves nothing
-    assert run.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end) == []  # type: ignore[arg-type]
+    assert run_log.write_record(made, Options(), SimpleNamespace(text=lambda: b""), end) == []  # type: ignore[arg-type]
     assert len(pruned) == 1
 
 
@@ -318,6 +319,7 @@ class _Site(dict[str, LocalHost]):
     """The connections of a site of one host."""
 
     commands = connections = 1
+    unreachable: ClassVar[dict[str, Any]] = {}
 
     def open(self) -> Sequence[LocalHost]:
         return ()

@@ -99,7 +99,7 @@ APART = {
     "runner/run_log._LINE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
-    "runner/run._LAST": STATE_ALONE,
+    "runner/locked._LAST": STATE_ALONE,
     "engine/before_images._APPEND": STATE_ALONE,
     "stages/slurm/transaction._SETTLE": STATE_ALONE,
     "stages/access/kubeconfig._TRY_TEXT": "makes a new file of root's, without a secret, which SlurmUser only reads",
