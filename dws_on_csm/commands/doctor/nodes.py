@@ -50,7 +50,9 @@ def judge(ctx: StepContext, rows: list[Row]) -> Sequence[Finding]:
         fix += f"`scontrol update PartitionName={shlex.quote(name)} State=UP` on {host}"
         return (Finding("nodes-unavailable", text, fix),)
     states = "; ".join(f"{row.nodes} {row.state} since {row.since}: {row.reason}" for row in mine)
-    text = f"no node of partition {name} takes jobs ({states}): #DW jobs stay pending, and the test job cannot run"
+    text = (
+        f"all nodes of partition {name} are unavailable ({states}): #DW jobs stay pending, and the test job cannot run"
+    )
     # Slurm marks a node that it no longer asks with a *; a reason that it gave itself says the same of one that is down
     silent = ",".join(row.nodes for row in mine if "*" in row.state or row.reason == "Not responding")
     closed = ",".join(row.nodes for row in mine if row.state.startswith(("down", "drain", "drng", "fail")))
