@@ -69,14 +69,15 @@ ETCD_DOWN_FIX = (
 """What to do where etcd has no majority: the API server then says `timed out` or `no leader`."""
 
 SILENT_FIX = (
-    "run `kubectl get --raw /readyz` on the master. If it does not say ok, start the API server: `crictl ps -a --name "
-    "kube-apiserver` and `journalctl -u kubelet` show why it does not run. If it runs but hangs, run `crictl stop $(crictl ps -q "
-    "--name kube-apiserver)`; the kubelet restarts it. If /readyz says `etcd failed`, restart etcd: `systemctl restart etcd` where "
-    "it is a unit, as in CSM, otherwise `crictl stop $(crictl ps -q --name etcd)`. If it names a certificate (x509), `openssl x509 "
-    "-noout -text -in /etc/kubernetes/pki/apiserver.crt` shows its names and when it expires. `kubeadm certs renew apiserver` "
-    "renews it. To add names, move apiserver.crt and apiserver.key to another folder and run `kubeadm init phase certs apiserver "
+    "run `kubectl get --raw /readyz` on the master. If it prints ok, correct master.kubeconfig and master.context in the site "
+    "file. Otherwise start the API server: `crictl ps -a --name kube-apiserver` and `journalctl -u kubelet` show why it does "
+    "not run. If it runs but hangs, run `crictl stop $(crictl ps -q --name kube-apiserver)`; the kubelet restarts it. If "
+    "/readyz says `etcd failed`, restart etcd: `systemctl restart etcd` where it is a unit, as in CSM, otherwise `crictl stop "
+    "$(crictl ps -q --name etcd)`. If kubectl names a certificate (x509), `openssl x509 -noout -text -in "
+    "/etc/kubernetes/pki/apiserver.crt` shows its names and when it expires. `kubeadm certs renew apiserver` renews it. To add "
+    "names, move apiserver.crt and apiserver.key to another folder and run `kubeadm init phase certs apiserver "
     "--apiserver-cert-extra-sans NAMES`, with all names and addresses of the former certificate and the new ones, separated by "
-    "commas. Then restart the API server. If it says ok, correct master.kubeconfig and master.context in the site file"
+    "commas. Then restart the API server"
 )
 """What to do about an API server that does not respond: the same words, whichever command noticed it."""
 
