@@ -117,7 +117,7 @@ TESTS = {
     "templates/host/history.sh": "test_run_log test_full_disk",
     "dws_on_csm/engine/site_lock.py": "test_site_lock",
     "templates/master/lock.sh": "test_site_lock test_lock_scripts",
-    "templates/master/lock_holder.sh": "test_site_lock test_lock_scripts test_doctor",
+    "templates/master/lock_holder.sh": "test_site_lock test_lock_scripts test_at_work",
     "templates/master/lock_release.sh": "test_site_lock test_lock_scripts",
     "templates/master/lock_renew.sh": "test_site_lock test_lock_scripts",
     "templates/master/lock_take.sh": "test_site_lock test_lock_scripts",

@@ -13,7 +13,7 @@ from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import ShellLook
 from dws_on_csm.stages.dws import workarea
 from tests.unit import steps
-from tests.unit.commands.doctor.test_doctor import MASTER, place
+from tests.unit.commands.doctor.context import MASTER, place
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
 
