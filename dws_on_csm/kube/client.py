@@ -81,7 +81,7 @@ class Cluster:
         With `uid` or `version`, another object of that name or another version of it is a conflict, and stays.
         """
         deadline_at = time.monotonic() + deadline
-        # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up for ever.
+        # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up forever.
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if only := {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}:
             options["preconditions"] = only

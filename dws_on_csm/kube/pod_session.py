@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dws_on_csm.transport.link import Channel
 
 # kubectl would cache what it learns of the API in the admin's home, and a plan must leave nothing there. One line: see login_shell.
-# The script in the container has its own deadline; kubectl itself would wait for ever for a kubelet that hangs.
+# The script in the container has its own deadline; kubectl itself would wait forever for a kubelet that hangs.
 _EXEC = (
     "shift; cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit; trap 'rm -rf -- \"$cache\"' EXIT; "
     "trap 'trap \"\" HUP TERM PIPE; exit 143' HUP TERM PIPE; "

@@ -139,7 +139,7 @@ def _output(process: subprocess.Popen[bytes]) -> tuple[bytes, int]:
     """What the command has printed when it ends, and its exit code. What prints too much is ended, and all after SECONDS: then this
     raises TimeoutExpired.
 
-    What it leaves behind, as the agent of a password manager, may keep its output open for ever: the end of the output alone is no
+    What it leaves behind, as the agent of a password manager, may keep its output open forever: the end of the output alone is no
     condition.
     """
     assert process.stdout

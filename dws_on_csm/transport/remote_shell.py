@@ -112,7 +112,7 @@ class RemoteShell(ABC):
         if not self.places.acquire(timeout=deadline):
             raise DeadlineExceeded(self.host, deadline, ("other scripts of this run kept the host busy",))
         try:
-            # to timeout(1) 0 means for ever
+            # to timeout(1) 0 means forever
             return self._run(script, data, max(deadline_at - time.monotonic(), 0.1), line)
         finally:
             self.places.release()

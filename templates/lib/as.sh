@@ -5,7 +5,7 @@ me=$(id -u) # the number of whoever runs this script; "" where that is unknown
 known_number='' known_account=''
 # know_account NUMBER: find_account finds it without asking again, which a script does for each command that SlurmUser runs
 know_account() { known_number=$1 known_account=$(account_line "$1"); }
-# account_line WHO: print its line of passwd. A directory server that does not respond would keep getent for ever.
+# account_line WHO: print its line of passwd. A directory server that does not respond would keep getent forever.
 account_line() { timeout --foreground -k 1 20 getent passwd "$1" 2>/dev/null; }
 # find_account WHO: look up an account by its name, or its number in digits: sets $as_name $as_number $as_group $as_home. Returns 1
 # if there is none, or if WHO is neither a name nor digits, and $as_lacks says why. (Other programs accept "+0", " 0" and "0x0" as
@@ -167,7 +167,7 @@ text_of() {
 
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
 # read some of it: with that user's number and group, and only for a process that has one of each. Another one has been started
-# by somebody with the rights of somebody else. A process can make reading its own memory take for ever;
+# by somebody with the rights of somebody else. A process can make reading its own memory take forever;
 # and an environment that it may read has nothing of root's.
 read_proc() { as_process_user "$1" cat "/proc/$1/$2"; }
 # The PATH that the process $1 was started with; nothing where there is no such process ("").

@@ -9,7 +9,7 @@ number_or_zero() { if is_number "${1-}"; then echo "$1"; else echo 0; fi; }
 uptime_seconds() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; }
 
 # run_bounded COMMAND...: pass on COMMAND's output until COMMAND itself ends, $most bytes at most. It does not wait for processes that
-# COMMAND left behind, which could hold its output open for ever. Exit code: COMMAND's; 141 if there was more output.
+# COMMAND left behind, which could hold its output open forever. Exit code: COMMAND's; 141 if there was more output.
 run_bounded() {
     if [ -c /dev/fd/2 ]; then
         relay_output "$@"

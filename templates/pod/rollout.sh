@@ -120,7 +120,7 @@ apply_edits() {
     broken=${broken%% *}
     edit_objects "$1" || finish 1 "$why; the objects could not be restored, see above"
     say "$why; $what"
-    # a StatefulSet would wait for a broken pod for ever before it takes the next one
+    # a StatefulSet would wait for a broken pod forever before it takes the next one
     [ -z "$broken" ] || kube 30 --request-timeout 20s delete pod "$broken" --wait=false >/dev/null 2>&1
     bring_up
     code=$?

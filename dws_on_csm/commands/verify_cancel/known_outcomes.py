@@ -14,7 +14,7 @@ class Course:
 
     hurry           whether Slurm tells DWS to hurry (spec.hurry)
     states          the states that the Workflow still passes
-    gone            whether it is deleted at the end; otherwise it stays for ever
+    gone            whether it is deleted at the end; otherwise it stays forever
     job             how the job ends; "" where the documentation does not say
     without_effect  whether the cancel does nothing, and the Workflow continues only when its state has ended
     """
