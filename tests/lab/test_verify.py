@@ -119,6 +119,17 @@ def test_a_user_that_the_controller_does_not_know(lab: Lab, site: Path, on: On, 
     assert "test_job.user" in answer.failures()[0]["fix"]
 
 
+def test_a_login_host_submits(lab: Lab, site: Path, on: On, tmp_path: Path) -> None:
+    """With `test_job.host` the job comes from there: held, released and followed to its end by the controller. Nothing of it stays."""
+    changes = {"test_job": {"user": "joe", "partition": "work", "host": "nid000002"}}
+    answer = verify(scene.variant(lab, tmp_path, changes))
+    assert answer.code == 0, answer.told
+    (proof,) = (step for step in answer.steps if step["step"] == "job")
+    assert (proof["host"], list(proof["table"][0])) == (PRIMARY, ["API", *STATES[:4], "running", *STATES[4:]])
+    assert "AllocNode:Sid=nid000002:" in on(PRIMARY, f"scontrol show job {last_job(on)}")
+    assert left(on) == "" and on("nid000002", LEFT) == ""
+
+
 def test_a_job_that_never_gets_resources(lab: Lab, site: Path, on: On, tmp_path: Path) -> None:
     """In a reservation that begins tomorrow a job waits: exit code 5, the job is cancelled and its Workflow gone."""
     on(PRIMARY, "scontrol create reservation=later starttime=now+1days duration=10 users=joe nodes=nid000001")
