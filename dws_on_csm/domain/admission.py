@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["webhook", "policy", "quota", "limits", "default", "pod-security"]
+Kind = Literal["webhook", "policy", "quota", "limits", "default", "pod-security", "pod-security-policy"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ _FORMS: tuple[tuple[Kind, bool, re.Pattern[str]], ...] = (
         re.compile(r" is forbidden: \[?(?P<name>(?:max|min)imum \S+ usage per \w+) is "),
     ),
     ("default", False, re.compile(r"must be less than or equal to (?P<name>cpu|memory) limit of ")),
+    ("pod-security-policy", False, re.compile(r" is forbidden: (?P<name>PodSecurityPolicy): ")),
     ("pod-security", False, re.compile(r'violates PodSecurity "(?P<name>[^":]+)')),
 )
 

@@ -316,7 +316,8 @@ def _step(
         read=read,
         settle_seconds=lambda site: site.deadlines.deploy,
         status_text=_pods_status,
-        hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is the time that the pods have",
+        hint="see `kubectl -n dws-system describe replicasets,pods`; deadlines.deploy is the time that the pods have. If a "
+        "rule of the cluster rejects the pods, `invoke doctor` shows the command that allows them",
     )
 
 

@@ -19,7 +19,7 @@ class Refusal(TypedDict):
 
     message    the API server's words
     resource   what kubectl calls the refuser, and its name: "resourcequota few", "validatingwebhookconfiguration gatekeeper"
-    remove     the command that removes it, or its limit: for a rule that nobody needs
+    remove     the command that removes it, or its limit: for a rule that nobody needs; of PodSecurityPolicies, that allows the pods
     service    "NAMESPACE NAME" of the Service of a webhook that does not respond; else ""
     """
 
@@ -48,6 +48,8 @@ def read(cluster: Cluster, message: str, namespace: str, own: Collection[str]) -
     if refuser.kind == "policy":
         remove = f"kubectl delete validatingadmissionpolicybinding {shlex.quote(refuser.more or refuser.name)}"
         return Refusal(message=message, resource=f"validatingadmissionpolicy {name}", remove=remove, service="")
+    if refuser.kind == "pod-security-policy":
+        return _by_security_policies(cluster, message, namespace)
     label = "pod-security.kubernetes.io/enforce=privileged"
     remove = f"kubectl label --overwrite namespace {namespace} {label}"
     return Refusal(message=message, resource=f"namespace {namespace}", remove=remove, service="")
@@ -85,6 +87,28 @@ def _by_limits(cluster: Cluster, message: str, limit: str, namespace: str) -> Re
             remove = f"kubectl -n {namespace} delete {named}"
             return Refusal(message=message, resource=named, remove=remove, service="")
     return None
+
+
+def _by_security_policies(cluster: Cluster, message: str, namespace: str) -> Refusal | None:
+    """No PodSecurityPolicy that the namespace may use admits its pods: the command lets it use a wider one."""
+    try:
+        policies = (cluster.get("/apis/policy/v1beta1/podsecuritypolicies") or {"items": []})["items"]
+    except ClusterError:
+        return None
+    wide = [policy for policy in policies if "*" in (dws_objects.part(policy, "spec", "volumes") or ())]
+    if not wide:
+        return None
+    name, kubectl = "dws-pod-security-policy", f"kubectl -n {namespace}"
+    policy = shlex.quote(wide[0]["metadata"]["name"])
+    allow = (
+        f"{kubectl} create role {name} --verb=use --resource=podsecuritypolicies.policy --resource-name={policy} && "
+        f"{kubectl} create rolebinding {name} --role={name} --group=system:serviceaccounts:{namespace} && "
+        f"{kubectl} annotate replicasets --all --overwrite tried-again=yes"  # a change of theirs ends their wait
+    )
+    return Refusal(message=message, resource=_SECURITY_POLICIES, remove=allow, service="")
+
+
+_SECURITY_POLICIES = "podsecuritypolicies"
 
 
 class Waiting(TypedDict):
@@ -143,5 +167,8 @@ def finding(refusal: Refusal, what: str, namespace: str, effect: str) -> Finding
         fix = f"run `kubectl -n {at} get pods,service,endpoints` on the master: the pods of Service {name} do not respond; start "
         fix += f"them. If that program is no longer in use, remove its rule: `{refusal['remove']}`"
         return Finding("rejected-by-rule", text, fix)
+    if resource == _SECURITY_POLICIES:
+        fix = f"run `kubectl get {resource}` on the master, and let their owners choose one for {what}. To use the widest one, run "
+        return Finding("rejected-by-rule", text, f"{fix}`{refusal['remove']}`")
     fix = f"run `kubectl{space} get {resource} -o yaml` on the master, and let those who own this rule allow {what} there; "
     return Finding("rejected-by-rule", text, f"{fix}if nobody needs it, run `{refusal['remove']}`")

@@ -31,6 +31,10 @@ LESS = (
     "to cpu limit of 5m]"
 )
 SECURE = 'pods "dws-webhook-5d-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (pod must not ...)'
+POLICIES = (
+    'pods "dws-webhook-5d-" is forbidden: PodSecurityPolicy: unable to admit pod: [spec.volumes[0]: Invalid value: "hostPath": '
+    "hostPath volumes are not allowed to be used]"
+)
 
 
 class Configurations:
@@ -44,6 +48,11 @@ class Configurations:
                 "small": [{"type": "Container", "max": {"cpu": "5m"}, "default": {"cpu": "5m"}}],
             }
             return {"items": [{"metadata": {"name": name}, "spec": {"limits": item}} for name, item in limits.items()]}
+        if path == "/apis/policy/v1beta1/podsecuritypolicies":
+            volumes = {"restricted": ["secret", "configMap"], "privileged": ["*"]}
+            return {
+                "items": [{"metadata": {"name": name}, "spec": {"volumes": each}} for name, each in volumes.items()]
+            }
         if not path.endswith("/validatingwebhookconfigurations"):
             return {"items": []}
         names = {
@@ -100,6 +109,17 @@ def test_a_rule_is_named_and_the_command_that_removes_it(message: str, rule: str
     assert rule in found.text and message in found.text
     shown, removed = re.findall(r"`([^`]+)`", found.fix)
     assert shlex.split(shown)[-5:] == ["get", *rule.split(), "-o", "yaml"] and removed == typed
+
+
+def test_pods_that_no_policy_admits_get_a_wider_one() -> None:
+    """Until Kubernetes 1.24 pods need a PodSecurityPolicy; newer DWS has volumes that narrow ones forbid."""
+    refusal = refusals.read(Configurations(), POLICIES, "dws-system", ("dws-system",))  # type: ignore[arg-type]
+    assert refusal is not None
+    found = refusals.finding(refusal, "pods of DWS", "dws-system", "pods that end are not replaced")
+    assert POLICIES in found.text
+    shown, allowed = re.findall(r"`([^`]+)`", found.fix)
+    assert shown == "kubectl get podsecuritypolicies"
+    assert "--resource-name=privileged && " in allowed and "--group=system:serviceaccounts:dws-system" in allowed
 
 
 def test_a_webhook_that_does_not_respond_is_named_with_its_service() -> None:
