@@ -10,6 +10,7 @@ import yaml
 
 from lab import cache, go_builds, images, pki
 from lab.layer import fill
+from lab.releases import USUAL, Release
 
 OURS = Path(__file__).with_name("certmanager.yaml")
 COMPONENTS = ("controller", "webhook", "cainjector")
@@ -17,7 +18,7 @@ CA = "cert-manager/cert-manager-webhook-ca"  # the Secret that the webhook and c
 SERVICE = {"name": "cert-manager-webhook", "namespace": "cert-manager", "path": "/convert"}
 
 
-def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = go_builds.say) -> str:
+def manifests(v1alpha3: bool = True, release: Release = USUAL, announce: Callable[[str], None] = go_builds.say) -> str:
     """The YAML that `kubectl apply -f -` takes: namespace, CRDs, rights, Deployments, Services, webhooks.
 
     With `v1alpha3` False the CRDs know v1 alone, as cert-manager's do from 1.6 on; else v1alpha2, v1alpha3 and v1beta1
@@ -25,7 +26,7 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = go_builds
     would not respond for a while, and cert-manager's controller waits longer after every such refusal. Builds
     cert-manager when the cache does not have it; BuildError when that fails.
     """
-    built = go_builds.cert_manager(announce)
+    built = go_builds.cert_manager(release, announce)
 
     def make(folder: Path) -> None:
         crds = [fitted(path, v1alpha3) for path in sorted((built / "crds").glob("crd-*.yaml"))]
@@ -33,29 +34,29 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = go_builds
 
     entry = cache.entry("cert-manager-crds", (built.name, Path(__file__), str(v1alpha3)), make)
     ca = pki.authority(CA.rpartition("/")[2])
-    values = {"CA": b64encode(ca.crt).decode(), "CA_KEY": b64encode(ca.pem).decode()}
+    values = {"CA": b64encode(ca.crt).decode(), "CA_KEY": b64encode(ca.pem).decode(), "VERSION": release.cert_manager}
     return fill((entry / "crds.yaml").read_text() + OURS.read_text(), values)
 
 
-def archives(announce: Callable[[str], None] = go_builds.say) -> list[Path]:
+def archives(release: Release = USUAL, announce: Callable[[str], None] = go_builds.say) -> list[Path]:
     """The images that manifests() asks for, as archives for `ctr -n k8s.io images import`: three files of 30 to 60 MB.
 
     Builds cert-manager when the cache does not have it; BuildError when that fails.
     """
-    built = go_builds.cert_manager(announce)
+    built = go_builds.cert_manager(release, announce)
 
     def make(folder: Path) -> None:
         for part in COMPONENTS:
-            images.archive(folder / f"{part}.tar", image(part), {f"/{part}": built / part}, [f"/{part}"])
+            images.archive(folder / f"{part}.tar", image(part, release), {f"/{part}": built / part}, [f"/{part}"])
 
-    inputs: list[str | Path] = [built.name, Path(images.__file__), *map(image, COMPONENTS)]
+    inputs: list[str | Path] = [built.name, Path(images.__file__), *(image(part, release) for part in COMPONENTS)]
     entry = cache.entry("cert-manager-images", inputs, make)
     return [entry / f"{part}.tar" for part in COMPONENTS]
 
 
-def image(component: str) -> str:
+def image(component: str, release: Release = USUAL) -> str:
     """The name of a component's image; it has no registry behind it, nodes get it from archives()."""
-    return f"lab.local/cert-manager-{component}:{go_builds.CERT_MANAGER}"
+    return f"lab.local/cert-manager-{component}:{release.cert_manager}"
 
 
 def fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:

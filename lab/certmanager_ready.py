@@ -21,7 +21,7 @@ def wait(lab: Lab, deadline: float = 240) -> None:
 
     That its webhook admits does not tell that its controller is at work. TimeoutError says what was missing last.
     """
-    version = "v1alpha3" if lab.options.old_api else "v1"
+    version = "v1alpha3" if lab.options.old_cert_manager_api else "v1"
     cluster.await_none(lambda: _left(lab), "what an earlier look at cert-manager made is still there", deadline)
     for kind in SPECS:
         cluster.await_none(partial(_refusal, lab, version, kind), "cert-manager does not admit", deadline)

@@ -8,12 +8,15 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lab import certmanager, go_builds, keys, services
 from lab.model import Lab
+
+POD_SECURITY = Path(__file__).with_name("pod_security.yaml")
 
 
 def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -46,7 +49,9 @@ def ready_nodes(lab: Lab, since: datetime.datetime | None = None) -> set[str]:
 
 def fill(lab: Lab, more: str) -> None:
     """Applies what every CSM cluster holds: cert-manager, and the registry's credential; and the YAML in `more`."""
-    everything = credential(lab) + certmanager.manifests(lab.options.old_api) + more
+    release = lab.options.release
+    policies = POD_SECURITY.read_text() if release.pod_security_policies else ""
+    everything = policies + credential(lab) + certmanager.manifests(lab.options.old_cert_manager_api, release) + more
     _kubectl(lab, "apply", "--server-side", "-f", "-", feed=everything)
     _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
 
@@ -93,7 +98,7 @@ def await_none(problem: Callable[[], Any], awaited: str, deadline: float) -> Non
 
 
 def _kubectl(lab: Lab, *arguments: str, feed: str = "") -> None:
-    command = [str(go_builds.kubectl()), f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
+    command = [str(go_builds.kubectl(lab.options.release)), f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
     done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"kubectl {' '.join(arguments)}: exit {done.returncode}\n{done.stderr.strip()}")

@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lab import cache
+from lab import cache, openapi
+from lab.releases import USUAL, Release
 
-KUBERNETES = "1.33.13"
 KUSTOMIZE = "5.1.1"
-CERT_MANAGER = "1.5.5"
 KUBE_RBAC_PROXY = "0.14.2"
 
 MODULES = Path(__file__).parent / "go"
+OWN_PROXY_BELOW = 31
 OLDEST_GO = (1, 24)
 DEADLINE = 3600.0  # seconds; the longest of these builds takes 6 minutes on two cores
 REPORT_EVERY = 30.0  # seconds between two announcements of how far a build is
@@ -39,14 +39,17 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - the default for a caller that has no display of its own
 
 
-def all_programs(announce: Announce = say) -> None:
+def all_programs(release: Release = USUAL, announce: Announce = say) -> None:
     """Builds every program that is not in the cache yet: about 10 minutes on two cores, nothing when all are.
 
     Small ones first: a machine without a fitting Go or without its modules shows that within seconds. Each build uses
-    all cores, so they follow one another.
+    all cores, so they follow one another. Another release than the usual one needs some 6 minutes more.
     """
-    for build in (pause, kustomize, kubernetes, kubectl, cert_manager, kube_rbac_proxy):
+    for build in (pause, kustomize, kubernetes):
         build(announce)
+    for build_of_release in (servers, kube_proxy, kubectl, cert_manager):
+        build_of_release(release, announce)
+    kube_rbac_proxy(announce)
 
 
 def pause(announce: Announce = say) -> Path:
@@ -55,23 +58,62 @@ def pause(announce: Announce = say) -> Path:
 
 
 def kubernetes(announce: Announce = say) -> Path:
-    """`kube`: etcd, the kubelet and the other servers of Kubernetes in one static binary of 140 MB.
+    """`kube`: etcd, the kubelet and the other servers of the usual Kubernetes in one static binary of 140 MB.
 
     Which of them it is depends on the name it is called by, or else on its first argument.
     """
-    return go_program("kube", MODULES / "kube", ".", _kubernetes_version(), expect="6 min", announce=announce)
+    return go_program("kube", MODULES / "kube", ".", _kubernetes_version(USUAL), expect="6 min", announce=announce)
 
 
-def kubectl(announce: Announce = say) -> Path:
+def servers(release: Release, announce: Announce = say) -> Path:
+    """The API server, controller manager, scheduler and kubelet of `release`, in one binary as `kube` is."""
+    if not release.servers:
+        return kubernetes(announce)
+    return _of_release("kube-servers", ".", release, "6 min", announce)
+
+
+def kube_proxy(release: Release, announce: Announce = say) -> Path:
+    """The kube-proxy for `release`: the usual one, or where its API server is too old for that, the last one that fits.
+
+    From 1.32 on, kube-proxy asks for Services by a field that an API server before 1.31 cannot select by.
+    """
+    if release.minor >= OWN_PROXY_BELOW:
+        return kubernetes(announce)
+    package = "k8s.io/kubernetes/cmd/kube-proxy"
+    return go_program("kube-proxy", MODULES / "kube-proxy", package, expect="4 min", announce=announce)
+
+
+def kubectl(release: Release = USUAL, announce: Announce = say) -> Path:
     """kubectl as a program of its own, which starts in a third of the time of `kube`. Tests start it thousands of times."""
     package = "k8s.io/kubernetes/cmd/kubectl"
-    return go_program("kubectl", MODULES / "kube", package, _kubernetes_version(), expect="1 min", announce=announce)
+    if release.servers:
+        return _of_release("kubectl", package, release, "1 min", announce)
+    return go_program("kubectl", MODULES / "kube", package, _kubernetes_version(release), "1 min", announce)
 
 
-def _kubernetes_version() -> str:
+def _of_release(name: str, package: str, release: Release, expect: str, announce: Announce) -> Path:
+    """NAME-VERSION, built from `package` with the module file of `release`."""
+    source, flags = MODULES / "kube-servers", f"-s -w {_kubernetes_version(release)}"
+    name = f"{name}-{release.kubernetes}"
+    files = [source / file for file in ("main.go", f"{release.servers}.mod", f"{release.servers}.sum")]
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
+            module = Path(scratch) / source.name
+            module.mkdir()
+            for file in files:
+                shutil.copyfile(file, module / file.name.replace(release.servers, "go"))
+            openapi.complete(module, [str(go())], environment(Path(scratch)), announce)
+            compile_go(module, [package], flags, folder / name, expect, announce)
+
+    inputs: list[str | Path] = [*files, Path(openapi.__file__), go_version(), flags, package]
+    return cache.entry(name, inputs, make, announce, expect) / name
+
+
+def _kubernetes_version(release: Release) -> str:
     """The linker's flags with the version that Kubernetes' programs report."""
-    major, minor, _ = KUBERNETES.split(".")
-    version = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    major, minor, _ = release.kubernetes.split(".")
+    version = {"gitVersion": f"v{release.kubernetes}", "gitMajor": major, "gitMinor": minor}
     return " ".join(
         f"-X k8s.io/{package}/version.{key}={value}"
         for package in ("component-base", "client-go/pkg")
@@ -94,12 +136,11 @@ def kube_rbac_proxy(announce: Announce = say) -> Path:
     return go_program("kube-rbac-proxy", source, package, ldflags, expect="2 min", announce=announce)
 
 
-def cert_manager(announce: Announce = say) -> Path:
-    """A folder with cert-manager's controller, webhook and cainjector, and its CRDs' templates in crds/."""
-    source = MODULES / "cert-manager"
-    module = "github.com/jetstack/cert-manager"
+def cert_manager(release: Release = USUAL, announce: Announce = say) -> Path:
+    """A folder with the controller, webhook and cainjector of the cert-manager of `release`, and its CRDs' templates in crds/."""
+    source, module = MODULES / release.cert_manager_source, release.cert_manager_module
     packages = [f"{module}/cmd/{name}" for name in ("controller", "webhook", "cainjector")]
-    ldflags = f"-s -w -X {module}/pkg/util.AppVersion=v{CERT_MANAGER}"
+    ldflags = f"-s -w -X {module}/pkg/util.AppVersion=v{release.cert_manager}"
 
     def make(folder: Path) -> None:
         compile_go(source, packages, ldflags, folder, "2 min", announce)

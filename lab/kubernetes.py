@@ -9,11 +9,16 @@ import yaml
 from lab import go_builds, pki, store
 from lab.layer import Layer
 from lab.model import Host, Lab
+from lab.releases import USUAL, Release
 
 PKI = "/etc/kubernetes/pki"
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 NODE_UNITS = ("node-prepare", "containerd", "kubelet", "kube-proxy")
 MASTER_UNITS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+RUNTIME_IN_CONFIGURATION = (
+    27  # from this minor version on, the kubelet reads its runtime's address from its configuration file
+)
+RUNTIME_FLAGS = "--container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock"
 TAINT = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
 
 
@@ -45,20 +50,31 @@ def write_layer(lab: Lab, host: Host, layer: Layer, keys: Keys) -> None:
         _write_control_plane(lab, host, layer, keys, values)
 
 
-def write_servers(folder: Path) -> None:
-    """Fills `folder`, a layer that nodes share, with the servers of Kubernetes: links to one file."""
-    target = folder / "usr/bin/kube"
-    target.parent.mkdir(parents=True)
-    store.link_or_copy(go_builds.kubernetes(), target)
+def write_servers(folder: Path, release: Release) -> None:
+    """Fills `folder`, a layer that nodes share, with the servers of Kubernetes: links to as few files as there can be.
+
+    etcd is the usual one everywhere. So is kube-proxy, or nearly: the lab's packet filter is nftables, which kube-proxy knows
+    from 1.29 on.
+    """
+    programs = folder / "usr/bin"
+    programs.mkdir(parents=True)
+    store.link_or_copy(go_builds.kubernetes(), programs / "kube")
+    if release.servers:
+        store.link_or_copy(go_builds.servers(release), programs / "kube-servers")
+    own_proxy = go_builds.kube_proxy(release) != go_builds.kubernetes()
+    if own_proxy:
+        store.link_or_copy(go_builds.kube_proxy(release), programs / "kube-proxy")
     for name in SERVERS:
-        (target.parent / name).symlink_to("kube")
+        if name != "kube-proxy" or not own_proxy:
+            own = release.servers and name not in ("etcd", "kube-proxy")
+            (programs / name).symlink_to("kube-servers" if own else "kube")
 
 
-def write_kubectl(folder: Path) -> None:
+def write_kubectl(folder: Path, release: Release = USUAL) -> None:
     """Fills `folder`, a layer that hosts share, with kubectl."""
     target = folder / "usr/bin/kubectl"
     target.parent.mkdir(parents=True)
-    store.link_or_copy(go_builds.kubectl(), target)
+    store.link_or_copy(go_builds.kubectl(release), target)
 
 
 def kubeconfig(lab: Lab, keys: Keys, user: str, pair: pki.Pair) -> str:
@@ -113,6 +129,7 @@ def _write_pki(host: Host, layer: Layer, keys: Keys) -> None:
 def _values(lab: Lab, host: Host) -> dict[str, str]:
     nodes = [node for node in lab.hosts if node.runs_pods]
     others = [node for node in nodes if node != host]
+    release = lab.options.release
     return {
         "NAME": host.name,
         "ADDRESS": host.address,
@@ -120,6 +137,8 @@ def _values(lab: Lab, host: Host) -> dict[str, str]:
         "PODS": _pods(host),
         "POD_ROUTES": "\n".join(f"ip route replace {_pods(node)} via {node.address}" for node in others),
         "TAINTS": TAINT if host.role == "master" else "",
+        "RUNTIME": "" if release.minor >= RUNTIME_IN_CONFIGURATION else RUNTIME_FLAGS,
+        "ADMISSION": ",".join(["NodeRestriction", *(["PodSecurityPolicy"] if release.pod_security_policies else [])]),
         "PAUSE": store.PAUSE,
         "PKI": PKI,
     }

@@ -39,7 +39,7 @@ def build(lab: Lab, announce: Announce) -> None:
     # Packages come over the network while Go compiles.
     with ThreadPoolExecutor(1) as pool:
         debian = pool.submit(lambda: [root(lab, host, announce) for host in lab.hosts])
-        go_builds.all_programs(announce)
+        go_builds.all_programs(lab.options.release, announce)
         upstream_fakes.images(announce)
         debian.result()
     for host in lab.hosts:
@@ -50,8 +50,8 @@ def build(lab: Lab, announce: Announce) -> None:
 def write(lab: Lab, announce: Announce) -> None:
     """Write every layer of the lab again: STATE/layers, STATE/hosts/HOST/layer."""
     shutil.rmtree(lab.state / "layers", ignore_errors=True)
-    kubernetes.write_servers(lab.state / "layers/kubernetes")
-    kubernetes.write_kubectl(lab.state / "layers/kubectl")
+    kubernetes.write_servers(lab.state / "layers/kubernetes", lab.options.release)
+    kubernetes.write_kubectl(lab.state / "layers/kubectl", lab.options.release)
     cluster = kubernetes.new_keys()
     for host in lab.hosts:
         _write_own(lab, host, _empty(lab, host, announce), cluster, announce)
@@ -88,8 +88,9 @@ def root(lab: Lab, host: Host, announce: Announce) -> Path:
 def images(lab: Lab, host: Host, announce: Announce) -> Path:
     """What containerd holds on a node from the start, from the cache or made now: a folder for store.copy()."""
     if lab.options.in_pods:
-        return slurm_image.store_with(lab.options.slurm_root or slurm.root(announce), announce, csm.image(announce))
-    return store.filled(announce)
+        base = lab.options.slurm_root or slurm.root(announce)
+        return slurm_image.store_with(base, announce, csm.image(announce), release=lab.options.release)
+    return store.filled(announce, lab.options.release)
 
 
 def _write_own(lab: Lab, host: Host, layer: Layer, cluster: kubernetes.Keys, announce: Announce) -> None:

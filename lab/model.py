@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from lab.releases import RELEASES, Release
+
 Csm = Literal["", "helm", "operator"]
 Role = Literal["master", "worker", "registry", "upstream", "controller", "compute", "slurm"]
 
@@ -60,7 +62,18 @@ class Options:
     old_api: bool = True  # whether cert-manager serves more than v1
     slurmctld_pod: bool = False  # whether slurmctld runs in a pod instead of on hosts of its own
     csm: Csm = ""  # slurmctld and its backup in pods, /etc/slurm generated, as a chart or an operator has it
+    csm_release: str = ""  # a key of releases.RELEASES: which Kubernetes and cert-manager
     slurm_clusters: int = 1  # 2: another Slurm cluster, on a host of its own
+
+    @property
+    def release(self) -> Release:
+        """The Kubernetes and cert-manager of the lab."""
+        return RELEASES[self.csm_release]
+
+    @property
+    def old_cert_manager_api(self) -> bool:
+        """Whether cert-manager serves more than v1."""
+        return self.old_api and self.release.old_api
 
     @property
     def in_pods(self) -> bool:

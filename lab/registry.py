@@ -132,5 +132,7 @@ def locked(name: str | Path) -> Iterator[None]:
 def _from_json(kept: dict[str, Any]) -> Options:
     paths: dict[str, Any] = {key: Path(kept[key]) for key in ("dws_repo", "plugin_repo", "slurm_root") if kept.get(key)}
     images = tuple((name, Path(archive)) for name, archive in kept.get("images", []))
-    flags = {key: kept[key] for key in ("old_api", "slurmctld_pod", "csm", "slurm_clusters") if key in kept}
+    flags = {
+        key: kept[key] for key in ("old_api", "slurmctld_pod", "csm", "csm_release", "slurm_clusters") if key in kept
+    }
     return Options(images=images, **paths, **flags)

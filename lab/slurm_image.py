@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab import cache, go_builds, images, kubernetes, layer, store
 from lab.layer import FILES, Layer
+from lab.releases import USUAL, Release
 
 IMAGE = "lab.local/slurmctld:24.11"
 # Of these folders the image has none of the content: what a container gets at its start, documentation, languages, the
@@ -27,17 +28,17 @@ JOE = ("joe", 1500)
 Announce = Callable[[str], None]
 
 
-def store_with(root: Path, announce: Announce, *more: Path) -> Path:
+def store_with(root: Path, announce: Announce, *more: Path, release: Release = USUAL) -> Path:
     """store.filled() with the image of the Debian root `root` besides, from the cache or made now (about 20 s).
 
     `more` are further images, OCI archives.
     """
-    base, kubectl = store.filled(announce), go_builds.kubectl(announce)
+    base, kubectl = store.filled(announce, release), go_builds.kubectl(release, announce)
 
     def make(folder: Path) -> None:
         store.copy(base, folder / "store")
         with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
-            archive(Path(scratch) / "slurmctld.tar", root)
+            archive(Path(scratch) / "slurmctld.tar", root, release)
             for number, image in enumerate(more):
                 shutil.copyfile(image, Path(scratch) / f"{number}.tar")
             store.add(folder / "store", Path(scratch), announce)
@@ -55,13 +56,13 @@ def store_with(root: Path, announce: Announce, *more: Path) -> Path:
     return cache.entry("containerd-slurmctld", inputs, make, announce, "20 s") / "store"
 
 
-def archive(target: Path, root: Path) -> None:
+def archive(target: Path, root: Path, release: Release = USUAL) -> None:
     """Writes the image of the Debian root `root` to `target`, an OCI archive; scratch files are next to it."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         top, kubectl, flat = (Path(scratch) / name for name in ("top", "kubectl", "layer.tar"))
         top.mkdir()
         write_top(Layer(top, root))
-        kubernetes.write_kubectl(kubectl)
+        kubernetes.write_kubectl(kubectl, release)
         write_layer(flat, (top, kubectl, root))
         images.pack(target, IMAGE, images.Blob(flat, images.LAYER), SETTINGS)
 

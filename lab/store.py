@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab import cache, certmanager, go_builds, images, roots
 from lab.layer import FILES
+from lab.releases import USUAL, Release
 
 PAUSE = "lab.local/pause:1"
 CONFIG = FILES / "node/etc/containerd/config.toml"
@@ -17,13 +18,13 @@ NEVER_CHANGED = ("io.containerd.content.v1.content/blobs", "io.containerd.snapsh
 Announce = Callable[[str], None]
 
 
-def filled(announce: Announce) -> Path:
+def filled(announce: Announce, release: Release = USUAL) -> Path:
     """A folder to copy to a node's /var/lib/containerd: the pods' sandbox and cert-manager, from the cache or made now.
 
     RuntimeError shows what containerd said when it can't be filled.
     """
     root = roots.debian12(announce)
-    archives = certmanager.archives(announce)
+    archives = certmanager.archives(release, announce)
     pause = go_builds.pause(announce)
 
     def make(folder: Path) -> None:

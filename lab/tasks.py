@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -23,6 +24,7 @@ UP_HELP = {
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
     "old_api": "--no-old-api: a cert-manager that serves only v1, as 1.6 and newer do",
     "csm": "Slurm as CSM has it: in pods, its configuration generated. --csm: by a chart; --csm=operator: by an operator",
+    "csm_release": "1.5 or 1.6: Kubernetes and cert-manager as that CSM has them; next: the newest (builds for 8 minutes once)",
     "slurm_clusters": "2: another Slurm cluster beside the first one, all on the host slurm2, with a site file of its own",
     "slurmctld_pod": "slurmctld in a pod (namespace user, label app=slurmctld) in place of the hosts slurmctl1 and 2",
 }
@@ -38,6 +40,7 @@ def up(
     old_api: bool = True,
     slurmctld_pod: bool = False,
     csm: str | bool = "",
+    csm_release: str = "",
     slurm_clusters: int = 1,
 ) -> None:
     """Boot the cluster in a box, from any earlier state."""
@@ -47,9 +50,8 @@ def up(
     roots = _path(dws_repo), _path(plugin_repo), image_files(image or []), _path(slurm_root)
     with errors("lab.up"):
         requirements.programs_of_packages(announce := clock())
-        lab = registry.create(
-            name, Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod), _clusters(slurm_clusters))
-        )
+        options = Options(*roots, old_api, slurmctld_pod, _csm(csm, slurmctld_pod), _release(csm_release))
+        lab = registry.create(name, replace(options, slurm_clusters=_clusters(slurm_clusters)))
         lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
         print(f"The lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
@@ -156,6 +158,14 @@ def _csm(given: str | bool, slurmctld_pod: bool) -> "Csm":
             "--csm and --slurmctld-pod exclude each other: with --csm, slurmctld and its backup run in pods", code=2
         )
     return cast(Csm, flavour)
+
+
+def _release(given: str) -> str:
+    from lab.releases import RELEASES
+
+    if given not in RELEASES:
+        raise Exit(f"--csm-release {given}: expected {', '.join(filter(None, RELEASES))}", code=2)
+    return given
 
 
 def _clusters(given: int) -> int:

@@ -54,7 +54,7 @@ TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
 
 LABS = ("gw0", "gw1")
 """Workers with a lab that stays up from file to file. While these wait for pods, any other worker is at what needs none."""
-BY_ITSELF = ("test_pods", "test_csm", "test_cert_manager", "test_lab_pod")
+BY_ITSELF = ("test_pods", "test_csm", "test_cert_manager", "test_lab_pod", "test_releases")
 """Files that bring up a lab of their own, and end it."""
 
 

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lab import certmanager, go_builds
+from lab.layer import fill
+from lab.releases import USUAL
 
 MAIN = 'package main\n\nvar said = "unset"\n\nfunc main() { println(said) }\n'
 
@@ -74,7 +76,13 @@ def test_an_old_go_is_refused_with_where_to_get_a_new_one(tmp_path: Path, monkey
 
 
 def ours() -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(certmanager.OURS.read_text()) if document]
+    return [
+        document
+        for document in yaml.safe_load_all(
+            fill(certmanager.OURS.read_text(), {"VERSION": USUAL.cert_manager, "CA": "", "CA_KEY": ""})
+        )
+        if document
+    ]
 
 
 def test_deployments_run_the_built_images() -> None:
