@@ -9,7 +9,7 @@ from typing import Literal
 from dws_on_csm.domain.names import version_key
 
 How = Literal["lab", "hand", "documents"]
-"""lab: the tests install it, with each change of this tool; hand: somebody installed it on the lab and looked; documents: no part
+"""lab: the tests install it, in `make test` or `make matrix`; hand: somebody installed it on the lab and looked; documents: no part
 of that version was ever tried, and the tool follows what is written about it."""
 
 HOW_TEXT: Mapping[How, str] = {
@@ -54,10 +54,12 @@ TABLE = (
     Tested("slurm", "26.05", "hand", BY_HAND),
     Tested("kubernetes", "1.20", "documents", "CSM 1.2"),
     Tested("kubernetes", "1.21", "documents", "CSM 1.3 and 1.4"),
-    Tested("kubernetes", "1.22", "documents", "CSM 1.5"),
-    Tested("kubernetes", "1.24", "documents", "CSM 1.6; its kubectl was tried by hand"),
+    Tested("kubernetes", "1.22", "lab", "CSM 1.5; with PodSecurityPolicies, as CSM has them"),
+    Tested("kubernetes", "1.24", "lab", "CSM 1.6; with PodSecurityPolicies, as CSM has them"),
     Tested("kubernetes", "1.33", "lab"),
+    Tested("kubernetes", "1.37", "lab", "the newest that was built"),
     Tested("cert-manager", "1.5", "lab", "CSM 1.5; also without its old API versions, as 1.6 and newer are"),
+    Tested("cert-manager", "1.11", "lab", "serves only v1, as that of CSM 1.6 does"),
     Tested("cert-manager", "1.12", "documents", "CSM 1.6"),
 )
 

@@ -23,7 +23,7 @@ def test_pages_have_the_present_tables(path: Path) -> None:
     ("part", "version", "how"),
     [
         ("kubernetes", "v1.33.13", "lab"),
-        ("kubernetes", "1.24.17", "documents"),
+        ("kubernetes", "1.21.12", "documents"),
         ("kubernetes", "1.330.0", None),
         ("slurm", "24.11.5", "lab"),
         ("slurm", "24.5.1", "hand"),  # 24.05, as numbers
@@ -43,8 +43,8 @@ def test_a_version_is_compared_by_its_numbers(part: str, version: str, how: str 
 def test_a_run_notes_what_was_never_tried() -> None:
     """Nothing is said of what was tried, or of what is not known; the note leads to the page."""
     assert tested.note({"dws": "0.0.20", "plugin": "0.0.5", "kubernetes": "1.33.1", "slurm": ""}) == ""
-    note = tested.note({"dws": "0.1.99", "kubernetes": "1.24.17", "slurm": "24.11.5"})
-    assert note == "never tried with this tool: DWS 0.1.99, Kubernetes 1.24.17 (docs/versions.md)"
+    note = tested.note({"dws": "0.1.99", "kubernetes": "1.21.12", "slurm": "24.11.5"})
+    assert note == "never tried with this tool: DWS 0.1.99, Kubernetes 1.21.12 (docs/versions.md)"
 
 
 def test_the_default_versions_were_tried() -> None:
