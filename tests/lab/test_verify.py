@@ -120,7 +120,7 @@ def test_a_user_that_the_controller_does_not_know(lab: Lab, site: Path, on: On, 
 
 
 def test_a_login_host_submits(lab: Lab, site: Path, on: On, tmp_path: Path) -> None:
-    """With `test_job.host` the job comes from there: held, released and followed to its end by the controller. Nothing of it stays."""
+    """With `test_job.host` the job comes from there; the controller releases it and follows it to its end. Nothing of it stays."""
     changes = {"test_job": {"user": "joe", "partition": "work", "host": "nid000002"}}
     answer = verify(scene.variant(lab, tmp_path, changes))
     assert answer.code == 0, answer.told
