@@ -11,13 +11,19 @@ as "$user" test -x "$job_folder" || { fact problem folder; exit 0; }
 case $(pings) in *\ UP*) ;; *) exit 0 ;; esac # that slurmctld does not respond is another finding
 unread=$(unreadable_for "$user" "$user")
 [ -z "$unread" ] || { fact problem unread; printf '%s\n' "$unread"; exit 0; } # sbatch would look for it for a minute
-rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1) && exit 0
-# Slurm says the same of nodes that are all drained, or of a closed partition: the test job then says so, and an install continues
+ask() { rejected=$(printf '#!/bin/sh\ntrue\n' | eval "as_user \"\$user\" timeout 60 sbatch --test-only --time=1 $options" 2>&1); }
+! ask || exit 0
+# Slurm says the same of nodes that are all drained, of a closed partition, and of nodes that a slurmctld which has just started has not
+# heard of yet (unk): the test job then says so, and an install continues
 states=$(slurm timeout 30 sinfo --noheader --format '%a %t' ${partition:+"--partition=$partition"} 2>/dev/null || :)
 some_take_jobs() (
-    while read -r up state; do ! takes_jobs "$up" "$state" || exit 0; done
+    while read -r up state; do
+        case $state in unk*) continue ;; esac
+        ! takes_jobs "$up" "$state" || exit 0
+    done
     exit 1
 )
 [ -z "$states" ] || printf '%s\n' "$states" | some_take_jobs || exit 0
+! ask || exit 0 # slurmctld has heard of its nodes since the first time
 fact problem rejected
 fact words "$(printf %s "$rejected" | tr '\n' ' ' | cut -c 1-400)"

@@ -265,7 +265,9 @@ def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, 
         ("", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
         ("up idle*", "exit 1", []),
         ("up drain", "exit 1", []),
-        ("up drain\nup unk", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
+        ("up plnd", "echo 'Invalid partition name specified' >&2; exit 1", ["test-job-rejected"]),
+        # slurmctld has just started
+        ("up drain\nup unk", "echo 'Requested node configuration is not available' >&2; exit 1", []),
         ("down idle", "exit 1", []),
     ],
 )
