@@ -22,6 +22,7 @@ from bench.measure import Cost, Failed, Spread
 from bench.parts import PARTS, Part
 from bench.starts import starts
 from bench.table import Row, table
+from bench.whole import whole
 from lab import cache
 
 DEADLINE = 600.0  # seconds that one client may take for one round
@@ -30,7 +31,7 @@ DEADLINE = 600.0  # seconds that one client may take for one round
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="A, B, C, D, F (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="A, B, C, D, E, F (default: all)")
     parser.add_argument("--hosts", type=_numbers, help="numbers of hosts, such as 8,64 (default: those of each part)")
     parser.add_argument(
         "--rounds", type=int, default=5, help="rounds that count; one before them does not (default: 5)"
@@ -40,7 +41,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=1500, help="lines of slurm.conf (default: 1500)")
     parser.add_argument("--json", type=Path, help="write all values there")
     found = parser.parse_args(words)
-    known = {part.letter for part in PARTS} | {"F"}
+    known = {part.letter for part in PARTS} | {"E", "F"}
     if unknown := [letter for letter in found.parts if letter not in known]:
         parser.error(f"no such part: {', '.join(unknown)}")
     return found
@@ -58,13 +59,15 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that hosts and namespaces go with it
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
-    chosen = [client for client in CLIENTS if _wanted(client.name, options.clients)]
+    parts = [part for part in PARTS if not options.parts or part.letter in options.parts]
+    chosen = [client for client in CLIENTS if _wanted(client.name, options.clients)] if parts else [PRODUCT]
     with _alone():
         for client in chosen:
             _say(f"installing {client.name}")
             client.install()
-        parts = [part for part in PARTS if not options.parts or part.letter in options.parts]
         rows = [row for part in parts for row in _part(part, chosen, options)]
+        if not options.parts or "E" in options.parts:
+            rows += whole(options.rounds, _say)
         if not options.parts or "F" in options.parts:
             rows += starts(options.rounds)
     versions = {client.name: client.version() for client in chosen}
