@@ -103,7 +103,8 @@ def _of_release(name: str, package: str, release: Release, expect: str, announce
             module.mkdir()
             for file in files:
                 shutil.copyfile(file, module / file.name.replace(release.servers, "go"))
-            openapi.complete(module, [str(go())], environment(Path(scratch)), announce)
+            if package == ".":  # kubectl needs no schemas
+                openapi.complete(module, [str(go())], environment(Path(scratch)), announce)
             compile_go(module, [package], flags, folder / name, expect, announce)
 
     inputs: list[str | Path] = [*files, Path(openapi.__file__), go_version(), flags, package]

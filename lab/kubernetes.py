@@ -15,9 +15,8 @@ PKI = "/etc/kubernetes/pki"
 SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 NODE_UNITS = ("node-prepare", "containerd", "kubelet", "kube-proxy")
 MASTER_UNITS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-RUNTIME_IN_CONFIGURATION = (
-    27  # from this minor version on, the kubelet reads its runtime's address from its configuration file
-)
+# From this minor version on, the kubelet reads its runtime's address from its configuration file.
+RUNTIME_IN_CONFIGURATION = 27
 RUNTIME_FLAGS = "--container-runtime=remote --container-runtime-endpoint=unix:///run/containerd/containerd.sock"
 TAINT = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
 
