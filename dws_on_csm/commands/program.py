@@ -24,6 +24,7 @@ class Commands(Program):  # type: ignore[misc]  # invoke is not checked here
             first, _, rest = self.core.remainder.partition(" ")
             self.core.remainder = f"{Path(first).name} {rest}"
         super().parse_cleanup()
+        command_line.keep_bytecode()
 
     def print_version(self) -> None:
         """Print the version of this checkout."""
