@@ -11,9 +11,12 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dws_on_csm.config.site import Site
+from dws_on_csm.engine.early_reads import EarlyReads
 from dws_on_csm.engine.reach import Reach
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.errors import MALFORMED
@@ -28,6 +31,7 @@ from dws_on_csm.model.step import (
     Stage,
     Step,
     StepContext,
+    Value,
 )
 from dws_on_csm.transport.output import tail
 
@@ -102,13 +106,14 @@ class Board:
             raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
 
-    def store(self, key: str, host: str, value: object) -> None:
-        """Store a look's result; a thread that iterates over the facts of other hosts meanwhile keeps the former ones."""
+    def store(self, key: str, host: str, value: object, version: int | None = None) -> None:
+        """Store the result of a look that was made at `version`, or just now; a thread that iterates over the facts of other hosts
+        meanwhile keeps the former ones."""
         with self.lock:
             self.failed.pop((key, host), None)
             self.facts.found[key] = {**self.facts.found.get(key, {}), host: value}
             self.facts.first[key] = {host: value, **self.facts.first.get(key, {})}
-            self.seen[key, host] = self.version
+            self.seen[key, host] = self.version if version is None else version
 
     def forget(self, key: str, host: str) -> None:
         """Require a new look."""
@@ -214,9 +219,18 @@ def unreadable(host: str, key: str, error: Exception) -> str:
     )
 
 
-def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:
+def read_api(
+    board: Board,
+    host: str,
+    items: Mapping[str, Item],
+    cluster: Callable[[], Cluster],
+    early: Mapping[str, Future[Value]] = MappingProxyType({}),
+    version: int | None = None,
+) -> None:
     """Make the looks among `items` that go to the Kubernetes API, and store constants. A refusal by the server fails that look
     alone.
+
+    Of those in `early` it is known what came of them: they were made when the board had `version`.
 
     Raises ClusterError where the server can't be reached.
     """
@@ -226,7 +240,10 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
             board.store(key, host, look.value)
         elif isinstance(look, ApiLook):
             try:
-                board.store(key, host, look.read(cluster()))
+                if answer := early.get(key):
+                    board.store(key, host, answer.result(), version)
+                else:
+                    board.store(key, host, look.read(cluster()))
             except ClusterError as error:
                 if not error.status:
                     raise
@@ -237,14 +254,22 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
 
 
 def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
-    """Make the looks of `items` on this host: those by shell in one exec, those of the API through its client."""
+    """Make the looks of `items` on this host: those by shell in one exec, those of the API through its client; meanwhile, where
+    they need no fact, and otherwise after it."""
     looks, left = snippets(board, items, host)
-    if looks:
+    if not looks:
+        read_api(board, host, left, reach.cluster)
+        return
+    version = board.version
+    early = EarlyReads(board.site, host, left, reach.cluster)
+    try:
         mark = marker()
         answer = reach.session(host).run(script(looks, mark), deadline=board.site.deadlines.look)
         seen = split(answer.out, answer.err, mark)
         read_shell(board, host, looks, seen, last_words(answer.err, mark) if answer.code else "")
-    read_api(board, host, left, reach.cluster)
+        read_api(board, host, left, reach.cluster, early.all(), version)
+    finally:
+        early.over()
 
 
 # --- many looks in one exec
