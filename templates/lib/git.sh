@@ -20,9 +20,6 @@ first_writable() {
     fi
 }
 
-# root_writes_all FOLDER: whether only root can write everything in it; not where that cannot be found out
-root_writes_all() { writable_=$(first_writable "$1") && [ -z "$writable_" ]; }
-
 # check_pin FOLDER SOURCE: whether $tag in that clone is $commit, if the site file pins one. Call it before anything in the clone runs.
 check_pin() {
     at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'

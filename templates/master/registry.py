@@ -8,6 +8,8 @@ authfile             print an authfile for podman
 check                print one line of JSON: "tls", and "problem", "text" and perhaps "cause" where something is wrong
 images IMAGE...      print a line "image IMAGE STATE" for each: the digest of its configuration, "absent", or "unreadable"; after
                      the last a line "problem IMAGE WHY", and perhaps "cause IMAGE CAUSE"
+look IMAGE...        print what `check` prints, then what `images` prints, from the same questions; where the Secret cannot be read,
+                     the second line is "secret WHY"
 writable REPOSITORY  begin an upload and cancel it; print how TLS is where it is not verified, and why the registry rejects uploads,
                      with exit code 1
 
@@ -19,6 +21,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import pathlib
 import platform
 import re
@@ -72,9 +75,16 @@ def credential(secret):
     # --raw: without discovery, which kubectl would cache in a folder
     path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
     command = ["kubectl", "--request-timeout", "20s", "get", "--raw", path]
+    # GOGC: it reads little and ends, and a fourth of its time would be garbage collection
+    settings = dict(os.environ, GOGC="400")
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            env=settings,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Problem("secret", f"kubectl: {type(error).__name__}") from error
@@ -97,11 +107,15 @@ def last_line(output):
 
 
 # podman makes its storage and locks where they are missing, and a lock in /etc/cni: here in memory that ends with it, so that a
-# plan changes no file. In a /dev/shm that everybody can write nothing is made or read: what others put there would become /etc.
+# plan changes no file. For the versions of its helpers, which nobody needs, it would ask the package manager four times: it finds
+# none. In a /dev/shm that everybody can write nothing is made or read: what others put there would become /etc.
 PODMAN_INFO = """
 if unshare --mount mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
     exec unshare --mount sh -c 'mount -t tmpfs tmpfs /dev/shm && cd /dev/shm && mkdir etc work || exit
         mount -t overlay overlay -o lowerdir=/etc,upperdir=/dev/shm/etc,workdir=/dev/shm/work /etc 2>/dev/null
+        for manager in /usr/bin/rpm /usr/bin/dpkg-query; do
+            [ ! -e "$manager" ] || mount --bind /dev/null "$manager" 2>/dev/null
+        done
         exec podman --root /dev/shm/root --runroot /dev/shm/run --tmpdir /dev/shm/state --storage-driver vfs info --format json'
 fi
 exec podman info --format json
@@ -521,40 +535,48 @@ def main(name, secret, issuers, what, *arguments):
     if what == "authfile":
         pair = base64.b64encode(credential(secret)).decode()
         tell(json.dumps({"auths": {name.partition("/")[0]: {"auth": pair}}}))
-    elif what == "check":
-        result = {"tls": VERIFIED}
-        try:
-            registry = Registry(name, secret, issuers)
-            result["tls"] = registry.tls
-            registry.check()
-        except Problem as problem:
-            result.update(problem=problem.kind, text=str(problem))
-            if problem.cause:
-                result["cause"] = problem.cause
-        tell(json.dumps(result))
-    else:
-        registry = reached(name, secret, issuers, what, arguments)
-        if what == "images":
-            for image in arguments:
-                try:
-                    tell(f"image {image} {image_state(registry, image)}")
-                except Problem as problem:
-                    tell_problem(image, problem)
-        else:
-            writable(registry, *arguments)
-
-
-def reached(name, secret, issuers, what, arguments):
-    """The registry; where it cannot be reached, that is said of each image, and the end."""
+        return
     try:
-        return Registry(name, secret, issuers)
+        registry, unusable = Registry(name, secret, issuers), None
     except Problem as problem:
-        if problem.kind == "secret" or what != "images":
-            sys.stderr.buffer.write((problem_text(problem) + "\n").encode("utf-8", "replace"))
-            sys.exit(1)
-        for image in arguments:
-            tell_problem(image, problem)
-        sys.exit(0)
+        registry, unusable = None, problem
+    if what in ("check", "look"):
+        tell_check(registry, unusable)
+    if what == "look" and unusable and unusable.kind == "secret":
+        tell(f"secret {problem_text(unusable)}")
+    elif unusable and what != "check" and (unusable.kind == "secret" or what == "writable"):
+        sys.stderr.buffer.write((problem_text(unusable) + "\n").encode("utf-8", "replace"))
+        sys.exit(1)
+    elif what in ("images", "look"):
+        tell_images(registry, unusable, arguments)
+    elif what == "writable":
+        writable(registry, *arguments)
+
+
+def tell_check(registry, problem):
+    """The line of `check`; `problem`: why there is no registry, if there is none."""
+    result = {"tls": registry.tls if registry else VERIFIED}
+    try:
+        if registry:
+            registry.check()
+    except Problem as found:
+        problem = found
+    if problem:
+        result.update(problem=problem.kind, text=str(problem))
+        if problem.cause:
+            result["cause"] = problem.cause
+    tell(json.dumps(result))
+
+
+def tell_images(registry, problem, images):
+    """The lines of `images`; `problem`: why there is no registry, if there is none: that is said of each."""
+    for image in images:
+        try:
+            if problem:
+                raise problem
+            tell(f"image {image} {image_state(registry, image)}")
+        except Problem as found:
+            tell_problem(image, found)
 
 
 main(*sys.argv[1:])

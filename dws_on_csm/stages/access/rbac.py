@@ -316,7 +316,7 @@ def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
 def _look_cluster(ctx: StepContext) -> ShellLook:
     context = f"--context={shlex.quote(ctx.site.master.context)} " if ctx.site.master.context else ""
     script = f"""
-kubectl config view --minify --raw {context}--output \
+GOGC=400 kubectl config view --minify --raw {context}--output \
     jsonpath='{{.clusters[0].name}} {{.clusters[0].cluster.server}} {{.clusters[0].cluster.certificate-authority-data}}'
 echo
 cat {shlex.quote(ctx.site.master.pki)}/ca.crt

@@ -71,7 +71,7 @@ _LOOK = """
 command -v openssl >/dev/null || { echo "why openssl is not installed"; exit 0; }
 [ -r "$pki/ca.key" ] || { printf 'why %s\\n' "$pki/ca.key cannot be read"; exit 0; }
 [ -r "$pki/ca.crt" ] || { printf 'why %s\\n' "$pki/ca.crt cannot be read"; exit 0; }
-if why=$(signing_ca); then signing_ca; printf 'ends %s\\n' "$ca_ends"; else printf 'why %s\\n' "$why"; fi
+if answer=$(signing_ca && printf '%s\\n' "$ca_ends"); then printf 'ends %s\\n' "$answer"; else printf 'why %s\\n' "$answer"; fi
 """
 
 

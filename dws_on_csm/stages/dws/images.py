@@ -68,13 +68,23 @@ def tls_text(site: Site, tls: str) -> str:
     return f"{site.registry.host}: {texts[tls]}" if tls in texts else ""
 
 
-def _look_pushed(ctx: StepContext) -> ShellLook:
+def known(ctx: StepContext) -> str:
+    """The images that DWS needs, with blanks between; "" before its manifests were read. Raises Refused."""
     try:
-        images = " ".join(manifests.image_sources(ctx))
+        return " ".join(manifests.image_sources(ctx))
     except NotYetKnown:
-        images = ""
-    settings = registry_settings(ctx.site) | {"images": images, "record": RECORD}
-    return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), parse_pushed)
+        return ""
+
+
+def registry_library(site: Site, images: str) -> str:
+    """What the looks at the registry begin with: one program for all of them, which asks for the credential and connects once.
+    `images`: as `known` has them."""
+    settings = registry_settings(site) | {"images": images, "record": RECORD}
+    return render.script("master/registry.sh", "master/registry_seen.sh", **settings)
+
+
+def _look_pushed(ctx: StepContext) -> ShellLook:
+    return PUSHED.shell(render.read("master/images_look.sh"), parse_pushed, registry_library(ctx.site, known(ctx)))
 
 
 class Digests(TypedDict):

@@ -19,7 +19,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import manifests, plugin_workflow_version
+from dws_on_csm.stages.dws import clone_library, manifests, plugin_workflow_version
 
 
 class Clone(TypedDict):
@@ -51,8 +51,8 @@ DAMAGED = "damaged"
 """A clone that git itself cannot read, as after a full disk or a loss of power: it is cloned again."""
 
 _CLONE = """
-cd {clone} 2>/dev/null || exit 0
-open=$(first_writable {clone}) || exit 1
+[ -n "$entered" ] || exit 0
+[ -n "$judged" ] || open=$(first_writable "$clone") || exit 1 # with the words of what fails
 [ -z "$open" ] || {{ printf 'open=%s\\n' "$open"; exit 0; }}
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
@@ -66,8 +66,7 @@ modified=$(git status --porcelain --untracked-files=no) || {{
 
 
 def _look_clone(ctx: StepContext) -> ShellLook:
-    script = _CLONE.format(clone=shlex.quote(names.clone(ctx.site)), version=ctx.site.versions.dws)
-    return CLONE.shell(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
+    return CLONE.shell(_CLONE.format(version=ctx.site.versions.dws), _parse_clone, clone_library.text(ctx))
 
 
 def _parse_clone(out: bytes) -> Clone:
@@ -144,13 +143,11 @@ def clone_actions(
 
 def _look_kustomize(ctx: StepContext) -> ShellLook:
     script = """
-cd {clone} 2>/dev/null || exit 0
-root_writes_all {clone} || exit 0
+only_roots || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
-    complete = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(ctx.site)))
-    return KUSTOMIZE.shell(complete, _parse_kustomize)
+    return KUSTOMIZE.shell(script, _parse_kustomize, clone_library.text(ctx))
 
 
 def _parse_kustomize(out: bytes) -> Kustomize:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import images
 from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG, REGISTRY_ANSWER, RegistryAnswer
@@ -16,8 +16,11 @@ from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG, REGISTRY_AN
 
 
 def _look_registry(ctx: StepContext) -> ShellLook:
-    script = render.script("master/registry.sh", **images.registry_settings(ctx.site)) + "\nask_registry check\n"
-    return ShellLook(script, _parse_registry)
+    try:
+        known = images.known(ctx)
+    except Refused:
+        known = ""  # the stage `images` reports an image that this tool does not know
+    return ShellLook(render.read("master/registry_look.sh"), _parse_registry, images.registry_library(ctx.site, known))
 
 
 def _parse_registry(out: bytes) -> RegistryAnswer:

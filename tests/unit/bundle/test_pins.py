@@ -228,11 +228,13 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
     monkeypatch.setattr(names, "clone", lambda site: str(top))
     site = bundles.site(tmp_path)
     place = StepContext(site, Facts(), "m")
-    told = {}
+    told, libraries = {}, set()
     for step in workarea.STAGE.steps:
         look = step.look(place)
         assert isinstance(look, ShellLook)
+        libraries.add(look.library)
         told[step.name] = look.parse(hostile_host.run(look.script, environment=GIT_OF_ALL).stdout.encode())
+    assert len(libraries) == 1, "whose clone it is, is found out once for all of them"
     settings = {"clone": str(top), "tag": TAG, "files": ""}
     script = render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings)
     of_plugin = steps.parse(

@@ -57,7 +57,7 @@ def test_every_program_is_listed() -> None:
     }
     assert calls == {
         "dws_on_csm/kube/proxy.py": 1,
-        "dws_on_csm/stages/dws/manifests.py": 2,
+        "dws_on_csm/stages/dws/manifests.py": 1,
         "dws_on_csm/stages/dws/dependents.py": 1,
         "dws_on_csm/stages/dws/remove.py": 1,
         "dws_on_csm/stages/slurm/close_dws.py": 1,
@@ -149,6 +149,9 @@ def test_manifests_are_read_and_written(tmp_path: Path) -> None:
     done = run(tmp_path, manifests.TRIM, feed=rendered)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["data"]["text"] == ODD
+    (tmp_path / "more.yaml").write_text(rendered, encoding="utf-8")
+    both = run(tmp_path, manifests.TRIM, str(tmp_path / "more.yaml"), feed=rendered)
+    assert both.returncode == 0 and both.stdout == done.stdout * 2
     done = run(tmp_path, remove.WITHOUT_NAMESPACE, feed=rendered)
     assert done.returncode == 0, done.stderr
     assert [item for item in yaml.safe_load_all(done.stdout) if item] == [

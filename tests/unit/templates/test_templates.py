@@ -84,6 +84,8 @@ APART = {
     "pod/pod_start_files.sh": "tells checksums of what is mounted in a container to be read only",
     "master/registry.py": CLUSTER,
     "master/registry.sh": CLUSTER,
+    "master/registry_look.sh": CLUSTER,
+    "master/registry_seen.sh": CLUSTER,
     "controller/shim.lua": "a part of a file that is put, and read by slurmctld",
     "master/sign.sh": "works in a new folder of root's on the master, and with the CA's key",
     "master/undeploy.sh": CLUSTER,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.domain import names
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import ShellLook
 from dws_on_csm.stages.dws import workarea
@@ -35,7 +36,8 @@ def test_a_clone_that_git_cannot_read(tmp_path: Path, monkeypatch: pytest.Monkey
     step: Any = steps.step(workarea.STAGE, "clone")
     look = step.look(place(MASTER))
     assert isinstance(look, ShellLook)
-    script = f"first_writable() {{ :; }}\ncd {look.body.rpartition(chr(10) + 'cd ')[2]}"
+    library = f"first_writable() {{ :; }}\n{render.script('master/clone_checked.sh', clone=str(clone))}"
+    script = f"{library}\n{look.body}"
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     have = look.parse(done.stdout)
     if not damaged:
