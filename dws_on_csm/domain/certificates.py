@@ -8,12 +8,12 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from dws_on_csm.model.remembered import remembered
 from dws_on_csm.model.secret import Secret
 
-if TYPE_CHECKING:
-    from cryptography import x509
+ASKED = 256
+"""How many questions about certificates are remembered: each step that deals with a controller's access asks the same."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,16 @@ class Certificate:
 
 def read(pem: bytes) -> Certificate:
     """The content of the first certificate in `pem`. Raises ValueError where `pem` is not a certificate."""
+    content = _content(pem)
+    return replace(content, days_left=(content.until - datetime.now(UTC)).days)
+
+
+@remembered(ASKED)
+def _content(pem: bytes) -> Certificate:
+    """As read(), without `days_left`, which changes with time."""
     from cryptography import x509
 
-    return _parsed(x509.load_pem_x509_certificate(pem))
-
-
-def _parsed(certificate: x509.Certificate) -> Certificate:
-    from cryptography import x509
-
+    certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return Certificate(
         common_name=str(names[0].value) if names else "",
@@ -75,7 +77,7 @@ def _parsed(certificate: x509.Certificate) -> Certificate:
         issuer=certificate.issuer.rfc4514_string(),
         since=certificate.not_valid_before_utc,
         until=certificate.not_valid_after_utc,
-        days_left=(certificate.not_valid_after_utc - datetime.now(UTC)).days,
+        days_left=0,
         serial=f"{certificate.serial_number:x}",
     )
 
@@ -110,19 +112,24 @@ def bundle(text: bytes) -> tuple[bytes, ...]:
 def signer(pem: bytes, ca: bytes) -> Certificate | None:
     """The certificate in `ca` that signed `pem`, by signature and names; None where none did. Of several, for instance of a CA that
     was renewed with its key, the one that ends last."""
+    return max(map(read, _signers(pem, ca)), key=lambda issuer: issuer.until, default=None)
+
+
+@remembered(ASKED)
+def _signers(pem: bytes, ca: bytes) -> tuple[bytes, ...]:
+    """The certificates in `ca` (PEM) that signed `pem`."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
     certificate = x509.load_pem_x509_certificate(pem)
     issuers = []
     for part in bundle(ca):
-        issuer = x509.load_pem_x509_certificate(part)
         try:
-            certificate.verify_directly_issued_by(issuer)
+            certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(part))
         except (ValueError, TypeError, InvalidSignature):
             continue
-        issuers.append(_parsed(issuer))
-    return max(issuers, key=lambda issuer: issuer.until, default=None)
+        issuers.append(part)
+    return tuple(issuers)
 
 
 def within_ca(pem: bytes, ca: bytes) -> Certificate:
@@ -152,7 +159,7 @@ def of_a_client(pem: bytes) -> bool:
 
 def signed_by(pem: bytes, ca: bytes) -> bool:
     """Whether one of the certificates in `ca` signed `pem`."""
-    return signer(pem, ca) is not None
+    return bool(_signers(pem, ca))
 
 
 def kubeconfig(

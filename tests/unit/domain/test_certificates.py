@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime, timedelta
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,26 @@ def test_a_kubeconfig_has_everything_in_it() -> None:
     assert made["contexts"] == [{"name": "me", "context": {"cluster": "c", "namespace": "ns", "user": "me"}}]
     assert made["clusters"][0]["cluster"] == {"certificate-authority-data": "Q0E=", "server": "https://api:6443"}
     assert set(made["users"][0]["user"]) == {"client-certificate-data", "client-key-data"}
+
+
+def test_a_certificate_that_is_asked_about_again_is_not_verified_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers stay; only the days that are left follow the clock."""
+    ca = authority().certificate
+    pem = signed(tmp_path, authority(), certificates.request("slurm-dws").csr).stdout
+    before = certificates.read(pem), certificates.signer(pem, ca)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls.fromtimestamp(time.time() + 3 * 86400, tz)
+
+    def again(*args: object) -> None:
+        raise AssertionError("it is parsed again")
+
+    monkeypatch.setattr(certificates, "datetime", Later)
+    monkeypatch.setattr(x509, "load_pem_x509_certificate", again)
+    assert certificates.signed_by(pem, ca)
+    for old, new in zip(before, (certificates.read(pem), certificates.signer(pem, ca)), strict=True):
+        assert old and new and new == replace(old, days_left=old.days_left - 3)
