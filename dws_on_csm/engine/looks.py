@@ -292,19 +292,27 @@ def marker() -> str:
 def script(looks: Mapping[str, ShellLook], mark: str) -> str:
     """A script for `sh` that runs every look, whether or not others fail; their keys name the frames.
 
-    Looks with the same library run in one subshell, behind it. If it fails, its frame is that of each of them.
+    Looks with the same library run in one subshell, behind it. If it fails, its frame is that of each of them. A library that
+    begins with another one continues it: it runs in a subshell of that one's.
     """
-    libraries: dict[str, list[str]] = {}
+    return _behind("", looks, mark) + "\n"
+
+
+def _behind(above: str, looks: Mapping[str, ShellLook], mark: str) -> str:
+    """The frames of looks whose libraries all begin with `above`, which has run."""
+    longer = sorted({look.library for look in looks.values() if look.library != above}, key=len)
+    groups: dict[str, dict[str, ShellLook]] = {}
     for key, look in looks.items():
-        libraries.setdefault(look.library, []).append(key)
+        library = next((one for one in longer if look.library.startswith(one)), "")
+        groups.setdefault(library, {})[key] = look
     parts: list[str] = []
-    for library, keys in libraries.items():
-        if not library or len(keys) == 1:
-            parts += [_framed(key, looks[key].script, mark) for key in keys]
+    for library, members in groups.items():
+        if not library or len(members) == 1:
+            parts += [_framed(key, look.script.removeprefix(above), mark) for key, look in members.items()]
         else:
-            bodies = "\n".join(_framed(key, looks[key].body, mark) for key in keys)
-            parts.append(_framed(" ".join(keys), f"{library}\n{_ended(mark, '0')}\n{bodies}\nexit 0", mark, "|| "))
-    return "\n".join(parts) + "\n"
+            content = f"{library.removeprefix(above)}\n{_ended(mark, '0')}\n{_behind(library, members, mark)}\nexit 0"
+            parts.append(_framed(" ".join(members), content, mark, "|| "))
+    return "\n".join(parts)
 
 
 def _framed(name: str, snippet: str, mark: str, before: str = "\n") -> str:

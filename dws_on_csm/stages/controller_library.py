@@ -13,3 +13,8 @@ def text(ctx: StepContext) -> str:
     slurm = ctx.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
     return render.script("lib/safe_file.sh", "lib/slurmctld.sh", **settings) + "\nfind_slurm\n"
+
+
+def with_slurmctld(ctx: StepContext) -> str:
+    """The same for looks that ask slurmctld: it is asked once for all of them. One that does not respond takes 30 s."""
+    return text(ctx) + "ask_slurmctld\n"

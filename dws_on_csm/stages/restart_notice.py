@@ -25,7 +25,7 @@ QUEUE: Fact[Queue] = Fact("slurm", "queue")
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    return QUEUE.shell(render.read("controller/queue.sh"), _parse, controller_library.text(ctx))
+    return QUEUE.shell(render.read("controller/queue.sh"), _parse, controller_library.with_slurmctld(ctx))
 
 
 def _parse(out: bytes) -> Queue:

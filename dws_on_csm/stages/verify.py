@@ -99,7 +99,9 @@ def script(ctx: StepContext, body: str, **more: str) -> str:
 
 def shell_look(ctx: StepContext, body: str, parse: Callable[[bytes], Value]) -> ShellLook:
     """A look with the same functions and settings."""
-    return ShellLook(render.script("lib/temporary.sh", **_settings(ctx)) + body, parse, controller_library.text(ctx))
+    return ShellLook(
+        render.script("lib/temporary.sh", **_settings(ctx)) + body, parse, controller_library.with_slurmctld(ctx)
+    )
 
 
 def _settings(ctx: StepContext) -> dict[str, str]:

@@ -85,12 +85,13 @@ process_conf() {
 unit_conf() {
     {
         systemctl show-environment | sed 's/^/unit /'
-        systemctl show -p Environment "$unit" | sed -n 's/^Environment=/unit /p'
-        systemctl show -p EnvironmentFiles "$unit" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=[a-z]*)$/\1/p' |
+        has=$(systemctl show -p Environment -p EnvironmentFiles -p ExecStart "$unit")
+        printf '%s\n' "$has" | sed -n 's/^Environment=/unit /p'
+        printf '%s\n' "$has" | sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=[a-z]*)$/\1/p' |
             while IFS= read -r pattern; do
                 for file in $pattern; do timeout -k 1 5 sh -c "$regular$reads" sh "$file" 0 2>/dev/null | sed 's/^/file /'; done
             done
-        systemctl show -p ExecStart "$unit" | sed -n 's/^ExecStart={.*; argv\[\]=\(.*\) ; ignore_errors=.*/exec \1/p' | tail -n 1
+        printf '%s\n' "$has" | sed -n 's/^ExecStart={.*; argv\[\]=\(.*\) ; ignore_errors=.*/exec \1/p' | tail -n 1
     } </dev/null | named_conf "the unit $unit"
 }
 # other_confs: a line for each slurm.conf that slurmctld reads, or will read, and that is not the one in $folder

@@ -5,7 +5,7 @@ echo "main=$main"
 if [ -n "$main" ]; then
     echo "started=$(start_time "$main")"
     # Only this proves that the plugin is loaded: scontrol shows slurm.conf as it was read last.
-    ! read_proc "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
+    ! read_proc "$main" maps | grep '/burst_buffer_lua\.so' >/dev/null || echo "loaded=yes"
 elif systemd; then
     # started by hand: its unit does not know it
     for one in $(pgrep -x slurmctld); do
@@ -15,8 +15,10 @@ elif systemd; then
     fact ended "$(systemctl show -p Result -p LimitAS -p MemoryMax "$unit" | grep -vE '=(|success|infinity|18446744073709551615)$' | paste -sd ' ' -)"
 fi
 # read_so FILE: whether a record says that slurmctld has read the file's present text (pod_start_files.sh)
+recorded=
+! is_recorded "$main" || recorded=yes
 read_so() {
-    is_recorded "$main" && sum=$(sum_of "$1") &&
+    [ -n "$recorded" ] && sum=$(sum_of "$1") &&
         grep -qxF "file=$sum $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
 }
 start_files | while IFS= read -r file; do

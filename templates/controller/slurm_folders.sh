@@ -8,15 +8,17 @@
 #   dangling PATH TARGET          a file that is a link to nothing
 #   link REASON                   a file that root neither reads nor writes, because it is a link in a folder of others
 # Goes after safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
+tab='	'
 whose() { # file|folder|above PATH
-    set -- "$1" "$2" "$(stat -c %U -- "$2")" "$(stat -c %G -- "$2")" "$(stat -c %a -- "$2")"
-    printf '%s %s\t%s\t%s\t%s\n' "$1" "$3" "$4" "$5" "$2"
-    case $5 in *[2367]?) ;; *) return 0 ;; esac
+    state=$(stat --printf '%U\t%G\t%a' -- "$2") || return 0 # it is gone
+    printf '%s %s\t%s\n' "$1" "$state" "$2"
+    mode=${state##*"$tab"} group=${state#*"$tab"} group=${group%"$tab"*}
+    case $mode in *[2367]?) ;; *) return 0 ;; esac
     case $(LC_ALL=C ls -ld -- "$2") in ??????????+*) printf 'acl %s\n' "$2" ;; esac
     {
-        getent group "$4" | cut -d: -f4 | tr , '\n'
-        timeout --foreground -k 1 5 getent passwd | awk -F: -v number="$(getent group "$4" | cut -d: -f3)" '$4 == number { print $1 }'
-    } | sort -u | sed '/^$/d' | while IFS= read -r one; do printf 'member %s\t%s\n' "$4" "$one"; done
+        getent group "$group" | cut -d: -f4 | tr , '\n'
+        timeout --foreground -k 1 5 getent passwd | awk -F: -v number="$(getent group "$group" | cut -d: -f3)" '$4 == number { print $1 }'
+    } | sort -u | sed '/^$/d' | while IFS= read -r one; do printf 'member %s\t%s\n' "$group" "$one"; done
 }
 confs=
 eval "set -- $files"
@@ -34,7 +36,7 @@ for file in "$@"; do
         continue
     fi
     if ! path=$(real_path "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi
-    if [ -f "$path" ] && printf '%s\n' "$confs" | grep -qxF -e "$file"; then printf 'file %s\n' "$path"; fi
+    case $newline$confs$newline in *"$newline$file$newline"*) [ ! -f "$path" ] || printf 'file %s\n' "$path" ;; esac
     path=${path%/*}
     [ ! -d "$path/" ] || printf 'folder %s\n' "$path"
     while [ -n "$path" ]; do

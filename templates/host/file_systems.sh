@@ -5,12 +5,15 @@ echo "time $(date +%s)"
 file_systems() {
     for one in "$@"; do
         [ -d "$one" ] || continue
-        mount=$(timeout -k 1 10 df -Pk -- "$one" 2>/dev/null </dev/null | awk 'NR == 2 { sub(/^.*% +/, ""); print }')
-        [ -n "$mount" ] || continue # a file server that does not respond is reported by the steps that need it
-        mode=$(at=$mount awk '{ gsub(/\\040/, " ", $5) } $5 == ENVIRON["at"] {
-            mode = ($NF ~ /(^|,)ro(,|$)/) ? "ro" : ($6 ~ /(^|,)ro(,|$)/) ? "ro,bind" : "rw"
-        } END { print mode }' /proc/self/mountinfo)
-        printf 'disk %s %s %s %s\t%s\n' "$(free -Pk "$one")" "$(free -Pi "$one")" "${mode:-rw}" "$mount" "$one"
+        timeout -k 1 10 df -k --output=size,avail,itotal,iavail,target -- "$one" 2>/dev/null </dev/null | {
+            # a file server that does not respond is reported by the steps that need it
+            read -r _ && read -r size kilobytes all inodes mount || exit 0
+            case $size in 0 | -) kilobytes=- ;; esac
+            case $all in 0 | -) inodes=- ;; esac
+            mode=$(at=$mount awk '{ gsub(/\\040/, " ", $5) } $5 == ENVIRON["at"] {
+                mode = ($NF ~ /(^|,)ro(,|$)/) ? "ro" : ($6 ~ /(^|,)ro(,|$)/) ? "ro,bind" : "rw"
+            } END { print mode }' /proc/self/mountinfo)
+            printf 'disk %s %s %s %s\t%s\n' "$kilobytes" "$inodes" "${mode:-rw}" "$mount" "$one"
+        }
     done
 }
-free() { timeout -k 1 10 df "$1" -- "$2" 2>/dev/null </dev/null | awk 'NR == 2 && $2 > 0 { n = $4 } END { print (n == "") ? "-" : n }'; }

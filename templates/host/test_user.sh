@@ -3,6 +3,7 @@
 # slurmctld.sh. Set before: $user, $job_folder, $options, $partition, $reservation.
 find_slurm
 find_account "$user" || { fact problem unknown; exit 0; }
+know_account "$user"
 [ "$as_number" != 0 ] || { fact problem root; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { fact problem other; fact number "$(id -u)"; exit 0; }
 (PATH=$users_path; command -v sbatch >/dev/null) || { fact problem sbatch; exit 0; }

@@ -1,10 +1,13 @@
 # Drops root's rights where other users decide what is read or run. An account is its number: a name is looked up once, and only
 # number 0 is root, whatever its name. Names from slurm.conf may be any text.
 
+newline='
+'
 me=$(id -u) # the number of whoever runs this script; "" where that is unknown
-known_number='' known_account=''
-# know_account NUMBER: find_account finds it without asking again, which a script does for each command that SlurmUser runs
-know_account() { known_number=$1 known_account=$(account_line "$1"); }
+known_accounts=$newline # "WHO=LINE OF PASSWD", a line each
+# know_account WHO: find_account returns for WHO, without asking again, the account that it found last. A script looks one up for each
+# command that it runs as somebody else.
+know_account() { known_accounts=$known_accounts$1=$as_entry$newline; }
 # account_line WHO: print its line of passwd. A directory server that does not respond would keep getent forever.
 account_line() { timeout --foreground -k 1 20 getent passwd "$1" 2>/dev/null; }
 # find_account WHO: look up an account by its name, or its number in digits: sets $as_name $as_number $as_group $as_home. Returns 1
@@ -15,16 +18,20 @@ find_account() {
     case $1 in
     '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.@+-]*) return 1 ;; esac ;;
     esac
-    if [ -n "$known_account" ] && [ "$1" = "$known_number" ]; then
-        as_line=$known_account
-    else
-        as_line=$(account_line "$1") || {
+    case $known_accounts in
+    *"$newline$1="*)
+        as_entry=${known_accounts#*"$newline$1="}
+        as_entry=${as_entry%%"$newline"*}
+        ;;
+    *)
+        as_entry=$(account_line "$1") || {
             [ "$?" != 124 ] || as_lacks='cannot be looked up: getent has waited 20 s for the name service (nsswitch.conf)'
             return 1
         }
-    fi
-    as_name=${as_line%%:*}
-    as_line=${as_line#*:*:}
+        ;;
+    esac
+    as_name=${as_entry%%:*}
+    as_line=${as_entry#*:*:}
     as_number=${as_line%%:*}
     as_line=${as_line#*:}
     as_group=${as_line%%:*}
@@ -79,8 +86,6 @@ exec_as() {
 # only_root_writes PATH: whether only root can change the file or folder
 only_root_writes() { only_account_writes 0 "$1" >/dev/null; }
 
-newline='
-'
 # only_account_writes NUMBER PATH: whether only root and the account NUMBER can change PATH: the file, every folder above it, and the
 # targets of links. If somebody else can, print the first of these. A user who can write a folder can replace the files in it,
 # except in a sticky folder such as /tmp. The group root counts as root if there is no ACL. In a read-only mount, such as a
@@ -159,8 +164,11 @@ sum_of() {
 # text_of WHO FILE: print what that account reads there, in base64; 8 MB at most, within 20 s. The output is checked, because a program
 # of another user may print anything. Root's own programs end, and leave nothing behind: they need no bound.
 text_of() {
-    case $1 in root) reads_as=exec_as ;; *) reads_as=as ;; esac
-    text=$("$reads_as" "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] || exit 1; $entire" sh "$2" 1 base64 -w 0 2>/dev/null) || return 1
+    set -- "$1" sh -c "$regular[ -r \"./\$name\" ] || exit 1; $entire" sh "$2" 1 base64 -w 0
+    case $1 in
+    root) shift; text=$(timeout --foreground -k 3 20 "$@" 8>&- 9>&- 2>/dev/null) || return 1 ;;
+    *) reader_=$1; shift; text=$(as "$reader_" timeout 20 "$@" 2>/dev/null) || return 1 ;;
+    esac
     case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
     [ "${#text}" -le 10666668 ] && printf %s "$text"
 }
@@ -196,7 +204,12 @@ program_file() {
 }
 
 # fact NAME VALUE: print the line "NAME=VALUE". Newlines in VALUE become blanks: so VALUE cannot forge another fact.
-fact() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')"; }
+fact() {
+    case $2 in
+    *"$newline"*) printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')" ;;
+    *) printf '%s=%s\n' "$1" "$2" ;;
+    esac
+}
 
 # runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`choose_runner KUBECONFIG` sets it: a kubeconfig may name
 # programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of

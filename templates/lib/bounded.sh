@@ -8,8 +8,9 @@ number_or_zero() { if is_number "${1-}"; then echo "$1"; else echo 0; fi; }
 # uptime_seconds: seconds since this machine started, for deadlines: nobody can set that clock, while the time of day may jump
 uptime_seconds() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; }
 
-# run_bounded COMMAND...: pass on COMMAND's output until COMMAND itself ends, $most bytes at most. It does not wait for processes that
-# COMMAND left behind, which could hold its output open forever. Exit code: COMMAND's; 141 if there was more output.
+# run_bounded COMMAND...: pass on the lines that COMMAND prints until COMMAND itself ends, $most bytes at most; the last one ends in a
+# newline, even if COMMAND's does not. It does not wait for processes that COMMAND left behind, which could hold its output open
+# forever. Exit code: COMMAND's; 141 if there was more output.
 run_bounded() {
     if [ -c /dev/fd/2 ]; then
         relay_output "$@"
@@ -31,7 +32,7 @@ relay_output() (
             ("$@") 5>&- 7>&- || code=$?
             trap '' PIPE
             echo "$code" >&7
-            printf '\n%s\n' "$ended" 2>/dev/null # on a line of its own; the newline before it is removed below
+            printf '\n%s\n' "$ended" 2>/dev/null # on a line of its own
         } | limit_output >&5 5>&-
     } 7>&1)
     case $code in *cut*) code=141 ;; esac
@@ -43,8 +44,9 @@ limit_output() (
     LC_ALL=C
     export LC_ALL
     ulimit -v 1000000 2>/dev/null
-    { sed -n "/^$ended\$/q;p" 2>/dev/null || echo cut >&7; } | {
+    # prints one line later than it reads: the last one, before $ended, is empty where COMMAND's output ended in a newline
+    { sed -n "/^$ended\$/{x;/./p;q;};x;1!p" 2>/dev/null || echo cut >&7; } | {
         head -c "${most:-16000000}"
         [ -z "$(od -An -tx1 -N1)" ] || echo cut >&7
-    } | head -c -1
+    }
 )

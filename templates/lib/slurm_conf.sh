@@ -4,8 +4,8 @@
 LC_ALL=C
 export LC_ALL
 
-# read_conf: sets $conf_found: "file PATH" for slurm.conf and all its includes, each once, then "said KEY VALUE" for some keys (in
-# lower case, without quotes; the last setting in Slurm's order counts). Sets $conf_code:
+# read_conf: sets $conf_found: "file PATH" for slurm.conf and all its includes, each once, then "said KEY VALUE" for some keys (as
+# Slurm's documents spell them; VALUE without quotes; the last setting in Slurm's order counts). Sets $conf_code:
 #   0 read, 3 too many files, 4 one of them can't be read, 5 too large altogether; any other: cut off at a limit
 # An Include is at the very beginning of a line; a relative path is relative to slurm.conf's folder, in every file.
 # The writer of slurm.conf decides what it includes, also a device or an endless file: each read has a limit, ends with all that it
@@ -92,14 +92,19 @@ parse_conf() (
         if (name in keys) said[name] = rest
     }
     BEGIN {
-        split("slurmuser plugindir slurmctldlogfile burstbuffertype authtype authinfo statesavelocation slurmctldport clustername", names, " ")
-        for (i in names) keys[names[i]]
+        split("SlurmUser PluginDir SlurmctldLogFile BurstBufferType AuthType AuthInfo StateSaveLocation SlurmctldPort ClusterName", names, " ")
+        for (i in names) keys[tolower(names[i])] = names[i]
         follow(folder "/slurm.conf", "\n" folder "/slurm.conf\n")
-        for (name in said) print "said " name " " said[name]
+        for (name in said) print "said " keys[name] " " said[name]
     }' </dev/null
 )
-# conf_value KEY: what KEY is set to; nothing where it isn't set.
-conf_value() { printf '%s\n' "$conf_found" | sed -n "s/^said $(echo "$1" | tr '[:upper:]' '[:lower:]') //p"; }
+# conf_value KEY: what KEY, spelled as in read_conf's list, is set to; nothing where it isn't set. It starts no program.
+conf_value() {
+    value_=$newline$conf_found$newline
+    case $value_ in *"${newline}said $1 "*) ;; *) return 0 ;; esac
+    value_=${value_#*"${newline}said $1 "}
+    printf '%s\n' "${value_%%"$newline"*}"
+}
 # conf_files: slurm.conf and all that it includes, a path a line.
 conf_files() { printf '%s\n' "$conf_found" | sed -n 's/^file //p'; }
 # log_file: where slurmctld writes its log, a path; nothing where slurm.conf names none.

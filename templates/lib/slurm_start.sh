@@ -22,10 +22,10 @@ auth_problem() {
     esac
 }
 munge_problem() {
-    slurm timeout 10 sh -c 'command -v munge && command -v unmunge' >/dev/null 2>&1 </dev/null || return 0
     socket=$(conf_value AuthInfo | tr , '\n' | sed -n 's/^socket=//p' | head -n 1)
     # shellcheck disable=SC2016 # for the shell that is started
-    said=$(slurm timeout 10 sh -c 'token=$(munge -n ${1:+"-S$1"}) && printf "%s\n" "$token" | unmunge ${1:+"-S$1"} 2>&1 >/dev/null' \
+    said=$(slurm timeout 10 sh -c 'command -v munge >/dev/null && command -v unmunge >/dev/null || exit 0
+        token=$(munge -n ${1:+"-S$1"}) && printf "%s\n" "$token" | unmunge ${1:+"-S$1"} 2>&1 >/dev/null' \
         sh "$socket" 2>&1 </dev/null) || {
         code=$?
         [ "$code" != 124 ] || said="no answer within 10 s"

@@ -56,12 +56,11 @@ find_slurm() {
     program=$(program_of "$main")
     as_path=$PATH users_path=$PATH
     for one in ${program:+"${program%/*}" "${program%/*/*}/bin"} $usual; do
-        safe=
-        ! only_root_writes "$one" || safe=yes
+        case " $usual " in *" $one "*) listed=yes ;; *) listed= ;; esac
+        case $listed$slurm_uid in yes[1-9]*) safe=yes ;; *) only_root_writes "$one" && safe=yes || safe= ;; esac
         case $slurm_uid in '' | 0) [ -n "$safe" ] || continue ;; esac
         as_path=$as_path:$one
-        case " $usual " in *" $one "*) safe=yes ;; esac
-        [ -z "$safe" ] || users_path=$users_path:$one
+        [ -z "$listed$safe" ] || users_path=$users_path:$one
     done
     find_unreadable
 }
@@ -141,7 +140,16 @@ takes_jobs() {
 }
 
 # running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.
-running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null | sed -n "s/^$2 *= *//p"; }
+running_setting() {
+    case $asked in yes) printf '%s\n' "$runs_with" ;; *) running_config "$1" ;; esac | sed -n "s/^$2 *= *//p"
+}
+running_config() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null; }
+# ask_slurmctld: ask it now, once for all calls of pings, named_pings and running_setting after this
+ask_slurmctld() {
+    asked=yes runs_with='' responds=$(ping_hosts)
+    case $responds in *\ UP*) runs_with=$(running_config 30) ;; esac
+}
+asked=
 
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
 # Of 5 MB at most altogether, also where they have grown since slurm.conf was read: these texts are kept in memory and in a file.
@@ -174,13 +182,17 @@ patience=30
 pings() { named_pings | mark_local; }
 # named_pings: the same with names: "NAMES UP|DOWN" a line
 named_pings() {
+    case $asked in yes) [ -z "$responds" ] || printf '%s\n' "$responds" ;; *) ping_hosts ;; esac
+}
+ping_hosts() {
     slurm timeout "$patience" scontrol ping 2>/dev/null </dev/null |
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p'
 }
 mark_local() {
+    own_name=$(uname -n)
     while read -r names state; do
         where=there
-        for name in "$(uname -n)" "$(uname -n | cut -d. -f1)"; do
+        for name in "$own_name" "${own_name%%.*}"; do
             case ",$names," in *",$name,"*) where=here ;; esac
         done
         echo "$where $state"
@@ -206,7 +218,7 @@ start_time() {
 
 # identity PID: a name that no other process has, not even after a reboot
 identity() {
-    [ -z "$1" ] || echo "$(cat /proc/sys/kernel/random/boot_id) $1 $(start_ticks "$1")"
+    [ -z "$1" ] || { read -r boot_ </proc/sys/kernel/random/boot_id && printf '%s %s %s\n' "$boot_" "$1" "$(start_ticks "$1")"; }
 }
 # is_recorded PID: whether $state has a record of what this slurmctld has read
 is_recorded() {

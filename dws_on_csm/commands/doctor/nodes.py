@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 def _look(ctx: StepContext) -> ShellLook:
     script = render.script("controller/nodes.sh", partition=ctx.site.test_job.partition)
-    return ShellLook(script, parse, controller_library.text(ctx))
+    return ShellLook(script, parse, controller_library.with_slurmctld(ctx))
 
 
 def parse(out: bytes) -> list[Row]:

@@ -70,9 +70,16 @@ stat_file 'mode=%a
 owner=%U
 owner_uid=%u' "$file" || exit 1
 text=$(read_file "$file") || exit 1
-value() {{ printf '%s\\n' "$text" | tr -d '\\r' | sed -n "s/^[- ]*$1: *\\"*\\([^\\"]*\\)\\"*$/\\1/p" | head -n 1; }}
+values=$(printf '%s\\n' "$text" | tr -d '\\r' | sed -n 's/^[- ]*\\([A-Za-z-]*\\): *"*\\([^"]*\\)"*$/\\1=\\2/p')
+has_value() {{ case $newline$values in *"$newline$1="*) ;; *) false ;; esac }}
+value() {{
+    has_value "$1" || return 0
+    value_=$newline$values
+    value_=${{value_#*"$newline$1="}}
+    printf '%s\\n' "${{value_%%"$newline"*}}"
+}}
 for key in client-certificate-data certificate-authority-data certificate-authority server namespace current-context tokenFile; do
-    value "$key" | sed "s/^/$key=/"
+    ! has_value "$key" || printf '%s=%s\\n' "$key" "$(value "$key")"
 done
 fact key_fits "$(key_fits "$(value client-certificate-data)" "$(value client-key-data)")"
 {can_i}

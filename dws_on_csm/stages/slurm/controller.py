@@ -22,7 +22,7 @@ from dws_on_csm.stages.slurm import activate, other_burst_buffer, slurmctld
 def look(ctx: StepContext) -> ShellLook:
     """The look of the check `controller`; `parse` says what it returns."""
     return CONTROLLER.shell(
-        render.script("lib/lua.sh", "controller/controller.sh"), parse, controller_library.text(ctx)
+        render.script("lib/lua.sh", "controller/controller.sh"), parse, controller_library.with_slurmctld(ctx)
     )
 
 

@@ -37,7 +37,7 @@ done
 
 def can_i() -> str:
     """Shell lines that define `can_i ARGUMENTS`: what SlurmUser may do with the kubeconfig $file. They go after `shell`'s."""
-    return render.script("lib/as.sh", "lib/temporary.sh") + _CAN_I
+    return render.script("lib/temporary.sh") + _CAN_I
 
 
 def shell(ctx: StepContext) -> str:

@@ -64,7 +64,7 @@ def is_lua(type_: str) -> bool:
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the step `daemon`; `parse` says what it returns."""
-    return FACT.shell(render.read("controller/daemon.sh"), parse, controller_library.text(ctx))
+    return FACT.shell(render.read("controller/daemon.sh"), parse, controller_library.with_slurmctld(ctx))
 
 
 def parse(out: bytes) -> Daemon:

@@ -8,7 +8,7 @@ import sys
 import threading
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -235,8 +235,12 @@ def test_the_last_output_of_an_unfinished_look_is_known() -> None:
 def run_behind(library: str, **bodies: str) -> dict[str, Frame]:
     """The frames of looks with the same library, and of one without it."""
     looks = {key: ShellLook(text, bytes.decode, library) for key, text in bodies.items()}
-    script = engine_looks.script({**looks, "other": ShellLook("echo other; echo x=$x", bytes.decode)}, MARK)
-    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=30, check=False)
+    return frames_of({**looks, "other": ShellLook("echo other; echo x=$x", bytes.decode)})
+
+
+def frames_of(looks: Mapping[str, ShellLook]) -> dict[str, Frame]:
+    """The frames of these looks."""
+    done = subprocess.run(["sh", "-c", engine_looks.script(looks, MARK)], capture_output=True, timeout=30, check=False)
     return engine_looks.split(done.stdout, done.stderr, MARK)
 
 
@@ -252,6 +256,27 @@ def test_a_library_runs_once_and_is_nobody_elses(tmp_path: Path) -> None:
     }
     assert (tmp_path / "runs").read_text() == "ran\n"
     assert run_behind(library, one="said")["one"] == Frame(b"lost\n5\n", b"", 0)
+
+
+def test_a_library_that_continues_another_one_runs_behind_it(tmp_path: Path) -> None:
+    """Each runs once, and what the longer one changes is not seen by looks of the shorter one."""
+    short = f"echo short >>{tmp_path}/runs; x=1\n"
+    long = f"{short}echo long >>{tmp_path}/runs; x=2\n"
+    libraries = {"a": short, "b": long, "c": short, "d": long, "e": ""}
+    looks = {key: ShellLook("echo ${x-none}", bytes.decode, library) for key, library in libraries.items()}
+    said = {key: frame.out for key, frame in frames_of(looks).items()}
+    assert said == {"a": b"1\n", "b": b"2\n", "c": b"1\n", "d": b"2\n", "e": b"none\n"}
+    assert (tmp_path / "runs").read_text() == "short\nlong\n"
+
+
+def test_where_the_longer_library_fails_looks_of_the_shorter_one_do_not() -> None:
+    """Its frame is that of the looks that build on it alone."""
+    short, long = "x=1\n", "x=1\necho why >&2; exit 4\n"
+    libraries = {"a": short, "b": long, "c": long, "d": short}
+    looks = {key: ShellLook("echo $x", bytes.decode, library) for key, library in libraries.items()}
+    frames = frames_of(looks)
+    assert {key: frame.code for key, frame in frames.items()} == {"a": 0, "b": 4, "c": 4, "d": 0}
+    assert (frames["d"].out, frames["b"].err) == (b"1\n", b"why\n")
 
 
 def test_a_library_that_fails_fails_each_look_that_builds_on_it() -> None:

@@ -57,9 +57,9 @@ def test_where_the_path_is_named(shell: str, lines: Sequence[str], path: str) ->
 SYSTEMCTL = """#!/bin/sh
 case "$*" in
 show-environment) echo LANG=C ;;
-*"-p Environment "*) echo 'Environment=A=1' ;;
-*"-p EnvironmentFiles "*) echo "EnvironmentFiles=HERE/default (ignore_errors=yes)" ;;
-*"-p ExecStart "*)
+*"-p Environment -p EnvironmentFiles -p ExecStart slurmctld")
+    echo 'Environment=A=1'
+    echo "EnvironmentFiles=HERE/default (ignore_errors=yes)"
     echo 'ExecStart={ path=/sbin/slurmctld ; argv[]=/sbin/slurmctld --systemd $SLURMCTLD_OPTIONS ; ignore_errors=no ; pid=0 }' ;;
 esac
 """

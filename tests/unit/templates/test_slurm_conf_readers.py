@@ -106,7 +106,7 @@ def by_sh(folders: Sequence[Path]) -> dict[str, dict[str, str]]:
 def by_python(folder: Path) -> dict[str, str]:
     files = {str(path): slurm_conf.decoded(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
     files |= {path.replace(f"{folder}/", f"{folder}/./"): content for path, content in files.items()}
-    settings = {key.lower(): slurm_conf.value(files[f"{folder}/slurm.conf"], key, files, str(folder)) for key in KEYS}
+    settings = {key: slurm_conf.value(files[f"{folder}/slurm.conf"], key, files, str(folder)) for key in KEYS}
     return {key: setting.value for key, setting in settings.items() if setting}
 
 
