@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from string import Template
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 
+@cache
 def read(name: str) -> str:
-    """The text of a template."""
+    """The text of a template, as it was when it was first read: scripts of one run fit each other."""
     return (TEMPLATES / name).read_text()
 
 
