@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster
@@ -11,14 +12,27 @@ from dws_on_csm.stages.dws import cluster_time, installed, readiness
 from dws_on_csm.stages.dws.cluster_time import Renewal
 
 FACT: Fact[Renewal] = Fact("doctor", "dws-controller")
-"""When DWS's controller renewed its Lease last, seen from the newest sign of life of a kubelet."""
+"""When DWS's controller renewed its Lease last; how long ago that was, or its start, seen from the newest Lease of a kubelet."""
 
 STALE_SECONDS = 60
 """controller-runtime renews a Lease every 2 seconds, and gives it up after 15 (its manager's RetryPeriod and LeaseDuration)."""
 
 
 def _read(cluster: Cluster) -> Renewal:
-    return cluster_time.renewal(cluster_time.last_renewal(cluster, names.NAMESPACE), cluster_time.newest(cluster))
+    """The renewal. A controller whose pod has just started waits for the end of the former one's Lease: its start counts."""
+    now = cluster_time.newest(cluster)
+    renewal = cluster_time.renewal(cluster_time.last_renewal(cluster, names.NAMESPACE), now)
+    started = cluster_time.renewal(_started(cluster), now)
+    return {**renewal, "ago": min(renewal["ago"], started["ago"])} if started["last"] else renewal
+
+
+def _started(cluster: Cluster) -> datetime | None:
+    """When the controller's newest pod started; None where it has none. Its containers may start again and again."""
+    pods = (cluster.get(readiness.PODS) or {"items": []})["items"]
+    times = [
+        pod["status"].get("startTime") for pod in pods if pod["metadata"]["name"].startswith(f"{names.CONTROLLER}-")
+    ]
+    return max((cluster_time.parse(time) for time in times if time), default=None)
 
 
 def judge(ctx: StepContext, have: Renewal) -> Sequence[Finding]:
