@@ -82,6 +82,7 @@ _REASONS: Mapping[str, str] = {
         kubeconfig-missing kubeconfig-namespace
         kubeconfig-other-login kubeconfig-refused kubeconfig-server kubeconfig-unreadable kubectl-broken kubectl-missing
         plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
+        workflow-gone
         dws-missing dws-not-available dws-controller-idle webhook-pod-unreachable
         webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy
         slurmctld-limit tmp-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit

@@ -438,6 +438,19 @@ do sleep 0.5; done""",
         back="for one in $(ip route show type blackhole | sed 's/^blackhole //'); do ip route del blackhole $one; done",
     ),
     Night(
+        "another team's cleanup deletes Workflows",
+        PRIMARY,
+        # the finding is about a job that is a minute old: the time itself is what is awaited
+        f"""job=$(su joe -c 'cd /tmp; printf "#!/bin/sh\\n#DW\\ntrue\\n" | sbatch --parsable --output=/dev/null --hold')
+kubectl --kubeconfig {KUBECONFIG} delete workflows.dataworkflowservices.github.io bb$job
+end=$(($(date +%s) + 65)); until [ "$(date +%s)" -gt $end ]; do sleep 1; done""",
+        (f"{MASTER} workflow-gone",),
+        says="(PENDING)",
+        on=PRIMARY,
+        until='while [ -n "$(squeue --noheader --states=PENDING)" ]; do sleep 0.5; done',
+        back="scancel --state=PENDING --user=joe",
+    ),
+    Night(
         "the plugin has a syntax error",
         PRIMARY,
         "sed -i 's/^function slurm_bb_setup/functin slurm_bb_setup/' /etc/slurm/burst_buffer.lua",

@@ -56,21 +56,23 @@ TABLE = (
         "dws-not-installed",
         """
         workarea-missing kustomize-missing image-missing namespace-missing role-lacks-rights binding-wrong
-        kubeconfig-missing plugin-clone plugin-missing burst-buffer-conf-missing burst-buffer-off
+        kubeconfig-missing plugin-clone plugin-missing burst-buffer-conf-missing burst-buffer-off workflow-gone
         """,
         "everywhere",
         "one `invoke install` installs DWS and everything that it needs",
     ),
     _row(
         "dws-missing",
-        "dws-closed webhook-not-answering role-lacks-rights binding-wrong",
+        "dws-closed webhook-not-answering role-lacks-rights binding-wrong workflow-gone",
         "everywhere",
         "without DWS there are no Workflows, and no role for them",
     ),
     _row("dws-not-available", "webhook-not-answering", "here", "the pods of the webhook answer for it"),
     _row(
         "undeploy-unfinished",
-        "crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering role-lacks-rights",
+        """
+        crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering role-lacks-rights workflow-gone
+        """,
         "everywhere",
         "the undeploy has removed a part of DWS",
     ),
@@ -146,9 +148,9 @@ TABLE = (
     ),
     _row(
         "objects-missing",
-        "webhook-certificate pods-not-ready webhook-not-answering",
+        "webhook-certificate pods-not-ready webhook-not-answering workflow-gone",
         "here",
-        "pods need all objects of DWS",
+        "pods need all objects of DWS, and a Workflow its CRD",
     ),
     _row(
         "objects-differ",

@@ -1,10 +1,12 @@
-"""Workflows whose jobs are over; and storage drivers that keep a Workflow waiting, which need Slurm's clock."""
+"""Workflows whose jobs are over, jobs whose Workflows are gone, storage drivers that keep a Workflow waiting: by Slurm's clock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 
 from dws_on_csm.commands.doctor import storage
+from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Look, NotYetKnown, StepContext, Value
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
@@ -27,7 +29,8 @@ def judge_workflows(ctx: StepContext, existing: Value) -> Sequence[Finding]:
             raise NotYetKnown("doctor")
         return []
     orphans = [workflow for workflow in existing if _orphaned(workflow, seen)]
-    return [*(_orphan(workflow, seen) for workflow in orphans), *storage.drivers(ctx, existing, seen["now"])]
+    found = [*(_orphan(workflow, seen) for workflow in orphans), *storage.drivers(ctx, existing, seen["now"])]
+    return [*found, *_gone(ctx, existing, seen)]
 
 
 def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
@@ -42,6 +45,29 @@ def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
         fix = "first make sure that no other Slurm that uses this DWS needs it; "
         fix += f"then run `{workflows.deletion(workflow)}` on the master"
     return Finding("orphan", workflows.describe(workflow, seen), fix)
+
+
+def _gone(ctx: StepContext, existing: Sequence[Workflow], seen: Jobs) -> Iterator[Finding]:
+    """Jobs that are not over, and whose Workflow is gone: the plugin makes it when a job is submitted and deletes it at the end."""
+    there = {workflow["name"] for workflow in existing if workflow["namespace"] == ctx.site.access.namespace}
+    waiting = [
+        job
+        for job in seen["jobs"].values()
+        if job["burst_buffer"] and job["state"] in _BEFORE_THE_END and not jobs.elsewhere(job["id"], seen)
+        and seen["now"] - job["submitted"] > workflows.SETTLED and f"bb{job['id']}" not in there
+    ]  # fmt: skip
+    if not waiting:
+        return
+    listed = first_few([f"job {job['id']} of {job['user']} ({job['state']})" for job in waiting], noun="jobs")
+    text = f"the Workflow is gone that {listed} needs to go on. Unless Slurm has requeued that job, something other than Slurm "
+    text += "deletes Workflows: an operator, a cron job, a cleanup"
+    fix = f"run `scancel {' '.join(shlex.quote(job['id']) for job in waiting)}` on {ctx.site.controllers[0].name}, and have that "
+    fix += "submitted again. Who deletes Workflows is in the API server's audit log (verb delete, resource workflows)"
+    yield Finding("workflow-gone", text, fix)
+
+
+_BEFORE_THE_END = frozenset({"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"})
+"""States in which a job needs its Workflow; in a later one, the plugin may be deleting it."""
 
 
 def _jobs(ctx: StepContext) -> Jobs | None:

@@ -75,15 +75,23 @@ def judge_left(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return [_left(left) for left in found if left["workflow"] not in listed]
 
 
+_UNASKED = "set_desired_state: "
+"""Begins the plugin's error where it could not even ask for Teardown, as without the API server."""
+
+
 def _left(left: Left) -> Finding:
     number = left["workflow"].removeprefix("bb")
     error = left["error"].replace("`", "'")[: storage_drivers.LONGEST]
-    why = f"although its Teardown has failed ({error})" if error else "before any storage driver ran its Teardown"
+    shows, ask = "names the storage driver that failed", "those who run it"
+    if error.startswith(_UNASKED):
+        why = f"without its Teardown, which it could not ask for ({error.removeprefix(_UNASKED)})"
+        shows, ask = "shows what it had asked for before", "those who run the site's storage drivers"
+    else:
+        why = f"although its Teardown has failed ({error})" if error else "before any storage driver ran its Teardown"
     text = (
         f"the plugin deleted Workflow {left['workflow']} (job {number}) at {left['at']}, {why}: its storage may be left"
     )
-    fix = f"run `invoke logs --job {number} --since {DAYS}d`, which names the storage driver that failed, and ask those who run it "
-    fix += "whether storage of this job is left"
+    fix = f"run `invoke logs --job {number} --since {DAYS}d`, which {shows}, and ask {ask} whether storage of this job is left"
     return Finding("storage-left", text, fix)
 
 

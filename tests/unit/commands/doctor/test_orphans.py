@@ -42,6 +42,42 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
     assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
 
 
+@pytest.mark.parametrize(
+    ("state", "submitted", "burst_buffer", "number", "found"),
+    [
+        ("PENDING", NOW - 90, True, "3", ["workflow-gone"]),
+        ("RUNNING", NOW - 90, True, "3", ["workflow-gone"]),
+        ("PENDING", NOW - 30, True, "3", []),  # the Workflows were read before it was submitted
+        ("COMPLETING", NOW - 90, True, "3", []),  # the plugin may be deleting it
+        ("STAGE_OUT", NOW - 90, True, "3", []),
+        ("PENDING", NOW - 90, False, "3", []),
+        ("PENDING", NOW - 90, True, "1", []),
+        ("PENDING", NOW - 90, True, str((5 << 26) + 3), []),  # of another cluster of the federation
+    ],
+)
+def test_a_job_whose_workflow_is_gone(
+    state: str, submitted: float, burst_buffer: bool, number: str, found: list[str]
+) -> None:
+    """It waits forever: the finding has the command that ends it."""
+    job = {
+        "id": number,
+        "user": "joe",
+        "uid": 1500,
+        "state": state,
+        "submitted": submitted,
+        "ended": 0.0,
+        "over": False,
+        "burst_buffer": burst_buffer,
+    }
+    seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {number: job}, "namespace": "default", "cluster": 0})
+    findings = judge_workflows(seen, [{**workflow("1", 500), "deleting": True}])
+    gone = [one for one in findings if one.name == "workflow-gone"]
+    assert [one.name for one in gone] == found
+    for one in gone:
+        assert f"job 3 of joe ({state})" in one.text
+        assert "`scancel 3` on " in one.fix
+
+
 def test_without_slurms_answer_no_workflow_is_an_orphan() -> None:
     """Where squeue responds on no controller, the jobs are unknown."""
     silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})

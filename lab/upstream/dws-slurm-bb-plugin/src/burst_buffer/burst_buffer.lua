@@ -132,9 +132,10 @@ local function advance(workflow, state, hurry)
 	local spec = '"desiredState":"' .. state .. '"' .. (hurry and ',"hurry":true' or "")
 	local done, output = kubectl("patch " .. WORKFLOWS .. " " .. workflow .. " --type=merge -p '{\"spec\":{" .. spec .. "}}'")
 	if not done then
-		return false, output
+		return false, "set_desired_state: " .. output
 	end
-	return await(workflow)
+	local reached, reason = await(workflow)
+	return reached, not reached and "wait_for_status_complete: " .. reason or nil
 end
 
 -- Returns the #DW lines that say something; a bare #DW asks for a Workflow without directives. As in the true one nothing is
@@ -244,18 +245,20 @@ function slurm_bb_job_teardown(job_id, job_script, hurry, uid, gid)
 	called("slurm_bb_job_teardown", job_id, uid, gid, ", hurry:" .. tostring(hurry))
 	local workflow = workflow_of(job_id)
 	local result, said = slurm.SUCCESS, "Success"
-	local function note(done, reason)
+	local function note(done, what, reason)
 		if not done then
-			result, said = failed("slurm_bb_job_teardown", workflow, reason)
+			result, said = failed("slurm_bb_job_teardown", workflow .. what, reason)
 		end
 	end
 	local errors, reason = errors_of(workflow)
 	if not errors and reason:find('"' .. workflow .. '" not found', 1, true) then
 		return slurm.SUCCESS -- somebody else took it away
 	end
-	note(errors, reason)
-	note(advance(workflow, "Teardown", hurry == "true"))
-	note(kubectl("delete " .. WORKFLOWS .. " " .. workflow))
+	note(errors, "", "unable to check driver errors: " .. (reason or ""))
+	local done, why = advance(workflow, "Teardown", hurry == "true")
+	note(done, "", why)
+	done, why = kubectl("delete " .. WORKFLOWS .. " " .. workflow)
+	note(done, ", delete", why)
 	if errors and errors ~= "" then
 		-- Slurm would run the job again. This ends the present call, and Slurm calls once more.
 		slurm.log_info("%s: slurm_bb_job_teardown(), workflow=%s: scancel --hurry %s, since %s", NAME, workflow, job_id, errors)
