@@ -86,6 +86,7 @@ class Kubeconfig(KubeconfigCertificate, _Values):
 
     slurm_uid, slurm_group   SlurmUser's numbers; "" or missing where they are unknown, and `slurm_why` may say why
     tokenFile                the file with a token that it names
+    proxy                    the proxy that it sends kubectl through (proxy-url); "" for none
     token                    whether SlurmUser can read the token of the host's own pod, "readable" or "unreadable"; "" for none
     service                  "yes": the host knows the API server by its name in the cluster
     may                      the lines of `kubectl auth can-i --list` with this file, as SlurmUser
@@ -101,6 +102,7 @@ class Kubeconfig(KubeconfigCertificate, _Values):
     server: NotRequired[str]
     namespace: NotRequired[str]
     tokenFile: NotRequired[str]
+    proxy: NotRequired[str]
     token: NotRequired[str]
     service: NotRequired[str]
     may: list[str]

@@ -12,7 +12,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, StepContext, Value
 from dws_on_csm.stages import controller_library
-from dws_on_csm.stages.facts import KUBECONFIG
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.pod import discover, service_account
 from dws_on_csm.stages.slurm import controller
 
@@ -91,7 +91,7 @@ def _way_fix(host: str, server: str) -> str:
     fix += (
         f"hosts {words}`; correct /etc/hosts or DNS there), the route is missing (ip route get) or a firewall drops it"
     )
-    return fix
+    return f"{fix}; where the connection is refused, another machine may have that address, too (`ip neigh show {words}` there)"
 
 
 def _tls_fix(host: str, server: str, output: str) -> str:
@@ -186,11 +186,20 @@ def kubectl_findings(ctx: StepContext, answer: Value) -> Iterator[Finding]:
     elif "status" not in answer:
         server = _server(ctx)
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
+        kubeconfig = ctx.facts.known(KUBECONFIG).get(host)
+        if kubeconfig and (through := kubeconfig.get("proxy")):
+            text += f". The kubeconfig there sends it through the proxy {through} (proxy-url), which this tool has not written"
+            yield Finding("api-unreachable", text, fix)
+            return
         if special := _tls_fix(host, server, output):
             yield Finding("api-unreachable", text, f"{special}; then {fix}")
             return
         if others := _reach_it(ctx, server):
             text += f". {', '.join(others)} reaches that server with the same address: the cause is on {host}, or between the two"
+            yield Finding("api-unreachable", text, _way_fix(host, server))
+            return
+        if any(server == known["server"] for known in ctx.facts.known(API_SERVER).values()):
+            text += ". That is the address in the master's own kubeconfig"
             yield Finding("api-unreachable", text, _way_fix(host, server))
             return
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "

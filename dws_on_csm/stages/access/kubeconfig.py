@@ -78,7 +78,9 @@ value() {{
     value_=${{value_#*"$newline$1="}}
     printf '%s\\n' "${{value_%%"$newline"*}}"
 }}
-for key in client-certificate-data certificate-authority-data certificate-authority server namespace current-context tokenFile; do
+for key in client-certificate-data certificate-authority-data certificate-authority server namespace current-context tokenFile \\
+    proxy-url
+do
     ! has_value "$key" || printf '%s=%s\\n' "$key" "$(value "$key")"
 done
 fact key_fits "$(key_fits "$(value client-certificate-data)" "$(value client-key-data)")"
@@ -103,6 +105,10 @@ def _parse(out: bytes) -> Kubeconfig:
     pairs = parse_pairs(out, "replace")
     single = first_values(pairs)
     int(single.get("mode", "0"), 8)  # ValueError: no mode
+    scheme, _, rest = single.pop("proxy-url", "").partition("://")
+    single["proxy"] = (
+        f"{scheme}://{rest.rpartition('@')[2]}" if rest else scheme
+    )  # without a login, which may have a password
     values: dict[str, object] = {**single, "slurm_user": single["slurm_user"]}  # KeyError: the answer begins with it
     return cast(Kubeconfig, values | {"may": all_values(pairs, "may")})
 

@@ -16,6 +16,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.access import stage as access_stage
+from dws_on_csm.stages.facts import API_SERVER
 from tests.unit import steps
 from tests.unit.commands.doctor.context import HOST, SITE, place, told
 
@@ -77,6 +78,32 @@ def test_a_connection_whose_tls_fails_has_a_fix_of_its_own(said: str, fix: str) 
     file = {"server": "https://10.0.0.1:6443"}
     (one,) = judge_reach(place(preflight_controller=KUBECTL, access_kubeconfig=file), found)
     assert one.name == "api-unreachable" and said in one.text and fix in one.fix
+
+
+def test_a_proxy_in_the_kubeconfig_is_the_cause() -> None:
+    """This tool writes none; the password of one is not shown."""
+    found = {key: value for key, value in REACH.items() if key != "status"} | {
+        "code": "1",
+        "said": "proxyconnect tcp: refused",
+    }
+    printed = b"slurm_user=slurm\nmode=600\nserver=https://10.0.0.1:6443\nproxy-url=http://joe:secret@10.0.0.9:3128\n"
+    file = steps.parse(access_stage.STAGE, "kubeconfig", printed)
+    (one,) = judge_reach(place(preflight_controller=KUBECTL, access_kubeconfig=file), found)
+    assert "through the proxy http://10.0.0.9:3128" in one.text
+    assert "secret" not in str(file) and one.fix == f"run `fab -H {HOST} repair access`"
+
+
+def test_an_address_that_the_master_has_too_is_not_corrected() -> None:
+    """A second machine with the master's address refuses the connection: nothing in the site file is wrong."""
+    found = {key: value for key, value in REACH.items() if key != "status"} | {
+        "code": "1",
+        "said": "connection refused",
+    }
+    server = {"server": "https://10.0.0.1:6443"}
+    here = place(preflight_controller=KUBECTL, access_kubeconfig=server)
+    here.facts.found[API_SERVER.name] = {"m": server}
+    (one,) = judge_reach(here, found)
+    assert "access.server" not in one.fix and "`ip neigh show 10.0.0.1`" in one.fix
 
 
 def test_a_time_that_is_none_is_a_look_that_failed() -> None:
