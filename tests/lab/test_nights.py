@@ -147,6 +147,33 @@ kubectl -n cert-manager wait --for=delete pod --all --timeout=100s""",
         back="kubectl -n cert-manager scale deployment --all --replicas=1",
     ),
     Night(
+        "cert-manager's cainjector was scaled to no pods, and DWS's webhook configurations have another CA",
+        MASTER,
+        f"""kubectl -n cert-manager scale deployment cert-manager-cainjector --replicas=0
+kubectl -n cert-manager wait --for=delete pod -l app=cainjector --timeout=100s
+openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=other -keyout /dev/null -out /root/other.crt
+for kind in mutating validating
+do kubectl patch ${{kind}}webhookconfiguration dws-$kind-webhook-configuration --type=json -p \
+    '[{{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "'$(base64 -w0 /root/other.crt)'"}}]'
+done
+{REJECTED}""",
+        ("cert-manager-away",),
+        says="the caBundle of mutatingwebhookconfiguration dws-mutating-webhook-configuration and",
+        typed=(0, 1),
+        until=ADMITTED,
+        back="rm -f /root/other.crt; kubectl -n cert-manager scale deployment cert-manager-cainjector --replicas=1",
+    ),
+    Night(
+        "kube-proxy does not run on the master, and its rules are gone",
+        MASTER,
+        """systemctl stop kube-proxy; nft list tables | sed -n 's/.* kube-proxy$/delete &/p' | nft -f -
+systemctl restart kube-apiserver; until kubectl get --raw /readyz; do sleep 0.5; done""",
+        ("kube-proxy-away",),
+        says="at their own addresses",
+        until=ADMITTED,
+        back="systemctl start kube-proxy",
+    ),
+    Night(
         "the issuer of the webhook's certificate was deleted, and the certificate",
         MASTER,
         """kubectl -n dws-system delete issuer dws-selfsigned-issuer; kubectl -n dws-system delete secret webhook-server-cert

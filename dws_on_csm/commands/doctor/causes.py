@@ -110,6 +110,18 @@ TABLE = (
         "kube-scheduler chooses the worker of each new pod",
     ),
     _row(
+        "kube-proxy-away",
+        "cert-manager-refuses webhook-not-answering webhook-slow",
+        "here",
+        "the API server asks every webhook at the address of its Service",
+    ),
+    _row(
+        "pod-network-broken",
+        "webhook-pod-unreachable cert-manager-refuses dws-controller-idle webhook-not-answering webhook-slow",
+        "here",
+        "the API server and the pods talk through this network",
+    ),
+    _row(
         "webhook-pod-unreachable",
         "webhook-not-answering webhook-slow",
         "here",
@@ -136,7 +148,7 @@ TABLE = (
     ),
     _row(
         "cert-manager-away",
-        "cert-manager-refuses webhook-certificate objects-missing pods-not-ready webhook-not-answering",
+        "cert-manager-refuses webhook-ca-differs webhook-certificate objects-missing pods-not-ready webhook-not-answering",
         "here",
         "DWS's webhook gets its certificate from cert-manager",
     ),
@@ -154,7 +166,7 @@ TABLE = (
     ),
     _row(
         "objects-differ",
-        "pods-not-ready webhook-not-answering",
+        "webhook-ca-differs pods-not-ready webhook-not-answering",
         "here",
         "pods start, and are reached, as the objects of DWS say",
     ),
@@ -163,6 +175,12 @@ TABLE = (
         "pods-not-ready webhook-not-answering",
         "here",
         "the pods of DWS's webhook start with this certificate, and the API server trusts no other one",
+    ),
+    _row(
+        "webhook-ca-differs",
+        "webhook-not-answering",
+        "here",
+        "the API server trusts only a webhook whose certificate comes from the CA in the caBundle",
     ),
     _row("workers-few", "pods-not-ready", "here", "each pod of the webhook needs a worker of its own"),
     _row("pods-not-ready", "webhook-not-answering", "here", "the pods of the webhook answer for it"),

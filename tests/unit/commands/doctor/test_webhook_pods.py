@@ -74,3 +74,6 @@ def test_the_pod_that_is_not_reached_is_named_with_its_worker() -> None:
     assert "1 of 2 pods" in found.text and "b on worker-b" in found.text and TIMEOUT in found.text
     assert "spec.nodeName=worker-b`" in found.fix
     assert webhook_pods.CHECK.judge(ctx, read(Pods(a=None))) == ()
+    (found,) = webhook_pods.CHECK.judge(ctx, read(Pods(a=ClusterError(503, TIMEOUT), b=ClusterError(503, TIMEOUT))))
+    assert "every sbatch with #DW lines waits" in found.text
+    assert found.fix.startswith("run `sysctl net.ipv4.ip_forward` on worker-a, worker-b.")
