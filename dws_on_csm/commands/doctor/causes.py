@@ -117,7 +117,10 @@ TABLE = (
     ),
     _row(
         "pod-network-broken",
-        "webhook-pod-unreachable cert-manager-refuses dws-controller-idle webhook-not-answering webhook-slow",
+        """
+        webhook-pod-unreachable cert-manager-away cert-manager-refuses dws-controller-idle pods-not-ready
+        webhook-not-answering webhook-slow
+        """,
         "here",
         "the API server and the pods talk through this network",
     ),

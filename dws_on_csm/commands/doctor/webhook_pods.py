@@ -45,6 +45,10 @@ def _port(pod: Mapping[str, Any]) -> int:
     return next((int(port["containerPort"]) for port in ports if port.get("name") == _PORT), 0)
 
 
+_UNREACHED = (0, 502, 503, 504)
+"""0: while a connection that it kept to a pod is dead, the API server itself gives no answer within its time."""
+
+
 def why_unreachable(cluster: Cluster, namespace: str, name: str, port: int) -> str:
     """Why the API server does not reach a pod; "" where it does, whatever the pod then says of a path that it does not have."""
     try:
@@ -52,7 +56,7 @@ def why_unreachable(cluster: Cluster, namespace: str, name: str, port: int) -> s
     except ClusterSilent:
         raise
     except ClusterError as error:
-        return str(error) if error.status in (502, 503, 504) else ""
+        return str(error) if error.status in _UNREACHED else ""
     return ""
 
 
