@@ -74,7 +74,14 @@ def _finding_of(ctx: StepContext, problem: str, answer: Mapping[str, str]) -> Fi
             fix = "make that file readable, and its folders open, for everybody who submits jobs; "
             fix += f"then `runuser -u {job.user} -- cat {shlex.quote(file)}` prints it"
             return Finding("test-job-rejected", text, fix)
-    text = f"Slurm rejects the test job of {job.user} on {host}: {answer.get('words', problem).strip()}"
+    words = answer.get("words", problem).strip()
+    if "timed out" in words:  # Slurm's "Socket timed out on send/recv operation": it has rejected nothing
+        text = f"slurmctld responds to `scontrol ping`, and not to the test job of {job.user} on {host}: {words}"
+        unit = shlex.quote(ctx.site.slurm.service.removesuffix(".service"))
+        fix = f"run `sdiag` on {host}. If that does not respond either, slurmctld stands still: run `systemctl restart {unit}` on "
+        fix += "the controller that is in charge (`scontrol ping`), which keeps all jobs"
+        return Finding("slurmctld-not-answering", text, fix)
+    text = f"Slurm rejects the test job of {job.user} on {host}: {words}"
     fix = "set test_job.partition, account, qos and reservation in the site file to what this user may use: `sinfo --summarize`"
     fix += f" lists partitions, `sacctmgr show assoc user={job.user}` accounts"
     return Finding("test-job-rejected", text, fix)

@@ -210,7 +210,9 @@ while :; do
         if [ -z "$resources" ]; then resources=yes limit=$(($(uptime_seconds) + 120)); fi
         ;;
     BOOT_FAIL | CANCELLED | DEADLINE | FAILED | LAUNCH_FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | REVOKED | TIMEOUT | '')
-        failed "job $job ended as '${state:-unknown}': $(job_says Reason)"
+        ran_on=$(job_says BatchHost)
+        failed "job $job ended as ${state:-unknown}, for the reason: $(job_says Reason)" \
+            "${ran_on:+(it ran on $ran_on: the lines with [$job. in the log of slurmd there say more)}"
         ;;
     esac
     lines=$(events | grep -c . || true)

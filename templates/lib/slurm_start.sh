@@ -33,15 +33,19 @@ munge_problem() {
     }
 }
 
-# state_problem: "missing", "closed", "read-only" or "silent" where SlurmUser cannot write StateSaveLocation; nothing where he can
+# state_problem: "missing", "closed", "read-only" or "silent" where SlurmUser cannot write StateSaveLocation, "inside" where he cannot
+# write what slurmctld keeps in it; nothing where he can
 state_problem() {
     place=$(conf_value StateSaveLocation)
     case $place in /*) ;; *) return 0 ;; esac
     [ -n "$slurm_uid" ] || return 0
     code=0
-    slurm timeout 10 sh -c '[ -d "$1" ] && [ -w "$1" ] && [ -x "$1" ]' sh "$place" 2>/dev/null </dev/null || code=$?
+    slurm timeout 10 sh -c '[ -d "$1" ] && [ -w "$1" ] && [ -x "$1" ] || exit 1
+        for one in "$1"/hash.[0-9] "$1"/*_state; do [ ! -e "$one" ] || [ -w "$one" ] || exit 3; done' \
+        sh "$place" 2>/dev/null </dev/null || code=$?
     case $code in
     0) ;;
+    3) echo inside ;;
     124 | 137) echo silent ;;
     *)
         if ! timeout -k 1 5 test -e "$place"; then

@@ -219,6 +219,12 @@ TABLE = (
         "everywhere",
         "Slurm's programs accept only what was signed with their own key",
     ),
+    _row(
+        "bb-plugin-missing",
+        "slurmctld-not-running",
+        "here",
+        "slurmctld starts only with the burst buffer that slurm.conf names",
+    ),
     _row("state-folder-unusable", "slurmctld-not-running", "here", "slurmctld does not start without its state"),
     _row(
         "cluster-name-mismatch",

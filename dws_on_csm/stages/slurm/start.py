@@ -42,7 +42,7 @@ class Start(TypedDict):
                    may not read; None where there is none
     auth           AuthType; `proof`: why SlurmUser cannot prove who he is by it, "" where he can
     state          StateSaveLocation, "" where it isn't set
-    state_problem  why SlurmUser cannot write it: missing, closed, read-only or silent; "" where he can
+    state_problem  why SlurmUser cannot write it: missing, closed, read-only, silent, or inside; "" where he can
     cluster        ClusterName as slurmctld takes it
     recorded       what its file `clustername` has instead: "has the name old"; "" where they fit, or that cannot be read
     holder         "PORT PROCESS NAME" of another process that has slurmctld's port, or ""
@@ -214,7 +214,11 @@ def _state_folder(ctx: StepContext, have: Start) -> Iterator[Finding]:
         "missing": ("does not exist", f"run `mkdir -p -m 755 {path} && chown {user} {path}` on {ctx.host}"),
         "closed": (
             f"cannot be written by {user}",
-            f"run `chown {user} {path} && chmod u+rwx {path}` on {ctx.host}; {user} must be able to enter each folder above it",
+            f"run `chown -R {user} {path} && chmod u+rwx {path}` on {ctx.host}; {user} must be able to enter each folder above it",
+        ),
+        "inside": (
+            f"has files or folders of slurmctld's that {user} cannot write, so sbatch already fails for many jobs",
+            f"run `chown -R {user} {path} && chmod -R u+rwX {path}` on {ctx.host}",
         ),
         "read-only": (
             "is on a file system that is mounted read-only",

@@ -269,6 +269,11 @@ def test_a_job_that_slurm_cannot_start_is_told_from_one_that_waits(reason: str, 
         # slurmctld has just started
         ("up drain\nup unk", "echo 'Requested node configuration is not available' >&2; exit 1", []),
         ("down idle", "exit 1", []),
+        (
+            "up idle",
+            "echo 'allocation failure: Socket timed out on send/recv operation' >&2; exit 1",
+            ["slurmctld-not-answering"],
+        ),
     ],
 )
 def test_a_job_that_slurm_would_not_take_is_a_finding_unless_its_nodes_are_away(

@@ -142,7 +142,10 @@ def test_munge_and_the_state_folder(controller: Controller) -> None:
         controller.look("mkdir /trial/state; chown root /trial/state; chmod 755 /trial/state")["state_problem"]
         == "closed"
     )
-    assert controller.look("rmdir /trial/state; chown slurm /trial")["state_problem"] == ""
+    inside = "mkdir /trial/state/hash.2 /trial/state/lost+found; chown slurm /trial/state; chmod 700 /trial/state/*"
+    assert controller.look(inside)["state_problem"] == "inside"
+    assert controller.look("chown slurm /trial/state/hash.2")["state_problem"] == ""
+    assert controller.look("rm -r /trial/state; chown slurm /trial")["state_problem"] == ""
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,12 @@ def judged(have: dict[str, Any], ctx: StepContext) -> list[Finding]:
         ({"proof": "no socket"}, "munge-down", "systemctl restart munge"),
         ({"proof": "no key", "auth": "auth/slurm"}, "slurm-key-unreadable", "chown slurm /etc/slurm/slurm.key"),
         ({"state_problem": "missing"}, "state-folder-unusable", "mkdir -p -m 755 /var/state && chown slurm /var/state"),
-        ({"state_problem": "closed"}, "state-folder-unusable", "chown slurm /var/state && chmod u+rwx /var/state"),
+        ({"state_problem": "closed"}, "state-folder-unusable", "chown -R slurm /var/state && chmod u+rwx /var/state"),
+        (
+            {"state_problem": "inside"},
+            "state-folder-unusable",
+            "chown -R slurm /var/state && chmod -R u+rwX /var/state",
+        ),
         ({"state_problem": "read-only"}, "state-folder-unusable", "findmnt -T /var/state"),
         ({"state_problem": "silent"}, "state-folder-unusable", "timeout 10 ls /var/state"),
         (
