@@ -115,6 +115,9 @@ for space in cert-manager dws-system; do kubectl -n $space wait --for=condition=
 LIMITED = f"mkdir -p {DROP_IN}; printf '[Service]\\nLimitAS=%s\\n'"
 UNLIMITED = f"rm -f {DROP_IN}/limit.conf {DROP_IN}/zz-no-limit.conf; systemctl daemon-reload"
 POD = "$(kubectl -n dws-system get pods --selector control-plane=webhook -o jsonpath='{.items[0].status.podIP}')"
+OF_WORKER = "kubectl --kubeconfig /etc/kubernetes/kubelet.conf -n dws-system"
+PODS_HERE = f"{OF_WORKER} get pods --field-selector spec.nodeName=$(hostname)"
+DELETED_HERE = f"{OF_WORKER} delete $({PODS_HERE} -o name)"
 BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
@@ -454,6 +457,45 @@ do sleep 0.5; done""",
         ("update-blocked",),
         says="The old pods still serve",
         until="kubectl -n dws-system rollout status deployment/dws-webhook --timeout=100s",
+    ),
+    Night(
+        "a hardening took the tokens from the ServiceAccounts of DWS",
+        MASTER,
+        """kubectl -n dws-system patch serviceaccount dws-controller-manager dws-webhook --type=merge \\
+    -p '{"automountServiceAccountToken": false}'
+kubectl -n dws-system delete pods --all
+until kubectl -n dws-system get pods | grep CrashLoopBackOff; do sleep 0.5; done""",
+        ("dws-token-missing",),
+        says="ServiceAccounts dws-controller-manager, dws-webhook",
+        typed=(0, 1, 2),
+        until="kubectl -n dws-system wait --for=condition=Available deployment --all --timeout=90s",
+    ),
+    Night(
+        "a worker lost the image with which containerd starts every pod",
+        "ncn-w001",
+        f"""ctr -n k8s.io images export /root/sandbox-image.tar lab.local/pause:1
+ctr -n k8s.io images rm lab.local/pause:1
+{DELETED_HERE}
+until journalctl -u kubelet --since -60s | grep 'failed to get sandbox image'; do sleep 0.5; done""",
+        ("ncn-m001 pods-not-ready",),
+        says="lab.local/pause:1, with which containerd starts every pod, is missing on ncn-w001",
+        typed=(1, 4),
+        on="ncn-w001",
+        back="ctr -n k8s.io images import /root/sandbox-image.tar; rm /root/sandbox-image.tar",
+    ),
+    Night(
+        "a worker lost its way of reading the registry, and the images of DWS",
+        "ncn-w001",
+        f"""mv /etc/containerd/certs.d/registry.local /root/
+ctr -n k8s.io images rm $(ctr -n k8s.io images ls -q | grep registry.local)
+{DELETED_HERE}
+until {PODS_HERE} | grep -E 'ErrImagePull|ImagePullBackOff'; do sleep 0.5; done""",
+        ("ncn-m001 pods-not-ready",),
+        says="but containerd on ncn-w001 is asked for a password",
+        typed=(),
+        back=f"""mv /root/registry.local /etc/containerd/certs.d/
+{DELETED_HERE}
+until {PODS_HERE} | grep 1/1; do sleep 0.5; done""",
     ),
     Night(
         "the master lost its route to a pod of the webhook",

@@ -185,6 +185,12 @@ TABLE = (
         "here",
         "the API server trusts only a webhook whose certificate comes from the CA in the caBundle",
     ),
+    _row(
+        "dws-token-missing",
+        "pods-not-ready webhook-not-answering dws-controller-idle",
+        "here",
+        "DWS's programs end when they find no token for the API server",
+    ),
     _row("workers-few", "pods-not-ready", "here", "each pod of the webhook needs a worker of its own"),
     _row("pods-not-ready", "webhook-not-answering", "here", "the pods of the webhook answer for it"),
     _row("binding-wrong", "role-lacks-rights", "everywhere", "the binding gives the role to the plugin"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -19,6 +20,15 @@ _NOT_READY = (
 _MOST = 4
 """Containers that are asked: the pods of the webhook say the same."""
 
+_LINES = 200
+"""Lines that are searched: a stack trace of all goroutines follows the line that says what happened."""
+
+_ERRORS = (
+    r"^(panic|fatal error): |^[EF][0-9]{4} |[[:space:]](ERROR|FATAL|PANIC|DPANIC)[[:space:]]"
+    r'|level"?[=:] ?"?(error|fatal|panic)'
+)
+"""Lines in which a program in Go says why it ends, by its runtime, klog, zap (as text or JSON) or logrus."""
+
 
 def _look(ctx: StepContext) -> ShellLook:
     context = f" --context {shlex.quote(ctx.site.master.context)}" if ctx.site.master.context else ""
@@ -26,17 +36,26 @@ def _look(ctx: StepContext) -> ShellLook:
     script = f"""
 {kubectl} get pods --output go-template={shlex.quote(_NOT_READY)} 2>/dev/null </dev/null | head -n {_MOST} |
     while read -r pod container; do
-        words=$({kubectl} logs "$pod" --container "$container" --previous --tail 3 2>/dev/null </dev/null |
-            grep -v '^ *$' | tail -n 2 | paste -sd " " -)
+        said=$({kubectl} logs "$pod" --container "$container" --previous --tail {_LINES} 2>/dev/null </dev/null | grep -v '^ *$')
+        words=$(printf '%s\\n' "$said" | grep -E {shlex.quote(_ERRORS)} | tail -n 1)
+        [ -n "$words" ] || words=$(printf '%s\\n' "$said" | tail -n 2 | paste -sd " " -)
         [ -z "$words" ] || printf 'words=%s: %.400s\\n' "$container" "$words"
     done
 """
     return FACT.shell(script, parse)
 
 
+_HEAD = re.compile(r"(?:[EF]\d{4} \S+ +\d+ |\d{4}-\d\d-\d\dT\S+ +)")
+"""The time and the thread in front of a line of klog or zap."""
+
+
 def parse(out: bytes) -> list[str]:
-    """ "CONTAINER: its last lines", each once, without secrets."""
-    return list(dict.fromkeys(map(redact.text, all_values(parse_pairs(out, "replace"), "words"))))
+    """ "CONTAINERS: their last words", each once, without secrets."""
+    said: dict[str, dict[str, None]] = {}
+    for value in map(redact.text, all_values(parse_pairs(out, "replace"), "words")):
+        container, _, words = value.partition(": ")
+        said.setdefault(_HEAD.sub("", words.replace("\t", " "), count=1), {})[container] = None
+    return [f"{', '.join(containers)}: {words}" for words, containers in said.items()]
 
 
 def last_words(ctx: StepContext) -> str:

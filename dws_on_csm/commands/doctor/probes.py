@@ -16,6 +16,7 @@ from dws_on_csm.commands.doctor import (
     nodes,
     orphans,
     plugin_access,
+    pod_tokens,
     slurm_confs,
     storage,
     webhook_pods,
@@ -79,6 +80,7 @@ PROBES = Stage(
         at_work.CHECK,
         cert_manager.CHECK,
         crashes.CHECK,
+        pod_tokens.CHECK,
         dws_controller.CHECK,
         webhook_pods.CHECK,
         cluster_writes.CHECK,
@@ -95,7 +97,7 @@ PROBES = Stage(
 )
 
 
-OF_OUR_DWS = (cert_manager.CHECK, crashes.CHECK, dws_controller.CHECK, webhook_pods.CHECK)
+OF_OUR_DWS = (cert_manager.CHECK, crashes.CHECK, pod_tokens.CHECK, dws_controller.CHECK, webhook_pods.CHECK)
 """What is not asked where somebody else deploys DWS."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor import at_work, crashes
+from dws_on_csm.commands.doctor import at_work, crashes, pod_fixes
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import FailureReason, LookFailed
@@ -83,11 +83,10 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         counts = ", ".join(f"{name} {_of_wanted(state['pods'][name], wanted[name])}" for name in wanted)
         text = f"not all pods of DWS are ready: {counts}{'; ' + state['because'] if state['because'] else ''}"
         text += crashes.last_words(ctx)
-        fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
         if readiness.accepted_available(ctx, have, want) in ctx.site.accept:
             yield Finding("workers-few", text, "make another worker Ready; the pod then starts there automatically")
         else:
-            yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
+            yield Finding("pods-not-ready", text, pod_fixes.fix(ctx, state["lacking"]) + repair_fix(ctx, "deploy"))
 
 
 def _blocked(name: str) -> Finding:

@@ -12,7 +12,7 @@ from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.printable import first_few
 from dws_on_csm.model.step import Fact, Step, StepContext, Value
-from dws_on_csm.stages.dws import cluster_time, manifest_comparison, manifests, refusals
+from dws_on_csm.stages.dws import cluster_time, manifest_comparison, manifests, pod_waits, refusals
 
 
 class Pods(TypedDict):
@@ -34,6 +34,7 @@ class Readiness(TypedDict):
     uncounted    which Deployment counts pods that are gone, in words, or ""
     unplaced     which pods the scheduler has not even looked at, in words, or ""
     blocked      the Deployment whose update waits for a worker while all its old pods serve, or ""
+    lacking      images that workers lack and cannot get
     """
 
     pods: dict[str, Pods | None]
@@ -45,11 +46,13 @@ class Readiness(TypedDict):
     uncounted: str
     unplaced: str
     blocked: str
+    lacking: list[pod_waits.Lacking]
 
 
 FACT: Fact[Readiness] = Fact("deploy", "available")
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
+EVENTS = f"/api/v1/namespaces/{names.NAMESPACE}/events"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 
@@ -61,10 +64,10 @@ def _read(cluster: Cluster) -> Readiness:
     uncounted = "; ".join(filter(None, (_uncounted(item, every) for item in deployments.values() if item and listed)))
     if uncounted:
         counts = {name: _that_exist(pods, deployments[name], every) for name, pods in counts.items()}
-    pods = [] if all(map(complete, counts.values())) else waiting(every)
+    pods = [] if all(map(complete, counts.values())) else waiting(every, lambda: _warnings(cluster))
     webhook = deployments[names.WEBHOOK] or {}
     lacking = [item for name, item in deployments.items() if item and not complete(counts[name])]
-    others = [*(pod["why"] for pod in sorted(pods, key=lambda pod: pod["unscheduled"])), *filter(None, [uncounted])]
+    others = [*_reasons(pods), *filter(None, [uncounted])]
     not_created = [why for item in lacking for why in _not_created(item)]
     reasons = [*others, *not_created] or [why for item in lacking for why in _not_replaced(item)]
     because = "; ".join(dict.fromkeys(reasons))
@@ -79,7 +82,17 @@ def _read(cluster: Cluster) -> Readiness:
         "uncounted": uncounted,
         "unplaced": _unplaced(cluster, every) if pods else "",
         "blocked": next((item["metadata"]["name"] for item in lacking if unscheduled and _former_serve(item)), ""),
+        "lacking": _lacking(cluster, pods),
     }
+
+
+def _lacking(cluster: Cluster, pods: Sequence[Waiting]) -> list[pod_waits.Lacking]:
+    """Images that workers cannot get; of those that no registry of DWS has, with the nodes that have them."""
+    images = pod_waits.lacking(reason for pod in pods for reason in pod["reasons"])
+    if not any(image["sandbox"] for image in images):
+        return images
+    nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
+    return [pod_waits.with_holders(image, nodes) if image["sandbox"] else image for image in images]
 
 
 _UNPLACED_SECONDS = 30
@@ -195,48 +208,48 @@ class Waiting(TypedDict):
     """A pod that is not ready; `stuck`: it would wait long before it tries again; `unscheduled`: no worker can take it."""
 
     pod: str
-    why: str
+    reasons: list[pod_waits.Reason]
     stuck: bool
     unscheduled: bool
 
 
-def waiting(pods: Sequence[Mapping[str, Any]]) -> list[Waiting]:
-    """DWS's pods that are not ready."""
-    return [state for pod in pods if (state := _waiting_state(pod))]
+Warnings = Sequence[Mapping[str, Any]]
+"""Events of the type Warning."""
 
 
-def _waiting_state(pod: Mapping[str, Any]) -> Waiting | None:
-    if objects.is_true(pod, "Ready") or "deletionTimestamp" in pod["metadata"]:
-        return None
-    states = [
-        (s["name"], s["state"]["waiting"])
-        for s in pod["status"].get("containerStatuses", [])
-        if "waiting" in s["state"]
-    ]
-    reasons = [
-        _shortened(f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip())
-        for name, state in states
-    ]
-    if reasons and (node := pod.get("spec", {}).get("nodeName")):
-        reasons[-1] += f" (on {node})"
+def _warnings(cluster: Cluster) -> Warnings:
+    listed = cluster.get(EVENTS, fieldSelector="type=Warning")
+    return listed["items"] if listed else ()
+
+
+def waiting(pods: Sequence[Mapping[str, Any]], warnings: Callable[[], Warnings]) -> list[Waiting]:
+    """DWS's pods that are not ready. `warnings` is called where a pod does not say itself what it waits for."""
+    lacking = [pod for pod in pods if not objects.is_true(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]]
+    events = warnings() if any(map(pod_waits.needs_events, lacking)) else ()
+    return [_waiting_state(pod, events) for pod in lacking]
+
+
+def _waiting_state(pod: Mapping[str, Any], events: Warnings) -> Waiting:
+    reasons = pod_waits.reasons(pod, events)
     scheduled = objects.condition(pod, "PodScheduled")
     unscheduled = scheduled.get("status") == "False"
     if unscheduled:
-        reasons = [f"not scheduled: {scheduled.get('message', '')}"]
+        reasons = [pod_waits.of_pod(f"not scheduled: {scheduled.get('message', '')}")]
     elif _unseen(pod):
-        reasons = ["kube-scheduler has not looked at it yet: it is busy, or does not run"]
-    stuck = any(state.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff") for _, state in states)
+        reasons = [pod_waits.of_pod("kube-scheduler has not looked at it yet: it is busy, or does not run")]
     return {
         "pod": pod["metadata"]["name"],
-        "why": "; ".join(reasons) or "started, not ready yet",
-        "stuck": stuck,
+        "reasons": reasons or [pod_waits.of_pod("started, not ready yet")],
+        "stuck": pod_waits.is_stuck(pod),
         "unscheduled": unscheduled,
     }
 
 
-def _shortened(text: str) -> str:
-    """A message of the kubelet with its beginning and its end: the cause is the last part ("...: x509: unknown authority")."""
-    return text if len(text) <= 400 else f"{text[:120]} ... {text[-270:]}"
+def _reasons(pods: Sequence[Waiting]) -> list[str]:
+    """What pods wait for, each once; first those that are on a worker."""
+    return pod_waits.told(
+        reason for pod in sorted(pods, key=lambda pod: pod["unscheduled"]) for reason in pod["reasons"]
+    )
 
 
 def _pods_status(have: Value) -> str:

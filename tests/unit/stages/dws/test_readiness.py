@@ -184,21 +184,50 @@ def test_a_pod_that_no_scheduler_has_looked_at(created: str, conditions: list[di
 NOT_LOOKED_AT = "kube-scheduler has not looked at it yet: it is busy, or does not run"
 
 
-def test_a_pod_that_cannot_pull_says_why_and_where_first() -> None:
-    """The cause is at the end of the kubelet's long message, and before pods that only wait for a place."""
-    why = "failed to pull and unpack image: " * 20 + "x509: certificate signed by unknown authority"
-    pulls = {
-        "metadata": {"name": "w1"},
-        "spec": {"nodeName": "ncn-w002"},
-        "status": {
-            "containerStatuses": [{"name": "webhook", "state": {"waiting": {"reason": "ErrImagePull", "message": why}}}]
+def test_pods_on_a_worker_are_told_before_those_that_find_none() -> None:
+    """What can be mended on a worker comes first; the API is asked for events only where a pod does not say itself why it waits."""
+    webhook = a_deployment(3)
+    state = {"name": "webhook", "state": {"waiting": {"reason": "ErrImagePull", "message": "no room"}}}
+    pods = [
+        {
+            "metadata": {"name": "w1", "uid": "1"},
+            "spec": {},
+            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no worker"}]},
         },
+        {
+            "metadata": {"name": "w2", "uid": "2"},
+            "spec": {"nodeName": "ncn-w002"},
+            "status": {"containerStatuses": [state]},
+        },
+    ]
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=webhook, pods={"items": pods}))  # type: ignore[arg-type, union-attr]
+    assert found["because"] == "webhook: ErrImagePull no room (on ncn-w002); not scheduled: no worker"
+    assert found["stuck"] == ["w2"] and found["unscheduled"] == 1
+
+
+def test_the_image_that_each_pod_starts_with_is_looked_for_on_the_nodes() -> None:
+    """Where it is, it can be copied from."""
+    state = {"name": "webhook", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    pod = {
+        "metadata": {"name": "w1", "uid": "1"},
+        "spec": {"nodeName": "ncn-w001"},
+        "status": {"containerStatuses": [state]},
     }
-    (state,) = readiness.waiting([pulls])
-    assert state["why"].startswith("webhook: ErrImagePull failed to pull")
-    assert (
-        state["why"].endswith("x509: certificate signed by unknown authority (on ncn-w002)") and len(state["why"]) < 450
+    event = {
+        "involvedObject": {"uid": "1"},
+        "source": {"component": "kubelet"},
+        "reason": "FailedCreatePodSandBox",
+        "message": 'Failed to create pod sandbox: failed to get sandbox image "a/pause:1": no such host',
+    }
+    nodes = [
+        {"metadata": {"name": name}, "status": {"images": [{"names": [image]}]}}
+        for name, image in (("ncn-m001", "a/pause:1"), ("ncn-w001", "a/pause:1"), ("ncn-w002", "a/other:1"))
+    ]
+    answers = Answers(
+        dws_webhook=a_deployment(3), pods={"items": [pod]}, events={"items": [event]}, nodes={"items": nodes}
     )
+    (lacking,) = readiness.AVAILABLE.look(None).read(answers)["lacking"]  # type: ignore[arg-type, union-attr]
+    assert lacking["workers"] == ["ncn-w001"] and lacking["holders"] == ["ncn-m001"]
 
 
 @pytest.mark.parametrize(
