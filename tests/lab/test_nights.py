@@ -481,7 +481,7 @@ until journalctl -u kubelet --since -60s | grep 'failed to get sandbox image'; d
         says="lab.local/pause:1, with which containerd starts every pod, is missing on ncn-w001",
         typed=(1, 4),
         on="ncn-w001",
-        back="ctr -n k8s.io images import /root/sandbox-image.tar; rm /root/sandbox-image.tar",
+        back="cd /root; if [ -e sandbox-image.tar ]; then ctr -n k8s.io images import sandbox-image.tar; rm *.tar; fi",
     ),
     Night(
         "a worker lost its way of reading the registry, and the images of DWS",
@@ -493,8 +493,9 @@ until {PODS_HERE} | grep -E 'ErrImagePull|ImagePullBackOff'; do sleep 0.5; done"
         ("ncn-m001 pods-not-ready",),
         says="but containerd on ncn-w001 is asked for a password",
         typed=(),
-        back=f"""mv /root/registry.local /etc/containerd/certs.d/
-{DELETED_HERE}
+        back=f"""if [ -e /root/registry.local ]
+then mv /root/registry.local /etc/containerd/certs.d/; {DELETED_HERE}
+fi
 until {PODS_HERE} | grep 1/1; do sleep 0.5; done""",
     ),
     Night(
