@@ -29,15 +29,15 @@ class Night:
     """What broke, and how the night ends.
 
     what     one sentence, the test's name
-    host     where `breaks` is typed, by root
+    host     where `breaks` is typed, by root; several hosts with spaces between them
     breaks   the commands that break it; they wait until it is broken
     causes   the findings that are counted, "NAME" on `host` or "HOST NAME": exactly these; others follow from them
     says     a text that the first cause's finding has: what an administrator has to know
     typed    which commands of the first cause's fix are typed, by their number: those in backticks, in order, from 0. Those of
              invoke, fab and scp here, the others on `on`. A command that asks is confirmed with --yes. None where the fix has to
              leave the repair to people, who know where the right program or file is: `back` plays them
-    on       where commands that are not invoke's or fab's are typed
-    until    a command on `on` that ends when the fix has worked
+    on       where commands that are not invoke's or fab's are typed: a host, or several
+    until    a command on `on`, or on the master where that is several hosts, that ends when the fix has worked
     back     what else to take back on `host`, whatever happened
     sample   whether `make matrix` tries this row
     """
@@ -118,6 +118,7 @@ POD = "$(kubectl -n dws-system get pods --selector control-plane=webhook -o json
 OF_WORKER = "kubectl --kubeconfig /etc/kubernetes/kubelet.conf -n dws-system"
 PODS_HERE = f"{OF_WORKER} get pods --field-selector spec.nodeName=$(hostname)"
 DELETED_HERE = f"{OF_WORKER} delete $({PODS_HERE} -o name)"
+WORKERS = "ncn-w001 ncn-w002 ncn-w003"
 BOTH_HEARD = "until [ $(scontrol ping | grep -c 'is UP') = 2 ]; do sleep 0.5; done"
 
 NIGHTS = (
@@ -521,6 +522,18 @@ end=$(($(date +%s) + 65)); until [ "$(date +%s)" -gt $end ]; do sleep 1; done"""
         back="scancel --state=PENDING --user=joe",
     ),
     Night(
+        "a hardening of the workers turned the forwarding of packets off",
+        WORKERS,
+        "sysctl -w net.ipv4.ip_forward=0",
+        (f"{MASTER} pod-network-broken",),
+        says="3 of 3 pods of DWS's webhook",
+        typed=(0, 1),
+        on=WORKERS,
+        until=f"""{ADMITTED}\nuntil [ $(($(date +%s) - $(date -d "$({LEASE})" +%s))) -lt 20 ]; do sleep 1; done
+for space in cert-manager dws-system; do kubectl -n $space wait --for=condition=Available deployment --all --timeout=90s; done""",
+        back="sysctl -w net.ipv4.ip_forward=1",
+    ),
+    Night(
         "the plugin has a syntax error",
         PRIMARY,
         "sed -i 's/^function slurm_bb_setup/functin slurm_bb_setup/' /etc/slurm/burst_buffer.lua",
@@ -548,10 +561,12 @@ def broken(lab: Lab, on: On, site: Path, request: pytest.FixtureRequest) -> Iter
     """One row, broken; whatever the test says, it is taken back, and what that leaves is installed."""
     night: Night = request.param
     try:
-        on(night.host, night.breaks, deadline=200)
+        for host in night.host.split():
+            on(host, night.breaks, deadline=200)
         yield night
     finally:
-        on(night.host, night.back, deadline=200)
+        for host in night.host.split():
+            on(host, night.back, deadline=200)
         if request.node.stash.get(UNDONE, True):
             scene.installed(lab, site)
 
@@ -574,8 +589,9 @@ def test_the_cause_is_named_and_its_fix_works(
     commands = re.findall(r"`([^`]+)`", cause["fix"])
     for number in broken.typed:
         typed(lab, broken, commands[number])
-    on(broken.on, broken.until, deadline=200)
-    on(broken.host, broken.back, deadline=200)
+    on(MASTER if " " in broken.on else broken.on, broken.until, deadline=200)
+    for host in broken.host.split():
+        on(host, broken.back, deadline=200)
     assert examined(site) == ([], [])
     request.node.stash[UNDONE] = False
 
@@ -593,10 +609,11 @@ def typed(lab: Lab, night: Night, words: str) -> None:
         done = command.fab(*options[1:], deadline=400)
         assert done.code == 0, f"{words}\n{done.out[-3000:]}{done.err[-3000:]}"
     else:
-        ssh.run(lab, night.on, words, "", 200)
+        for host in night.on.split():
+            ssh.run(lab, host, words, "", 200)
 
 
 def examined(site: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What `invoke doctor --json` found that the site does not accept, and what it could not check."""
-    answer = command.invoke("doctor", f"--hosts={site}", "--json", deadline=300)
+    answer = command.invoke("doctor", f"--hosts={site}", "--json", deadline=400)
     return [finding for finding in answer.records("finding") if not finding["accepted"]], answer.records("unseen")
