@@ -77,6 +77,7 @@ _REASONS: Mapping[str, str] = {
     """,
     "#DW jobs would fail": """
         account-hidden account-token-missing account-token-unreadable
+        api-redirected
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off ca-ends-soon
         certificate-expired certificate-key certificate-missing certificate-short discovery-refused kubeconfig-broken
         kubeconfig-missing kubeconfig-namespace

@@ -105,6 +105,7 @@ TRIED = """kubectl create --dry-run=server -f - 2>/dev/null <<'YAML'
 {apiVersion: dataworkflowservices.github.io/v1alpha2, kind: Workflow, metadata: {name: tried, namespace: default},
  spec: {desiredState: Proposal, dwDirectives: [], wlmID: slurm, jobID: "1", userID: 1500, groupID: 1500}}
 YAML"""
+WORKFLOWS = "/apis/dataworkflowservices.github.io/v1alpha2/workflows"
 REJECTED, ADMITTED = (f"{word} {TRIED}\ndo sleep 0.5; done" for word in ("while", "until"))
 KUBECONFIG, KUBECTL = "/etc/slurm/slurm-dws.kubeconfig", "/usr/bin/kubectl"
 API = f"$(sed -n 's|.*https://\\([0-9.]*\\):.*|\\1|p' {KUBECONFIG})"
@@ -532,6 +533,28 @@ end=$(($(date +%s) + 65)); until [ "$(date +%s)" -gt $end ]; do sleep 1; done"""
         until=f"""{ADMITTED}\nuntil [ $(($(date +%s) - $(date -d "$({LEASE})" +%s))) -lt 20 ]; do sleep 1; done
 for space in cert-manager dws-system; do kubectl -n $space wait --for=condition=Available deployment --all --timeout=90s; done""",
         back="sysctl -w net.ipv4.ip_forward=1",
+    ),
+    Night(
+        "an APIService sends the requests for Workflows to a Service that does not exist",
+        MASTER,
+        f"""kubectl replace -f - <<'YAML'
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {{name: v1alpha2.dataworkflowservices.github.io}}
+spec:
+  group: dataworkflowservices.github.io
+  version: v1alpha2
+  groupPriorityMinimum: 1000
+  versionPriority: 100
+  insecureSkipTLSVerify: true
+  service: {{namespace: default, name: storage-api}}
+YAML
+while kubectl get --raw {WORKFLOWS} 2>/dev/null; do sleep 0.5; done""",
+        ("api-redirected",),
+        says="to the Service default/storage-api",
+        until=f"until kubectl get --raw {WORKFLOWS}; do sleep 0.5; done",
+        back="kubectl delete apiservice v1alpha2.dataworkflowservices.github.io; "
+        f"until kubectl get --raw {WORKFLOWS}; do sleep 0.5; done",
     ),
     Night(
         "the plugin has a syntax error",

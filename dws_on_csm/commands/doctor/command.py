@@ -138,8 +138,20 @@ def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
         hint = commands_to_paste.with_site(hint, reading.run.site)
         return [("✗ ", "bold red"), (plural(found, "finding"), "bold red"), (hint, ""), (sizes, "dim")]
     if diagnosis.unseen:
-        return [("? ", "magenta"), ("No problems found, but not everything could be checked.", "bold"), (sizes, "dim")]
+        return [("? ", "magenta"), (_unclear(diagnosis.unseen), "bold"), (sizes, "dim")]
     return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]
+
+
+def _unclear(unseen: Sequence[Unseen]) -> str:
+    """The last line where nothing was found, and some checks could not be made: how many; and why, if that is one reason."""
+    failed = [check for check in unseen if not check.waits]
+    reasons = {without_host(check.reason("each"), check.host) for check in failed}
+    number = plural(len(unseen), "check")
+    if len(reasons) == 1 and len(failed) > 1:
+        words = f"Could not tell: {number} could not be made, for one reason: {escaped(failed[0].reason('each'))}."
+    else:
+        words = f"Could not tell: {number} could not be made."
+    return f"{words} The others found no problem."
 
 
 def merged_over_hosts(findings: Sequence[HostFinding]) -> list[HostFinding]:
@@ -168,10 +180,12 @@ def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:
 
 def unseen_rows(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
     """The checks that could not be made, those of a host with the same reason in one line."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[Unseen]] = {}
     for check in unseen:
-        groups.setdefault((check.host, check.why.replace(check.step, "it")), []).append(check.step)
-    for (host, why), steps in groups.items():
-        yield [("? ", "magenta"), (f"{host}: not checked: {', '.join(steps)}: {escaped(why)}", "magenta")]
+        groups.setdefault((check.host, check.reason("it")), []).append(check)
+    for (host, why), checks in groups.items():
+        reason = why if len(checks) == 1 else checks[0].reason("each")
+        steps = ", ".join(check.step for check in checks)
+        yield [("? ", "magenta"), (f"{host}: not checked: {steps}: {escaped(reason)}", "magenta")]
     if groups:
         yield []

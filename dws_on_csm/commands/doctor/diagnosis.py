@@ -60,11 +60,19 @@ class HostFinding:
 
 @dataclass(frozen=True)
 class Unseen:
-    """A step or check that could not be made or judged on a host, and why."""
+    """A step or check that could not be made or judged on a host, and why.
+
+    waits    it lacks only what another check would have found
+    """
 
     host: str
     step: str
     why: str
+    waits: bool = False
+
+    def reason(self, subject: str) -> str:
+        """Why, with these words in place of the check's name: "it", or "each" of several with the same reason."""
+        return self.why.replace(f"the check {self.step}", subject).replace(self.step, subject)
 
 
 @dataclass(frozen=True)

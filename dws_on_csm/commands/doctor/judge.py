@@ -129,7 +129,7 @@ def _judge_item(run: Run, key: str, item: Item, host: str, without_root: bool) -
             yield from of_failure(run, key, host, str(failed))
         return
     except NotYetKnown as unknown:
-        yield Unseen(host, key, _lacking(unknown))
+        yield _lacking(host, key, unknown)
         return
     for judge in _judges(run, key, item, host, value):
         try:
@@ -138,15 +138,16 @@ def _judge_item(run: Run, key: str, item: Item, host: str, without_root: bool) -
         except Refused as refused:
             yield from (HostFinding(host, finding) for finding in refused.findings)
         except NotYetKnown as unknown:
-            yield Unseen(host, key, _lacking(unknown))
+            yield _lacking(host, key, unknown)
         except LookFailed as failed:
             yield Unseen(host, key, str(failed))
         except Exception as error:  # noqa: BLE001 - an error in one judge must not hide what the others find
             yield Unseen(host, key, defect(error, key).meaning)
 
 
-def _lacking(unknown: NotYetKnown) -> str:
-    return f"this check needs a result of {unknown.stage}, which could not be checked"
+def _lacking(host: str, key: str, unknown: NotYetKnown) -> Unseen:
+    why = f"the check {key} needs a result of {unknown.stage}, which could not be checked"
+    return Unseen(host, key, why, waits=True)
 
 
 def _judges(run: Run, key: str, item: Item, host: str, value: Value) -> Iterator[Callable[[], Iterable[Finding]]]:

@@ -8,7 +8,14 @@ from dws_on_csm.model import stage_names
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names, signing
-from dws_on_csm.stages.dws import installed, namespace_deletion, other_installer, slurm_clusters, workflow_namespace
+from dws_on_csm.stages.dws import (
+    api_services,
+    installed,
+    namespace_deletion,
+    other_installer,
+    slurm_clusters,
+    workflow_namespace,
+)
 from dws_on_csm.stages.dws import replace as dws_replace
 from dws_on_csm.stages.preflight import (
     cluster,
@@ -33,6 +40,7 @@ STAGE = Stage(
         master.CHECK,
         endpoints.REGISTRY,
         cluster.CHECK,
+        api_services.CHECK,
         installed.CHECK,
         _INSTALLER,
         namespace_deletion.CHECK,

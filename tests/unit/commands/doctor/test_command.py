@@ -91,9 +91,38 @@ def test_consequences_have_their_texts_with_verbose() -> None:
 
 def test_a_reason_for_several_missing_checks_is_reported_once() -> None:
     """An API server that is down makes ten checks impossible, and is one line for each host."""
-    unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
+    unseen = tuple(Unseen(MASTER, step, f"the check {step} was refused") for step in ("a.one", "a.two"))
     (row, _) = unseen_rows((*unseen,))
-    assert row[1][0] == f"{MASTER}: not checked: a.one, a.two: the look at it was refused"
+    assert row[1][0] == f"{MASTER}: not checked: a.one, a.two: each was refused"
+    (row, _) = unseen_rows(unseen[:1])
+    assert row[1][0] == f"{MASTER}: not checked: a.one: it was refused"
+
+
+@pytest.mark.parametrize(
+    ("unseen", "said"),
+    [
+        (
+            (*(f"the check {step} was refused by the API server: no service" for step in ("a.one", "a.two")), ""),
+            "Could not tell: 3 checks could not be made, for one reason: each was refused by the API server: no service.",
+        ),
+        (
+            ("the check a.one was refused", "the check a.two did not finish"),
+            "Could not tell: 2 checks could not be made.",
+        ),
+        (("the check a.one was refused",), "Could not tell: 1 check could not be made."),
+    ],
+)
+def test_what_could_not_be_checked_comes_first_where_nothing_was_found(unseen: tuple[str, ...], said: str) -> None:
+    """No line that begins as an all-clear: how many checks could not be made, and why, if that is one reason."""
+    steps = ("a.one", "a.two", "b.three")
+    missing = tuple(
+        Unseen(MASTER, step, why or f"the check {step} needs a result of a", waits=not why)
+        for step, why in zip(steps, unseen, strict=False)
+    )
+    diagnosis = Diagnosis(findings=(), accepted=(), unseen=missing, notes=(), checks=9)
+    reading: Any = SimpleNamespace(sessions=SimpleNamespace(open=list), run=SimpleNamespace(site=load(DEFAULT)))
+    *_, last = finding_rows(reading, diagnosis, False)
+    assert style.text(last).startswith(f"? {said} The others found no problem.")
 
 
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
