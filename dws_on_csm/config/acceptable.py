@@ -85,7 +85,7 @@ _REASONS: Mapping[str, str] = {
         plugin-missing plugin-not-active plugin-not-loading plugin-too-old role-lacks-rights slurm-lua-5.1 slurm-too-old
         workflow-gone dws-missing dws-not-available dws-controller-idle webhook-pod-unreachable
         webhook-not-answering dws-closed rejected-by-rule slurmctld-proxy kube-proxy-away pod-network-broken
-        webhook-ca-differs dws-token-missing
+        webhook-ca-differs webhooks-not-called dws-token-missing
         slurmctld-limit tmp-closed webhook-certificate cert-manager-away cert-manager-refuses workflow-version-unfit
     """,
     "the change would not last": "pod-folder pod-immutable pod-on-delete pod-subpath pod-workload",

@@ -107,6 +107,13 @@ TRIED = """kubectl create --dry-run=server -f - 2>/dev/null <<'YAML'
 YAML"""
 WORKFLOWS = "/apis/dataworkflowservices.github.io/v1alpha2/workflows"
 REJECTED, ADMITTED = (f"{word} {TRIED}\ndo sleep 0.5; done" for word in ("while", "until"))
+NO_WEBHOOKS = "--disable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook"
+API_UNIT = "/etc/systemd/system/kube-apiserver.service"
+API_RESTARTED = (
+    "systemctl daemon-reload; systemctl restart kube-apiserver; until kubectl get --raw /readyz; do sleep 0.5; done"
+)
+WRONG = TRIED.replace("dwDirectives: []", "dwDirectives: ['#DW bogus']")
+WRONG_REJECTED, WRONG_ADMITTED = (f"{word} {WRONG}\ndo sleep 0.5; done" for word in ("while", "until"))
 KUBECONFIG, KUBECTL = "/etc/slurm/slurm-dws.kubeconfig", "/usr/bin/kubectl"
 API = f"$(sed -n 's|.*https://\\([0-9.]*\\):.*|\\1|p' {KUBECONFIG})"
 DROP_IN, RESTARTED = "/etc/systemd/system/slurmctld.service.d", "systemctl restart slurmctld"
@@ -555,6 +562,14 @@ while kubectl get --raw {WORKFLOWS} 2>/dev/null; do sleep 0.5; done""",
         until=f"until kubectl get --raw {WORKFLOWS}; do sleep 0.5; done",
         back="kubectl delete apiservice v1alpha2.dataworkflowservices.github.io; "
         f"until kubectl get --raw {WORKFLOWS}; do sleep 0.5; done",
+    ),
+    Night(
+        "the API server runs without the plugins that call webhooks",
+        MASTER,
+        f"sed -i 's/--profiling=false/& {NO_WEBHOOKS}/' {API_UNIT}; {API_RESTARTED}; {WRONG_ADMITTED}",
+        ("webhooks-not-called",),
+        says="a #DW line that no rule has",
+        back=f"sed -i 's/ {NO_WEBHOOKS}//' {API_UNIT}; {API_RESTARTED}; {WRONG_REJECTED}",
     ),
     Night(
         "the plugin has a syntax error",

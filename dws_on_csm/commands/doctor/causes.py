@@ -71,7 +71,8 @@ TABLE = (
     _row(
         "undeploy-unfinished",
         """
-        crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering role-lacks-rights workflow-gone
+        crds-stuck dws-closed objects-missing objects-differ pods-not-ready webhook-not-answering webhooks-not-called
+        role-lacks-rights workflow-gone
         """,
         "everywhere",
         "the undeploy has removed a part of DWS",
@@ -163,13 +164,13 @@ TABLE = (
     ),
     _row(
         "objects-missing",
-        "webhook-certificate pods-not-ready webhook-not-answering workflow-gone",
+        "webhook-certificate pods-not-ready webhook-not-answering webhooks-not-called workflow-gone",
         "here",
         "pods need all objects of DWS, and a Workflow its CRD",
     ),
     _row(
         "objects-differ",
-        "webhook-ca-differs pods-not-ready webhook-not-answering",
+        "webhook-ca-differs pods-not-ready webhook-not-answering webhooks-not-called",
         "here",
         "pods start, and are reached, as the objects of DWS say",
     ),

@@ -120,6 +120,8 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """A webhook that rejects every new Workflow; or a rule of the cluster that does."""
     if installed.there(ctx) and (refusal := ctx.facts.one(deploy.ADMISSION)["refusal"]):
         yield refusals.finding(refusal, "Workflows", ctx.site.access.namespace, SBATCH_FAILS)
+    elif installed.there(ctx) and have["webhook"] == deploy.UNCHECKED:
+        yield _webhooks_not_called()
     elif installed.there(ctx):
         text = f"DWS's webhook does not admit a test Workflow, so {SBATCH_FAILS}: {have['webhook']}"
         seen = ctx.facts.one_or_none(external.FACT)
@@ -127,6 +129,18 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         fix = f"run `kubectl -n {space} get pods,service,endpoints` on the master to see its pods; then "
         fix += external_dws.ASK if ctx.site.external else repair_fix(ctx, "deploy")
         yield Finding("webhook-not-answering", text, fix)
+
+
+def _webhooks_not_called() -> Finding:
+    text = "the API server does not call DWS's webhooks: it admits a Workflow with a #DW line that no rule has, which they reject. "
+    text += "So nobody checks the #DW lines of jobs: sbatch accepts wrong ones"
+    flags = "ps -C kube-apiserver -o args= | grep -o -e '--disable-admission-plugins[= ][^ ]*'"
+    fix = f"run `{flags}` on each master. If it shows MutatingAdmissionWebhook or ValidatingAdmissionWebhook, remove these two "
+    fix += "from that option of the API server (kubeadm: in /etc/kubernetes/manifests/kube-apiserver.yaml; the kubelet then "
+    fix += "restarts it). "
+    fix += "Otherwise compare namespaceSelector, objectSelector, matchConditions and rules of DWS's webhooks with its manifests: "
+    shown = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations -o yaml"
+    return Finding("webhooks-not-called", text, f"{fix}`{shown}` on the master shows them")
 
 
 def admits_slowly(ctx: StepContext, have: Value) -> Iterator[Finding]:

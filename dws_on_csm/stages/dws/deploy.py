@@ -205,6 +205,8 @@ def _look_webhook(ctx: StepContext) -> ApiLook:
         began = time.monotonic()
         text, rejection = dry_run(cluster, ctx.site, version)
         took, space = time.monotonic() - began, ctx.site.access.namespace
+        if text == _ADMITS and dry_run(cluster, ctx.site, version, _NO_RULE)[0] == _ADMITS:
+            text = UNCHECKED
         return {
             "webhook": text,
             "refusal": refusals.read(cluster, rejection, space, own) if rejection else None,
@@ -229,15 +231,21 @@ def _waiting(cluster: Cluster, took: float) -> list[refusals.Waiting]:
 _ADMITS = "admits a Workflow (server-side dry run)"
 
 
-def dry_run(cluster: Cluster, site: Site, version: str) -> tuple[str, str]:
-    """What the API server answers to a Workflow in a dry run; and its message, if it rejects the Workflow."""
+UNCHECKED = "admits a Workflow with a #DW line that no rule has (server-side dry run)"
+"""Nobody looks at new Workflows: the API server admits what DWS's webhooks reject."""
+
+_NO_RULE = ("#DW dws-on-csm-dry-run",)
+
+
+def dry_run(cluster: Cluster, site: Site, version: str, directives: Sequence[str] = ()) -> tuple[str, str]:
+    """What the API server answers to a Workflow with these #DW lines in a dry run; and its message, if it rejects the Workflow."""
     workflow = {
         "apiVersion": f"{names.GROUP}/{version}",
         "kind": "Workflow",
         "metadata": {"name": "dws-on-csm-dry-run", "namespace": site.access.namespace},
         "spec": {
             "desiredState": "Proposal",
-            "dwDirectives": [],
+            "dwDirectives": [*directives],
             "wlmID": "dws-on-csm",
             "jobID": "0",
             "userID": 0,

@@ -10,6 +10,7 @@ import pytest
 from dws_on_csm.commands.doctor import rules, rules_cluster
 from dws_on_csm.commands.doctor.probes import stages
 from dws_on_csm.model.step import Check
+from dws_on_csm.stages.dws import deploy
 from tests.unit.commands.doctor.context import MASTER, SITE, place, told
 
 INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "traces": ["Deployment x"], "crds": {}}
@@ -51,6 +52,13 @@ def test_a_missing_namespace_is_reported(makes: bool) -> None:
         (step,) = by_name["namespace"].steps
         every += rules.RULES[f"namespace.{step.name}"](seen, "missing", "there")
     assert told(every) == ["namespace-missing"]
+
+
+def test_an_api_server_that_does_not_call_the_webhooks_is_a_finding_of_its_own() -> None:
+    """Nothing of DWS has to be started then: an option of the API server, or a selector, keeps it from calling them."""
+    seen = place(MASTER, preflight_installed=INSTALLED, deploy_webhook={"refusal": None})
+    (found,) = rules.RULES["deploy.webhook"](seen, {"webhook": deploy.UNCHECKED}, {})
+    assert found.name == "webhooks-not-called" and "--disable-admission-plugins" in found.fix
 
 
 def test_without_dws_its_parts_are_not_reported_separately() -> None:

@@ -15,6 +15,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Plugin
 from dws_on_csm.domain import names
 from dws_on_csm.domain.workflow_version import MARK, lacking, written
+from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
 from dws_on_csm.stages.dws import deploy, kept_configuration, manifests, plugin_workflow_version
 from dws_on_csm.stages.slurm import plugin
@@ -185,4 +186,27 @@ def test_the_dry_run_is_of_the_version_that_the_plugin_writes(crds: dict[str, st
 
     look = steps.step(deploy.STAGE, "webhook").look(place(dws, rendered(crds[dws])))
     look.read(Cluster())  # type: ignore[union-attr, arg-type]
-    assert asked == [(f"/apis/{names.GROUP}/{version}/namespaces/default/workflows", f"{names.GROUP}/{version}")]
+    assert {*asked} == {(f"/apis/{names.GROUP}/{version}/namespaces/default/workflows", f"{names.GROUP}/{version}")}
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_an_api_server_that_does_not_call_the_webhooks_is_noticed(crds: dict[str, str], called: bool) -> None:
+    """DWS's webhook rejects a #DW line that no rule has; where it is admitted, nobody has looked at it."""
+
+    class Cluster:
+        """It calls DWS's webhook, or not."""
+
+        def create(self, path: str, item: dict[str, Any], **query: str) -> None:
+            """A dry run."""
+            assert query == {"dryRun": "All"}
+            if called and item["spec"]["dwDirectives"]:
+                raise ClusterError(
+                    403, 'admission webhook "vworkflow.kb.io" denied the request: unable to find ruleset'
+                )
+
+    step = steps.step(deploy.STAGE, "webhook")
+    ctx = place("0.0.20", rendered(crds["0.0.20"]))
+    have = step.look(ctx).read(Cluster())  # type: ignore[union-attr, arg-type]
+    assert (step.have(ctx, have) == step.want(ctx)) == called
+    assert have["refusal"] is None
+    assert called or have["webhook"] == deploy.UNCHECKED
