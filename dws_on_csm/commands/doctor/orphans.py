@@ -41,7 +41,7 @@ def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
 
 def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
     fix = workflows.orphan_fix(workflow)
-    if workflows.doubt(workflow, seen):
+    if workflows.doubt(workflow, seen) and not workflows.foreign_finalizers(workflow):
         fix = "first make sure that no other Slurm that uses this DWS needs it; "
         fix += f"then run `{workflows.deletion(workflow)}` on the master"
     return Finding("orphan", workflows.describe(workflow, seen), fix)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster
@@ -33,6 +34,7 @@ class Workflow(TypedDict):
 
     id       the object's own, which another Workflow of its name does not have
     uid      the number of its user
+    deleted  when somebody deleted it, as the API has that
     since    when its present state was asked for, in seconds since 1970
     drivers  the storage drivers that have not completed its present state, or not freed its storage
     """
@@ -48,6 +50,7 @@ class Workflow(TypedDict):
     status: str
     created: float
     deleting: bool
+    deleted: NotRequired[str]
     finalizers: list[str]
     since: float
     drivers: list[Driver]
@@ -83,6 +86,7 @@ def parse(manifest: Mapping[str, Any]) -> Workflow:
         "status": status.get("status", ""),
         "created": created,
         "deleting": "deletionTimestamp" in meta,
+        "deleted": meta.get("deletionTimestamp", ""),
         "finalizers": list(meta.get("finalizers", [])),
         "since": datetime.fromisoformat(since).timestamp() if since else created,
         "drivers": storage_drivers.parse(manifest),
@@ -128,8 +132,33 @@ def describe_removal(workflow: Workflow, jobs: Jobs) -> str:
     return f"{describe(workflow, jobs)}{lost}"
 
 
+def foreign_finalizers(workflow: Workflow) -> list[str]:
+    """The finalizers of other programs than DWS and Kubernetes that keep a deleted Workflow; none where it is not deleted."""
+    if not workflow.get("deleting"):
+        return []
+    return [each for each in workflow["finalizers"] if "/" in each and each.partition("/")[0] not in _OF_DWS]
+
+
+_OF_DWS = (names.GROUP, "dws.cray.hpe.com")
+"""DWS's API group, and its former one."""
+
+
+def _let_go(workflow: Workflow, finalizer: str) -> str:
+    """The command that removes one finalizer: only while it is still at its place in the list."""
+    at = f"/metadata/finalizers/{workflow['finalizers'].index(finalizer)}"
+    steps = [{"op": "test", "path": at, "value": finalizer}, {"op": "remove", "path": at}]
+    patch = shlex.quote(json.dumps(steps, separators=(",", ":")))
+    return f"kubectl patch {names.WORKFLOWS} --namespace {workflow['namespace']} {workflow['name']} --type json --patch {patch}"
+
+
 def orphan_fix(workflow: Workflow) -> str:
-    """How to remove an orphan: its storage first, where drivers still hold it, as a deletion skips their Teardown."""
+    """How to remove an orphan: its storage first, where drivers still hold it, as a deletion skips their Teardown. One that is
+    deleted already waits for those who hold it."""
+    if foreign := foreign_finalizers(workflow):
+        return (
+            f"let the program that set the finalizer {foreign[0]} clear it: ask its owner. If nobody needs it, run "
+            f"`{_let_go(workflow, foreign[0])}` on the master, which removes just this finalizer"
+        )
     delete = f"run `invoke workflows --delete {label(workflow)}`"
     drivers = holders(workflow)
     if not drivers:
@@ -238,7 +267,11 @@ def describe(workflow: Workflow, jobs: Jobs) -> str:
     status = f": {workflow['status']}" if workflow["status"] else ""
     state = workflow["desired"] + ("" if workflow["ready"] else f" (not ready{status})")
     waits = "".join(f"; it {text}" for text in wait_texts(workflow, jobs["now"]))
-    return f"Workflow {label(workflow)} in {state}: {_job_text(workflow, jobs)}, {ago(jobs, workflow['created'])} old{waits}"
+    text = f"Workflow {label(workflow)} in {state}: {_job_text(workflow, jobs)}, {ago(jobs, workflow['created'])} old{waits}"
+    if foreign := foreign_finalizers(workflow):
+        text += f". It was deleted at {workflow.get('deleted', '')}, and is held by what is not of DWS: "
+        text += f"finalizer {', '.join(foreign)}"
+    return text
 
 
 def _job_text(workflow: Workflow, jobs: Jobs) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from typing import Any
 
 import pytest
@@ -40,6 +43,23 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
     seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {"1": job}, **here})
     found = judge_workflows(seen, [workflow("1", 500), workflow("2", 500), workflow("1", -500)])
     assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
+
+
+def test_a_deleted_workflow_that_another_program_holds_is_named() -> None:
+    """Another deletion would wait in vain. The command removes that finalizer alone, and DWS's own is none of another program."""
+    own, other = "dataworkflowservices.github.io/workflow", "backup.example.com/hold"
+    seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {}, "namespace": "default"})
+    held = workflow("2", 500) | {"deleting": True, "deleted": "2026-01-31T12:00:00Z", "finalizers": [own, other]}
+    (found,) = judge_workflows(seen, [held])
+    assert f"It was deleted at 2026-01-31T12:00:00Z, and is held by what is not of DWS: finalizer {other}" in found.text
+    (command,) = re.findall("`([^`]+)`", found.fix)
+    assert json.loads(shlex.split(command)[-1]) == [
+        {"op": "test", "path": "/metadata/finalizers/1", "value": other},
+        {"op": "remove", "path": "/metadata/finalizers/1"},
+    ]
+    for finalizers, deleting in (([own], True), ([own, other], False)):
+        (found,) = judge_workflows(seen, [held | {"finalizers": finalizers, "deleting": deleting}])
+        assert "finalizer" not in f"{found.text} {found.fix}"
 
 
 @pytest.mark.parametrize(
