@@ -148,6 +148,19 @@ kubectl wait namespace/dws-system --for=condition=NamespaceFinalizersRemaining -
         back=f"{LET_GO} 2>/dev/null || true",
     ),
     Night(
+        "a finalizer of another program holds a Workflow that the plugin has deleted",
+        PRIMARY,
+        # the finding is about a job that has been over for a minute: the time itself is what is awaited
+        f"""job=$(su joe -c 'cd /tmp; printf "#!/bin/sh\\n#DW\\ntrue\\n" | sbatch --parsable --output=/dev/null --hold')
+kubectl="kubectl --kubeconfig {KUBECONFIG}" workflow=workflows.dataworkflowservices.github.io/bb$job
+$kubectl patch $workflow --type=json -p '[{{"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/held"}}]'
+scontrol release $job; until $kubectl get $workflow -o yaml | grep deletionTimestamp; do sleep 0.5; done
+end=$(($(date +%s) + 65)); until [ "$(date +%s)" -gt $end ]; do sleep 1; done""",
+        (f"{MASTER} orphan",),
+        says="finalizer example.com/held",
+        until="while kubectl get workflows -A --no-headers | grep bb; do sleep 0.5; done",
+    ),
+    Night(
         "cert-manager was scaled to no pods",
         MASTER,
         """kubectl -n cert-manager scale deployment --all --replicas=0
