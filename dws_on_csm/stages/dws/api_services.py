@@ -55,7 +55,7 @@ def _judge(ctx: StepContext, have: Sequence[Redirection]) -> Sequence[Finding]:
 def _finding(each: Redirection) -> Finding:
     version = each["name"].partition(".")[0]
     text = f"the APIService {each['name']} sends every request for DWS's objects of {version} to the Service {each['service']}, "
-    text += "and the API server does not serve them itself, so every sbatch with #DW lines fails"
+    text += f"and the API server does not serve them itself, so sbatch with #DW lines fails where the plugin writes {version}"
     if each["why"]:
         text += f". That Service is not available ({each['why']}), so the checks that read such objects fail, too"
     fix = f"run `kubectl delete apiservice {shlex.quote(each['name'])}` on the master: within seconds Kubernetes makes this "
