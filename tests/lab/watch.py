@@ -1,5 +1,6 @@
 """What a controller is like while others work on it: every text that slurm.conf had, and when slurmctld answered."""
 
+import math
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,10 @@ class Watched:
 
     texts: Sequence[str] = ()
     samples: Sequence[Sample] = ()
+
+    def longest_pause(self) -> float:
+        """Seconds between two looks at slurmctld, at most; infinite where there were not two. A look takes 20 s at most."""
+        return max((after.at - before.at for before, after in pairwise(self.samples)), default=math.inf)
 
     def gaps(self) -> list[Gap]:
         """The times without an answer, each from the last answer before to the first one after."""
