@@ -11,6 +11,9 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.transport import sudo
 from dws_on_csm.transport.session import Links, Session
 
+PROMPT = 3.0
+"""Seconds within which an API server that is well answers its first request; that another one is silent, the next request says."""
+
 
 class MasterSession(Session):
     """The connection to the master. `context` is the one of its kubeconfig that cluster() uses, "" for the current one."""
@@ -27,9 +30,13 @@ class MasterSession(Session):
         self._context = context
         self._cluster: Cluster | None = None
         self._making = threading.Lock()
+        self._warming: threading.Thread | None = None
 
     def cluster(self) -> Cluster:
-        """The Kubernetes API, with the rights of this host's kubeconfig; the same object for every caller."""
+        """The Kubernetes API, with the rights of this host's kubeconfig; the same object for every caller. It waits while `warm`
+        has the only channel: a request would start another one."""
+        if self._warming and self._warming is not threading.current_thread():
+            self._warming.join(PROMPT)
         with self._making:
             if self._cluster is None:
                 self._cluster = Cluster(self, self._context)
@@ -42,9 +49,9 @@ class MasterSession(Session):
             with suppress(ClusterError):
                 self.cluster().get("/version")
 
-        thread = threading.Thread(target=start, daemon=True, name="warm")
-        thread.start()
-        return thread
+        self._warming = threading.Thread(target=start, daemon=True, name="warm")
+        self._warming.start()
+        return self._warming
 
     def close(self) -> None:
         """Closes the connection, kubectl proxy first."""
