@@ -41,9 +41,10 @@ def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
 
 def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
     fix = workflows.orphan_fix(workflow)
-    if workflows.doubt(workflow, seen) and not workflows.foreign_finalizers(workflow):
-        fix = "first make sure that no other Slurm that uses this DWS needs it; "
-        fix += f"then run `{workflows.deletion(workflow)}` on the master"
+    if workflows.doubt(workflow, seen):
+        delete = f"run `{workflows.deletion(workflow)}` on the master"
+        then = fix if workflows.foreign_finalizers(workflow) else delete
+        fix = f"first make sure that no other Slurm that uses this DWS needs it; then {then}"
     return Finding("orphan", workflows.describe(workflow, seen), fix)
 
 

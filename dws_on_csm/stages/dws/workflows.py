@@ -156,7 +156,8 @@ def orphan_fix(workflow: Workflow) -> str:
     deleted already waits for those who hold it."""
     if foreign := foreign_finalizers(workflow):
         return (
-            f"let the program that set the finalizer {foreign[0]} clear it: ask its owner. If nobody needs it, run "
+            f"let the program that set the finalizer {foreign[0]} clear it: ask its owner, since a storage driver frees its "
+            "storage before it does so. Only if nobody needs it any more, run "
             f"`{_let_go(workflow, foreign[0])}` on the master, which removes just this finalizer"
         )
     delete = f"run `invoke workflows --delete {label(workflow)}`"
